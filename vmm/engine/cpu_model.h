@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * CPU models: versioned tables of what a vCPU is.
+ *
+ * A model says every CPUID bit, the MSRs and their readable and writable bits, MAXPHYADDR and the
+ * XSAVE layout. What is not in the table does not exist: CPUID bit 0, #UD, #GP. Both engines take
+ * the same resolved definition, so a guest sees the same CPU on either.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum cpu_vendor { CPU_VENDOR_INTEL, CPU_VENDOR_AMD };
+
+/* Feature words, as CPUID gives them. */
+enum cpu_word {
+    CPU_1_ECX,
+    CPU_1_EDX,
+    CPU_7_EBX,
+    CPU_7_ECX,
+    CPU_7_EDX,
+    CPU_7_1_EAX,
+    CPU_D_1_EAX,
+    CPU_80000001_ECX,
+    CPU_80000001_EDX,
+    CPU_80000007_EDX,
+    CPU_80000008_EBX,
+    CPU_6_EAX,
+    CPU_40000001_EAX,
+    CPU_WORDS,
+};
+
+struct cpuid_result {
+    uint32_t eax, ebx, ecx, edx;
+};
+
+/* A resolved model, constant while the machine lives. */
+struct cpu_definition {
+    char name[32]; /* "x86-64-v3-1": name and version */
+    enum cpu_vendor vendor;
+    uint32_t signature; /* leaf 1 EAX: family, model, stepping */
+    char brand[49];
+    uint32_t words[CPU_WORDS];
+    uint8_t physical_bits, linear_bits;
+    uint64_t xcr0_mask; /* settable bits of XCR0 */
+    unsigned cpus;      /* of the machine, for topology leaves */
+    uint64_t tsc_khz;
+};
+
+/* Whether a feature word's bit is shown. */
+static inline bool cpu_has(const struct cpu_definition *cpu, enum cpu_word word, unsigned bit)
+{
+    return cpu->words[word] >> bit & 1;
+}
+
+/* Names of all models, NULL-terminated, for messages and completion. Static. */
+const char *const *cpu_model_names(void);
+
+/* What the host's processor (for `kvm`: what KVM) offers. `engine_words` are the features that the
+ * engine can give; a model that needs more is refused with every missing feature named. `name` is
+ * "x86-64-v1".."v4", "host", a named model, or "default" (best generic level there is). */
+bool cpu_model_resolve(const char *name, const uint32_t engine_words[CPU_WORDS], unsigned cpus,
+                       uint64_t tsc_khz, struct cpu_definition *out, GError **error);
+
+/* CPUID as the guest sees it. `apic_id` for topology; `cr4`, `xcr0`, `xss` for the leaves that
+ * mirror them (OSXSAVE, OSPKE, XSAVE sizes). Unknown leaves follow the vendor's rule. */
+struct cpuid_result cpu_cpuid(const struct cpu_definition *cpu, uint32_t leaf, uint32_t subleaf,
+                              uint32_t apic_id, uint64_t cr4, uint64_t xcr0, uint64_t xss);

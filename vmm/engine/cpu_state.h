@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The canonical state of one vCPU: what every engine can give and take, and what streams hold.
+ *
+ * No host's layout appears here: floating-point state lies by XSAVE component in fields of its own.
+ * A half-done exit is completed before the state is read.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/state/state.h"
+
+/* General registers in the order of their encoding. */
+enum cpu_gpr {
+    GPR_RAX,
+    GPR_RCX,
+    GPR_RDX,
+    GPR_RBX,
+    GPR_RSP,
+    GPR_RBP,
+    GPR_RSI,
+    GPR_RDI,
+    GPR_R8,
+    GPR_R9,
+    GPR_R10,
+    GPR_R11,
+    GPR_R12,
+    GPR_R13,
+    GPR_R14,
+    GPR_R15,
+    GPR_COUNT,
+};
+
+/* Segment registers in the order of their encoding, then the two system segments. */
+enum cpu_segment_index {
+    SEG_ES,
+    SEG_CS,
+    SEG_SS,
+    SEG_DS,
+    SEG_FS,
+    SEG_GS,
+    SEG_LDTR,
+    SEG_TR,
+    SEG_COUNT,
+};
+
+/* A segment with its hidden part. `attributes` is in the form of a descriptor's bits 40..55 with
+ * the limit's bits taken out: type 0-3, S 4, DPL 5-6, P 7, AVL 8, L 9, D/B 10, G 11 (the form of
+ * AMD's VMCB); bit 12 is set when the register is unusable (null). `limit` is in bytes, inclusive.
+ */
+struct cpu_segment {
+    uint16_t selector;
+    uint16_t attributes;
+    uint32_t limit;
+    uint64_t base;
+};
+
+#define SEGMENT_TYPE(attributes) ((attributes)&15)
+#define SEGMENT_S                (1U << 4)
+#define SEGMENT_DPL(attributes)  (((attributes) >> 5) & 3)
+#define SEGMENT_P                (1U << 7)
+#define SEGMENT_AVL              (1U << 8)
+#define SEGMENT_L                (1U << 9)
+#define SEGMENT_DB               (1U << 10)
+#define SEGMENT_G                (1U << 11)
+#define SEGMENT_UNUSABLE         (1U << 12)
+
+struct cpu_table_register {
+    uint64_t base;
+    uint16_t limit;
+};
+
+/* x87 state, XSAVE component 0. Registers are in physical order (R0..R7, not ST order), 10 bytes
+ * each; `tag` is the abridged form (bit set: not empty). MMX registers are the low 8 bytes. */
+struct cpu_x87 {
+    uint16_t control, status;
+    uint8_t tag;
+    uint16_t opcode;
+    uint64_t instruction_pointer, data_pointer;
+    uint16_t instruction_selector, data_selector;
+    uint8_t registers[8][10];
+};
+
+enum cpu_mp_state {
+    CPU_RUNNABLE,
+    CPU_HALTED,        /* HLT: waits for an interrupt */
+    CPU_WAIT_FOR_SIPI, /* INIT seen, or an application processor at power-on */
+    CPU_SHUTDOWN,      /* triple fault */
+};
+
+/* The local APIC's registers (SDM 3A, 11.4). 256-bit registers as eight words. */
+struct cpu_lapic {
+    uint64_t base_msr; /* IA32_APIC_BASE */
+    uint32_t id;       /* x2APIC form */
+    uint32_t tpr, ldr, dfr, svr;
+    uint32_t isr[8], tmr[8], irr[8];
+    uint32_t esr, esr_pending;
+    uint64_t icr;
+    uint32_t lvt_timer, lvt_thermal, lvt_perf, lvt_lint0, lvt_lint1, lvt_error, lvt_cmci;
+    uint32_t timer_initial, timer_divide;
+    uint32_t timer_current; /* at the time of saving */
+    uint64_t tsc_deadline;  /* IA32_TSC_DEADLINE; 0 disarmed */
+};
+
+/* MSRs that are plain storage to every engine: see cpu_msr_list. */
+#define CPU_MTRR_VARIABLE 8
+
+struct cpu_msrs {
+    uint64_t efer, star, lstar, cstar, fmask, kernel_gs_base;
+    uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
+    uint64_t pat, tsc_aux, tsc_adjust, misc_enable, debugctl, spec_ctrl;
+    uint64_t mtrr_def_type, mtrr_fixed[11], mtrr_base[CPU_MTRR_VARIABLE],
+        mtrr_mask[CPU_MTRR_VARIABLE];
+    uint64_t kvm_system_time, kvm_wall_clock, kvm_async_pf, kvm_steal_time, kvm_pv_eoi,
+        kvm_poll_control;
+};
+
+struct cpu_state {
+    uint64_t gpr[GPR_COUNT];
+    uint64_t rip, rflags;
+    struct cpu_segment segments[SEG_COUNT];
+    struct cpu_table_register gdtr, idtr;
+    uint64_t cr0, cr2, cr3, cr4, cr8;
+    uint64_t dr[4], dr6, dr7;
+    uint64_t xcr0, xss;
+    uint64_t pdptr[4]; /* PAE page-directory pointers, as loaded by the CR3 write */
+
+    struct cpu_x87 x87;
+    uint32_t mxcsr;
+    uint8_t vector[32][64]; /* XMM, YMM, ZMM in one; unused parts are 0 */
+    uint64_t opmask[8];
+    uint32_t pkru;
+
+    struct cpu_lapic lapic;
+    struct cpu_msrs msrs;
+
+    uint8_t mp_state;         /* enum cpu_mp_state */
+    uint8_t interrupt_shadow; /* 1: after STI, 2: after MOV SS */
+    bool nmi_masked, nmi_pending, smi_pending, init_pending;
+    bool in_smm;
+    uint32_t smbase;
+    uint8_t sipi_vector;
+
+    /* An exception or interrupt that was recognized and not yet delivered. */
+    bool event_pending;
+    uint8_t event_vector;
+    uint8_t event_type; /* 0 external interrupt, 2 NMI, 3 exception, 4 software interrupt */
+    bool event_has_error;
+    uint32_t event_error;
+    uint64_t event_payload; /* CR2 of a #PF, DR6 bits of a #DB, not yet written */
+
+    uint64_t tsc; /* the guest's counter at the time of saving */
+};
+
+/* Fields of struct cpu_state for streams. */
+extern const struct state_table cpu_state_table;
+
+/* State after power-on (`bsp`: the boot processor, else waiting for SIPI) or after INIT (SDM 3A,
+ * table 10-1). `signature` is CPUID leaf 1 EAX, which RDX holds at reset. */
+void cpu_state_reset(struct cpu_state *state, bool bsp, uint32_t apic_id, uint32_t signature);

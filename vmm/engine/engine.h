@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Engines: what runs vCPUs. This is all that the rest of the VMM knows about them.
+ *
+ * An engine executes guest code over the ranges of memory.h and calls `exit_ops` on the vCPU's own
+ * thread for everything that leaves the CPU. The local APIC belongs to the engine; PIC, IOAPIC and
+ * all else are devices (a "split irqchip"). Engines know nothing of devices.
+ *
+ * Threads: each vCPU is run by one thread, which is the only one to call the vcpu_ functions,
+ * except where "any thread" is said. Control calls happen while all vCPUs are parked.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/engine/cpu_model.h"
+#include "vmm/engine/cpu_state.h"
+#include "vmm/machine/clock.h"
+#include "vmm/memory/memory.h"
+
+struct engine;
+struct vcpu;
+
+/* Calls out of the CPU; all on the vCPU's thread. Values lie in the low bytes. */
+struct exit_ops {
+    uint64_t (*mmio_read)(void *opaque, uint64_t address, unsigned size);
+    void (*mmio_write)(void *opaque, uint64_t address, unsigned size, uint64_t value);
+    uint32_t (*pio_read)(void *opaque, uint16_t port, unsigned size);
+    void (*pio_write)(void *opaque, uint16_t port, unsigned size, uint32_t value);
+    /* The CPU takes an interrupt from the 8259 pair: acknowledge it and give its vector. */
+    uint8_t (*extint_acknowledge)(void *opaque);
+    /* A level-triggered vector was completed in a local APIC: IOAPICs look at their pins again. */
+    void (*eoi_broadcast)(void *opaque, uint8_t vector);
+    /* VMCALL/VMMCALL with KVM's numbering; returns what RAX gets. */
+    uint64_t (*hypercall)(void *opaque, unsigned vcpu, uint64_t number, const uint64_t args[4]);
+};
+
+struct engine_config {
+    struct memory *memory;
+    struct clock *clock;
+    const struct exit_ops *exits;
+    void *opaque; /* handed to exits */
+    unsigned cpus;
+    const char *cpu_model; /* name for cpu_model_resolve */
+};
+
+/* Why vcpu_run came back. */
+enum vcpu_exit {
+    VCPU_EXIT_KICKED,   /* vcpu_kick, or a signal */
+    VCPU_EXIT_SHUTDOWN, /* triple fault */
+    VCPU_EXIT_DEBUG,    /* breakpoint or single step asked for by vcpu_set_debug */
+    VCPU_EXIT_ERROR,    /* the engine cannot go on; vcpu_error tells why */
+};
+
+/* What a debugger wants of a vCPU. */
+struct vcpu_debug {
+    bool single_step;
+    unsigned breakpoints; /* used entries of `address`: instruction breakpoints */
+    uint64_t address[32];
+};
+
+struct engine_ops {
+    const char *name; /* "soft", "kvm" */
+
+    /* Resolves the CPU model too. NULL and `error` on failure. */
+    struct engine *(*create)(const struct engine_config *config, GError **error);
+    void (*destroy)(struct engine *engine);
+    const struct cpu_definition *(*cpu)(const struct engine *engine);
+
+    /* vCPU `index` with APIC id `index`, in power-on state. Its thread need not exist yet. */
+    struct vcpu *(*vcpu_create)(struct engine *engine, unsigned index, GError **error);
+    void (*vcpu_destroy)(struct vcpu *vcpu);
+
+    /* Run until something below happens. HLT waits inside, as does waiting for a SIPI. */
+    enum vcpu_exit (*vcpu_run)(struct vcpu *vcpu);
+    /* Make vcpu_run return soon, or at once the next time if it is not running. Any thread. */
+    void (*vcpu_kick)(struct vcpu *vcpu);
+    const char *(*vcpu_error)(struct vcpu *vcpu);
+
+    /* Only while the vCPU is parked; any thread. set checks everything it takes. */
+    void (*vcpu_get_state)(struct vcpu *vcpu, struct cpu_state *state);
+    bool (*vcpu_set_state)(struct vcpu *vcpu, const struct cpu_state *state, GError **error);
+    bool (*vcpu_set_debug)(struct vcpu *vcpu, const struct vcpu_debug *debug, GError **error);
+    /* Walk the guest's page tables as a supervisor read would; false when not mapped. */
+    bool (*vcpu_translate)(struct vcpu *vcpu, uint64_t linear, uint64_t *physical);
+
+    /* A message-signalled interrupt: a write of `data` to `address` (0xFEExxxxx). Any thread. */
+    void (*msi)(struct engine *engine, uint64_t address, uint32_t data);
+    /* Level of the 8259 pair's output, wired to LINT0 of vCPU 0. Any thread. */
+    void (*set_extint)(struct engine *engine, bool level);
+    /* What IOAPIC pin `pin` would send now: lets KVM know which vectors want eoi_broadcast. Any
+     * thread, called at each change of a redirection entry. */
+    void (*ioapic_route)(struct engine *engine, unsigned pin, uint64_t address, uint32_t data,
+                         bool masked, bool level);
+    /* NMI to a vCPU (control socket's "nmi"). Any thread. */
+    void (*nmi)(struct vcpu *vcpu);
+};
+
+/* The engines that are built in, NULL-terminated; "soft" first. */
+extern const struct engine_ops *const engines[];
+
+/* The engine called `name` ("auto" probes), or NULL and an `error` that lists the names. `why` gets
+ * one static phrase on the choice. */
+const struct engine_ops *engine_find(const char *name, const char **why, GError **error);

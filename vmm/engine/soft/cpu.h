@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The software CPU, inside: one vCPU, decoded instructions, and what the parts of the interpreter
+ * promise each other. Nothing outside engine/soft includes this.
+ *
+ * An instruction executes in two steps: everything that can fault first, then the commit. A fault
+ * leaves by soft_raise, which does not return (it jumps back into the run loop), so a handler keeps
+ * all architectural state untouched until its last faulting access is done. Where an instruction
+ * writes memory and then registers, the memory write comes last among what can fault.
+ *
+ * Arithmetic runs on the host's own instructions, with the host's flags taken over bit for bit.
+ */
+#pragma once
+
+#include <setjmp.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/engine/cpu_model.h"
+#include "vmm/engine/cpu_state.h"
+#include "vmm/engine/engine.h"
+
+struct soft_cpu;
+struct soft_engine;
+struct insn;
+
+typedef void (*soft_exec_fn)(struct soft_cpu *cpu, const struct insn *insn);
+
+/* Prefixes that change what a handler does. */
+enum insn_prefix {
+    INSN_LOCK = 1,
+    INSN_REP = 2,   /* F3 */
+    INSN_REPNE = 4, /* F2 */
+};
+
+#define INSN_NO_REGISTER 0xff
+#define INSN_RIP         0xfe /* `base` of a RIP-relative operand */
+
+/*
+ * A decoded instruction. Byte registers AH, CH, DH, BH are given as byte offsets, so `reg_offset`
+ * and `rm_offset` address any general register operand as (uint8_t *)cpu->gpr + offset.
+ */
+struct insn {
+    soft_exec_fn exec;
+    const void *data;     /* of the handler's group: a host stub, a table */
+    int64_t displacement; /* sign-extended */
+    uint64_t immediate;   /* sign-extended to 64 bits; a relative branch's distance */
+    uint8_t length;       /* bytes, 1..15 */
+    uint8_t operand_size; /* bytes: 1, 2, 4, 8; 16 and 32 for vectors */
+    uint8_t address_size; /* bytes: 2, 4, 8 */
+    uint8_t prefixes;     /* enum insn_prefix */
+    uint8_t reg, rm;      /* ModRM.reg and .rm with REX/VEX bits; rm also of opcode+r */
+    uint8_t reg_offset, rm_offset;
+    uint8_t vvvv;        /* VEX.vvvv register */
+    uint8_t segment;     /* effective segment of the memory operand (enum cpu_segment_index) */
+    uint8_t base, index; /* enum cpu_gpr, INSN_NO_REGISTER or INSN_RIP */
+    uint8_t scale;       /* 0..3: shift of index */
+    bool memory;         /* ModRM names memory */
+    uint8_t immediate2;  /* ENTER's level, EXTRQ..; is4 register of VEX */
+    uint8_t aux[13];     /* of the handler's group */
+};
+_Static_assert(sizeof(struct insn) == 64, "a decoded instruction is one cache line");
+
+/* ---- address translation ---- */
+
+enum soft_access {
+    SOFT_READ,
+    SOFT_WRITE,
+    SOFT_FETCH,
+};
+
+/* Which permissions an access has; a TLB of its own each, so that a hit needs no further check. */
+enum soft_mmu_mode {
+    SOFT_MMU_USER,          /* CPL 3 */
+    SOFT_MMU_SUPERVISOR,    /* CPL 0..2, or implicit: SMAP in force if CR4 says so */
+    SOFT_MMU_SUPERVISOR_AC, /* CPL 0..2 with EFLAGS.AC: user pages reachable under SMAP */
+    SOFT_MMU_MODES,
+};
+
+#define SOFT_TLB_BITS    10
+#define SOFT_TLB_ENTRIES (1U << SOFT_TLB_BITS)
+
+/* Direct-mapped by linear page number. A tag is the page's linear address | 0, or SOFT_TLB_NONE.
+ * A linear address that is not canonical never hits, so canonicality is checked on the miss. A
+ * write tag exists only for a page that is writable, dirty in the page tables, dirty for every
+ * client and without translated code. `host` + linear is the byte's host address. */
+struct soft_tlb_entry {
+    uint64_t read_tag, write_tag, fetch_tag;
+    uintptr_t host;
+};
+#define SOFT_TLB_NONE 1UL /* no page's address */
+
+/* ---- things that other threads ask of a vCPU, in soft_cpu.requests ---- */
+
+enum soft_request {
+    SOFT_REQUEST_KICK = 1 << 0,      /* leave vcpu_run */
+    SOFT_REQUEST_INTERRUPT = 1 << 1, /* look at LAPIC and PIC */
+    SOFT_REQUEST_NMI = 1 << 2,
+    SOFT_REQUEST_INIT = 1 << 3,
+    SOFT_REQUEST_SIPI = 1 << 4,
+    SOFT_REQUEST_FLUSH = 1 << 5, /* drop TLB entries: protection of some page changed */
+    SOFT_REQUEST_TIMER = 1 << 6, /* the LAPIC timer's deadline passed */
+};
+
+union soft_vector {
+    uint8_t u8[64];
+    uint16_t u16[32];
+    uint32_t u32[16];
+    uint64_t u64[8];
+    float f32[16];
+    double f64[8];
+} __attribute__((aligned(64)));
+
+struct soft_cpu {
+    /* Hot. */
+    uint64_t gpr[GPR_COUNT];
+    uint64_t rip;              /* of the instruction being executed */
+    uint64_t next_rip;         /* where it goes on; a branch changes this */
+    uint64_t rflags;           /* whole and exact at all times; bit 1 set */
+    _Atomic uint32_t requests; /* enum soft_request; looked at between blocks */
+    uint8_t cpl;
+    uint8_t code_size; /* bytes of the default operand size of CS: 2, 4, or 8 in 64-bit mode */
+    uint8_t mmu_mode;  /* enum soft_mmu_mode of explicit accesses; soft_update_mode keeps it */
+    bool flat;         /* 64-bit mode: no segment limits, bases of FS and GS only */
+    bool block_end;    /* set by a handler: leave the current block after this instruction */
+    uint8_t shadow;    /* interrupt shadow for the next instruction: 1 STI, 2 MOV SS / POP SS */
+    const struct insn *insn; /* being executed; for exceptions */
+    struct cpu_segment seg[SEG_COUNT];
+    struct soft_tlb_entry tlb[SOFT_MMU_MODES][SOFT_TLB_ENTRIES];
+
+    /* System registers. */
+    uint64_t cr0, cr2, cr3, cr4;
+    uint64_t dr[4], dr6, dr7;
+    uint64_t xcr0, xss, pdptr[4];
+    struct cpu_table_register gdtr, idtr;
+    struct cpu_msrs msrs;
+
+    /* Vector and x87 state of the guest. x87 lies in the FXSAVE form's first 160 bytes, so that the
+     * host's FXRSTOR/XRSTOR takes it as it is. */
+    union soft_vector vector[32];
+    uint32_t mxcsr;
+    uint32_t pkru;
+    struct {
+        uint16_t fcw, fsw;
+        uint8_t ftw, reserved;
+        uint16_t fop;
+        uint64_t fip, fdp;
+        uint32_t mxcsr, mxcsr_mask;
+        uint8_t st[8][16];            /* ST order, as FXSAVE has it */
+        uint8_t rest[512 + 64 - 160]; /* scratch for the host's save instructions */
+    } x87 __attribute__((aligned(64)));
+    uint16_t x87_cs, x87_ds;
+
+    /* Event delivery. */
+    sigjmp_buf *escape; /* where soft_raise goes */
+    int delivering;     /* vector being delivered, -1 none; double-fault logic */
+    bool nmi_masked;
+    uint8_t mp_state;    /* enum cpu_mp_state */
+    uint64_t pending_db; /* DR6 bits of a debug trap to deliver after this instruction */
+
+    /* Around. */
+    struct soft_engine *engine;
+    struct memory *memory;
+    struct clock *clock;
+    const struct cpu_definition *model;
+    const struct exit_ops *exits;
+    void *exits_opaque;
+    unsigned index;
+    struct soft_lapic *lapic;
+    struct soft_blocks *blocks; /* decoded-instruction cache; block.h */
+    struct vcpu *vcpu;          /* thread side; soft.c */
+    int64_t tsc_offset;         /* guest TSC = clock_tsc + this (TSC writes, TSC_ADJUST) */
+    struct vcpu_debug debug;
+    char error[160]; /* for VCPU_EXIT_ERROR */
+};
+
+/* ---- exceptions: event.c ---- */
+
+enum soft_vector_number {
+    EXC_DE = 0,
+    EXC_DB = 1,
+    EXC_NMI = 2,
+    EXC_BP = 3,
+    EXC_OF = 4,
+    EXC_BR = 5,
+    EXC_UD = 6,
+    EXC_NM = 7,
+    EXC_DF = 8,
+    EXC_TS = 10,
+    EXC_NP = 11,
+    EXC_SS = 12,
+    EXC_GP = 13,
+    EXC_PF = 14,
+    EXC_MF = 16,
+    EXC_AC = 17,
+    EXC_MC = 18,
+    EXC_XM = 19,
+};
+
+/* Raise a fault of the current instruction; does not return. `error` is pushed where the vector has
+ * an error code. RIP is that of the instruction. */
+_Noreturn void soft_raise(struct soft_cpu *cpu, unsigned vector, uint32_t error);
+/* #PF with CR2. */
+_Noreturn void soft_raise_page_fault(struct soft_cpu *cpu, uint64_t linear, uint32_t error);
+/* #UD, #GP(0): the two most frequent. */
+_Noreturn void soft_undefined(struct soft_cpu *cpu);
+_Noreturn void soft_general_protection(struct soft_cpu *cpu, uint32_t error);
+
+/* Deliver an event through the IDT (SDM 3A ch. 6): external interrupt, NMI, software interrupt or
+ * exception. May raise (the run loop turns that into #DF or shutdown). */
+enum soft_event {
+    SOFT_EVENT_EXTERNAL,
+    SOFT_EVENT_NMI,
+    SOFT_EVENT_EXCEPTION,
+    SOFT_EVENT_SOFTWARE,
+    SOFT_EVENT_PRIVILEGED_SOFTWARE /* INT1 */
+};
+void soft_deliver(struct soft_cpu *cpu, enum soft_event event, uint8_t vector, bool has_error,
+                  uint32_t error, uint64_t return_rip);
+
+/* Recompute cpl-, CR- and EFER-dependent shortcuts (cpl, code_size, mmu_mode, flat) after CS, SS,
+ * RFLAGS.AC, CR0, CR4 or EFER changed. */
+void soft_update_mode(struct soft_cpu *cpu);
+
+/* Write RFLAGS: keeps bit 1 set and reserved bits clear, updates mode. `mask` says which bits. */
+void soft_set_rflags(struct soft_cpu *cpu, uint64_t value, uint64_t mask);
+
+static inline bool soft_long_mode(const struct soft_cpu *cpu)
+{
+    return cpu->msrs.efer >> 10 & 1; /* LMA */
+}
+static inline bool soft_protected(const struct soft_cpu *cpu)
+{
+    return cpu->cr0 & 1;
+}
+static inline bool soft_v86(const struct soft_cpu *cpu)
+{
+    return cpu->rflags >> 17 & 1;
+}
+
+/* ---- selecting handlers: decode.c asks each group in turn ---- */
+
+struct soft_decoded; /* Zydis's instruction and operands: decode.h */
+soft_exec_fn soft_select_integer(const struct soft_decoded *decoded, struct insn *insn);
+soft_exec_fn soft_select_string(const struct soft_decoded *decoded, struct insn *insn);
+soft_exec_fn soft_select_branch(const struct soft_decoded *decoded, struct insn *insn);
+soft_exec_fn soft_select_system(const struct soft_decoded *decoded, struct insn *insn);
+soft_exec_fn soft_select_vector(const struct soft_decoded *decoded, struct insn *insn);
+soft_exec_fn soft_select_x87(const struct soft_decoded *decoded, struct insn *insn);

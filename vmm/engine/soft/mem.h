@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Memory as an instruction sees it: segmentation, paging, pages that cross, MMIO. The TLB hit is
+ * inline; the rest is in mmu.c.
+ */
+#pragma once
+
+#include <string.h>
+
+#include "vmm/engine/soft/cpu.h"
+
+/* Linear address of an explicit operand of `size` bytes at `offset` in `segment`: adds the base,
+ * checks limit, type and (in 64-bit mode, lazily: on the TLB miss) canonicality; raises #GP or #SS.
+ */
+uint64_t soft_segment_address(struct soft_cpu *cpu, unsigned segment, uint64_t offset,
+                              unsigned size, enum soft_access access);
+
+/* The whole access after a TLB miss, in pieces where it crosses pages: walks, sets A and D,
+ * refills, goes to MMIO. `mode` is enum soft_mmu_mode. May raise; a write that crosses pages raises
+ * before its first byte is stored. */
+void soft_read_slow(struct soft_cpu *cpu, uint64_t linear, void *out, unsigned size, unsigned mode);
+void soft_write_slow(struct soft_cpu *cpu, uint64_t linear, const void *in, unsigned size,
+                     unsigned mode);
+
+/* Raise now what a write of [linear, linear+size) would raise. */
+void soft_probe_write(struct soft_cpu *cpu, uint64_t linear, unsigned size, unsigned mode);
+void soft_probe_read(struct soft_cpu *cpu, uint64_t linear, unsigned size, unsigned mode);
+
+/* Host address for an atomic read-modify-write of `size` bytes, or NULL when it crosses a page or
+ * is not RAM: then the caller does it under soft_exclusive_begin/_end. */
+void *soft_atomic_pointer(struct soft_cpu *cpu, uint64_t linear, unsigned size, unsigned mode);
+void soft_exclusive_begin(struct soft_cpu *cpu);
+void soft_exclusive_end(struct soft_cpu *cpu);
+
+/* Forget translations: everything, everything but global pages, one page in all modes. PCID:
+ * entries of other PCIDs may stay. */
+void soft_tlb_flush(struct soft_cpu *cpu, bool global_too);
+void soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t linear);
+/* Drop writable entries whose page is guest-physical `page` (it now holds code, or is protected).
+ */
+void soft_tlb_protect(struct soft_cpu *cpu, uint64_t page);
+
+/* Guest-physical address of a linear one as a supervisor read that changes nothing would find it.
+ */
+bool soft_translate(struct soft_cpu *cpu, uint64_t linear, uint64_t *physical);
+
+static inline struct soft_tlb_entry *soft_tlb_slot(struct soft_cpu *cpu, unsigned mode,
+                                                   uint64_t linear)
+{
+    return &cpu->tlb[mode][linear >> 12 & (SOFT_TLB_ENTRIES - 1)];
+}
+
+/* The tag that an access of `size` bytes must find: an access that crosses its page looks for the
+ * next page's tag in this page's slot, and misses. */
+#define SOFT_TAG(linear, size) (((linear) + (size)-1) & ~0xfffUL)
+
+#define SOFT_DEFINE_ACCESS(bits)                                                             \
+    static inline uint##bits##_t soft_read##bits##_as(struct soft_cpu *cpu, uint64_t linear, \
+                                                      unsigned mode)                         \
+    {                                                                                        \
+        struct soft_tlb_entry *entry = soft_tlb_slot(cpu, mode, linear);                     \
+        uint##bits##_t value;                                                                \
+        if (__builtin_expect(entry->read_tag == SOFT_TAG(linear, bits / 8), 1))              \
+            memcpy(&value, (const void *)(entry->host + linear), sizeof(value));             \
+        else                                                                                 \
+            soft_read_slow(cpu, linear, &value, sizeof(value), mode);                        \
+        return value;                                                                        \
+    }                                                                                        \
+    static inline void soft_write##bits##_as(struct soft_cpu *cpu, uint64_t linear,          \
+                                             uint##bits##_t value, unsigned mode)            \
+    {                                                                                        \
+        struct soft_tlb_entry *entry = soft_tlb_slot(cpu, mode, linear);                     \
+        if (__builtin_expect(entry->write_tag == SOFT_TAG(linear, bits / 8), 1))             \
+            memcpy((void *)(entry->host + linear), &value, sizeof(value));                   \
+        else                                                                                 \
+            soft_write_slow(cpu, linear, &value, sizeof(value), mode);                       \
+    }                                                                                        \
+    static inline uint##bits##_t soft_read##bits(struct soft_cpu *cpu, uint64_t linear)      \
+    {                                                                                        \
+        return soft_read##bits##_as(cpu, linear, cpu->mmu_mode);                             \
+    }                                                                                        \
+    static inline void soft_write##bits(struct soft_cpu *cpu, uint64_t linear,               \
+                                        uint##bits##_t value)                                \
+    {                                                                                        \
+        soft_write##bits##_as(cpu, linear, value, cpu->mmu_mode);                            \
+    }
+SOFT_DEFINE_ACCESS(8)
+SOFT_DEFINE_ACCESS(16)
+SOFT_DEFINE_ACCESS(32)
+SOFT_DEFINE_ACCESS(64)
+
+/* Any number of bytes up to a page (vectors, x87 images). */
+static inline void soft_read_bytes(struct soft_cpu *cpu, uint64_t linear, void *out, unsigned size)
+{
+    struct soft_tlb_entry *entry = soft_tlb_slot(cpu, cpu->mmu_mode, linear);
+    if (entry->read_tag == SOFT_TAG(linear, size))
+        memcpy(out, (const void *)(entry->host + linear), size);
+    else
+        soft_read_slow(cpu, linear, out, size, cpu->mmu_mode);
+}
+
+static inline void soft_write_bytes(struct soft_cpu *cpu, uint64_t linear, const void *in,
+                                    unsigned size)
+{
+    struct soft_tlb_entry *entry = soft_tlb_slot(cpu, cpu->mmu_mode, linear);
+    if (entry->write_tag == SOFT_TAG(linear, size))
+        memcpy((void *)(entry->host + linear), in, size);
+    else
+        soft_write_slow(cpu, linear, in, size, cpu->mmu_mode);
+}
+
+/* Offset of the memory operand within its segment, wrapped to the address size. */
+static inline uint64_t soft_operand_offset(const struct soft_cpu *cpu, const struct insn *insn)
+{
+    uint64_t offset = insn->displacement;
+
+    if (insn->base < GPR_COUNT)
+        offset += cpu->gpr[insn->base];
+    else if (insn->base == INSN_RIP)
+        offset += cpu->rip + insn->length;
+    if (insn->index < GPR_COUNT)
+        offset += cpu->gpr[insn->index] << insn->scale;
+    if (insn->address_size == 8)
+        return offset;
+    return insn->address_size == 4 ? (uint32_t)offset : (uint16_t)offset;
+}
+
+/* Linear address of the memory operand, checked for an access of `size` bytes. */
+static inline uint64_t soft_operand_address(struct soft_cpu *cpu, const struct insn *insn,
+                                            unsigned size, enum soft_access access)
+{
+    uint64_t offset = soft_operand_offset(cpu, insn);
+
+    if (__builtin_expect(cpu->flat, 1))
+        return insn->segment < SEG_FS ? offset : offset + cpu->seg[insn->segment].base;
+    return soft_segment_address(cpu, insn->segment, offset, size, access);
+}

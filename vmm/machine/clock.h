@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The virtual clock of one machine.
+ *
+ * It counts nanoseconds of the machine's life: it starts at 0, stands still while the machine is
+ * paused, and drives every timer, kvmclock and the guest's time-stamp counter. No device reads a
+ * clock of the host. A manual clock moves only by clock_step, for tests.
+ *
+ * Timers run on the clock's own thread (on the stepping thread for a manual clock), without any
+ * lock of the clock held, in the order of their deadlines. A callback takes its device's lock
+ * itself; clock_timer_arm and _disarm may be called with that lock held, and from a callback.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define NS_PER_SECOND 1000000000LL
+
+struct clock;
+struct clock_timer;
+
+typedef void (*clock_timer_fn)(void *opaque);
+
+/* A clock that follows CLOCK_MONOTONIC from now on; created paused. NULL and `error` on failure. */
+struct clock *clock_create(GError **error);
+
+/* A clock that moves only by clock_step; its wall time starts at `wall_ns` since 1970. */
+struct clock *clock_create_manual(int64_t wall_ns);
+
+/* Stops the thread and frees the clock. All timers must be destroyed before. NULL is fine. */
+void clock_destroy(struct clock *clock);
+
+/* Nanoseconds of machine time. Any thread; lock-free. */
+int64_t clock_now(const struct clock *clock);
+
+/* Wall-clock time in nanoseconds since 1970-01-01 UTC, as the machine sees it now. Any thread. */
+int64_t clock_wall(const struct clock *clock);
+
+/* Let time pass (pause: stand still). Both idempotent, control thread. */
+void clock_resume(struct clock *clock);
+void clock_pause(struct clock *clock);
+bool clock_is_running(const struct clock *clock);
+
+/* Set machine time; the clock must be paused. For state load. */
+void clock_set(struct clock *clock, int64_t now_ns);
+
+/* Move a manual clock forward by `ns`, running every timer that falls due at its exact deadline. */
+void clock_step(struct clock *clock, int64_t ns);
+
+/* Frequency of the guest's time-stamp counter in kHz (the host's, unless a load set another). */
+uint64_t clock_tsc_khz(const struct clock *clock);
+
+/* The guest's time-stamp counter now: host TSC + offset, at clock_tsc_khz; stands still while
+ * paused. A manual clock derives it from its nanoseconds at 1 GHz. Lock-free, any thread. */
+uint64_t clock_tsc(const struct clock *clock);
+
+/* Machine time at which clock_tsc will be `tsc` (may lie in the past). Any thread. */
+int64_t clock_tsc_to_ns(const struct clock *clock, uint64_t tsc);
+
+/* A disarmed timer that will call `fn(opaque)`. `name` (static) is for dumps. */
+struct clock_timer *clock_timer_create(struct clock *clock, const char *name, clock_timer_fn fn,
+                                       void *opaque);
+
+/* Disarms, waits for a running callback (unless called from it), frees. NULL is fine. Never call
+ * it with a lock held that the callback takes. */
+void clock_timer_destroy(struct clock_timer *timer);
+
+/* Fire once at machine time `deadline_ns`; a deadline in the past fires as soon as possible.
+ * Replaces an earlier deadline. Any thread. */
+void clock_timer_arm(struct clock_timer *timer, int64_t deadline_ns);
+
+/* Not fire any more. A callback that has already begun is not waited for. Any thread. */
+void clock_timer_disarm(struct clock_timer *timer);
+
+/* a * mul / div without overflow of the product. */
+static inline uint64_t clock_muldiv(uint64_t a, uint64_t mul, uint64_t div)
+{
+    return (uint64_t)((unsigned __int128)a * mul / div);
+}
