@@ -33,6 +33,9 @@ enum insn_prefix {
     INSN_LOCK = 1,
     INSN_REP = 2,   /* F3 */
     INSN_REPNE = 4, /* F2 */
+    /* Not a prefix: the instruction ends its block (branches, whatever may change the mode, the
+     * interrupt flag or the mapping of code, and port accesses). Set by soft_decode. */
+    INSN_ENDS_BLOCK = 0x80,
 };
 
 #define INSN_NO_REGISTER 0xff
@@ -102,6 +105,7 @@ enum soft_request {
     SOFT_REQUEST_SIPI = 1 << 4,
     SOFT_REQUEST_FLUSH = 1 << 5, /* drop TLB entries: protection of some page changed */
     SOFT_REQUEST_TIMER = 1 << 6, /* the LAPIC timer's deadline passed */
+    SOFT_REQUEST_CODE = 1 << 7,  /* pages with decoded code were written: soft_blocks_drain */
 };
 
 union soft_vector {
@@ -153,12 +157,24 @@ struct soft_cpu {
     } x87 __attribute__((aligned(64)));
     uint16_t x87_cs, x87_ds;
 
-    /* Event delivery. */
-    sigjmp_buf *escape; /* where soft_raise goes */
-    int delivering;     /* vector being delivered, -1 none; double-fault logic */
+    /* Event delivery. soft_raise fills `fault` and jumps to `escape` (siglongjmp(*escape, 1)). The
+     * run loop then delivers it, with double-fault logic by `delivering`: the vector of the event
+     * that is being delivered, -1 none, set and cleared by the run loop around soft_deliver. */
+    sigjmp_buf *escape;
+    struct {
+        uint8_t vector;
+        bool has_error;
+        uint32_t error;
+    } fault;
+    int delivering;
+    /* TF as it was before the instruction: a #DB trap follows it. The run loop sets it; a handler
+     * whose instruction looks at TF only when it is done (SYSCALL) or discards the trap (INT n,
+     * done by soft_deliver) changes it. */
+    bool step_trap;
     bool nmi_masked;
     uint8_t mp_state;    /* enum cpu_mp_state */
-    uint64_t pending_db; /* DR6 bits of a debug trap to deliver after this instruction */
+    uint64_t pending_db; /* DR6 bits of a debug trap to deliver after this instruction; whoever
+                            sets them sets block_end too */
 
     /* Around. */
     struct soft_engine *engine;
@@ -202,14 +218,16 @@ enum soft_vector_number {
 /* Raise a fault of the current instruction; does not return. `error` is pushed where the vector has
  * an error code. RIP is that of the instruction. */
 _Noreturn void soft_raise(struct soft_cpu *cpu, unsigned vector, uint32_t error);
-/* #PF with CR2. */
+/* #PF; sets CR2. */
 _Noreturn void soft_raise_page_fault(struct soft_cpu *cpu, uint64_t linear, uint32_t error);
 /* #UD, #GP(0): the two most frequent. */
 _Noreturn void soft_undefined(struct soft_cpu *cpu);
 _Noreturn void soft_general_protection(struct soft_cpu *cpu, uint32_t error);
 
 /* Deliver an event through the IDT (SDM 3A ch. 6): external interrupt, NMI, software interrupt or
- * exception. May raise (the run loop turns that into #DF or shutdown). */
+ * exception. May raise (the run loop turns that into #DF or shutdown). The image of RFLAGS that it
+ * pushes is cpu->rflags as it stands: the run loop has set RF there for a fault. On return
+ * next_rip is the handler's first instruction. */
 enum soft_event {
     SOFT_EVENT_EXTERNAL,
     SOFT_EVENT_NMI,
@@ -219,6 +237,24 @@ enum soft_event {
 };
 void soft_deliver(struct soft_cpu *cpu, enum soft_event event, uint8_t vector, bool has_error,
                   uint32_t error, uint64_t return_rip);
+
+/* Shared between soft_run and those that serve the vCPU's surroundings (lapic.c, soft.c). */
+
+/* Run until something of enum vcpu_exit happens; on the vCPU's thread. run.c. */
+enum vcpu_exit soft_run(struct soft_cpu *cpu);
+/* Set bits of enum soft_request and wake the vCPU if it waits. Any thread. soft.c. */
+void soft_request(struct soft_cpu *cpu, uint32_t requests);
+/* Sleep until cpu->requests is not 0. soft.c. */
+void soft_wait(struct soft_cpu *cpu);
+/* Whether a maskable interrupt (LAPIC, or 8259 through LINT0) may be taken now by priority; the
+ * run loop looks at IF. Called after SOFT_REQUEST_INTERRUPT. lapic.c. */
+bool soft_interrupt_pending(struct soft_cpu *cpu);
+/* Take it: acknowledge and give its vector, or -1 when it has gone meanwhile. lapic.c. */
+int soft_interrupt_acknowledge(struct soft_cpu *cpu);
+/* SOFT_REQUEST_TIMER, _INIT and _SIPI, between two instructions. lapic.c, soft.c. */
+void soft_lapic_timer(struct soft_cpu *cpu);
+void soft_take_init(struct soft_cpu *cpu);
+void soft_take_sipi(struct soft_cpu *cpu);
 
 /* Recompute cpl-, CR- and EFER-dependent shortcuts (cpl, code_size, mmu_mode, flat) after CS, SS,
  * RFLAGS.AC, CR0, CR4 or EFER changed. */

@@ -32,6 +32,12 @@ void *soft_atomic_pointer(struct soft_cpu *cpu, uint64_t linear, unsigned size, 
 void soft_exclusive_begin(struct soft_cpu *cpu);
 void soft_exclusive_end(struct soft_cpu *cpu);
 
+/* Translate `linear` for an instruction fetch (SOFT_FETCH: NX, SMEP; user or supervisor by CPL) and
+ * fill the TLB's fetch_tag. Returns the host address of that byte and the guest-physical one in
+ * `*gpa`; both are good to the page's end. NULL when no RAM or ROM is there: such code reads as
+ * 0xff. Raises #PF, and #GP where the address is not canonical. */
+const uint8_t *soft_fetch_page(struct soft_cpu *cpu, uint64_t linear, uint64_t *gpa);
+
 /* Forget translations: everything, everything but global pages, one page in all modes. PCID:
  * entries of other PCIDs may stay. */
 void soft_tlb_flush(struct soft_cpu *cpu, bool global_too);

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Decoded basic blocks of one vCPU.
+ *
+ * A block is a run of instructions within one page, keyed by the host address of its first byte
+ * and the code size it was decoded for: translations and modes may change under it, its bytes may
+ * not. Its page is marked in memory.h; a write to it comes back as soft_blocks_page_written.
+ * Storage is bounded: when it is full everything goes.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/engine/soft/cpu.h"
+
+struct soft_blocks;
+
+struct soft_block {
+    const uint8_t *host; /* of the first byte; NULL once thrown away */
+    struct insn *insns;
+    struct soft_block *next;      /* with the same hash */
+    struct soft_block *page_next; /* of the same page */
+    uint16_t count;               /* instructions; 0 when the first one crosses its page */
+    uint16_t bytes;
+    uint8_t code_size;
+};
+
+/* Empty storage for `cpu`'s blocks (address space is reserved, memory comes as it is used). NULL
+ * when the host refuses. */
+struct soft_blocks *soft_blocks_create(struct soft_cpu *cpu);
+void soft_blocks_destroy(struct soft_blocks *blocks);
+
+/* The block at linear address `linear` in the current mode, decoded now if need be. NULL when the
+ * code there is neither in RAM nor ROM. May raise what the fetch raises. The block is valid until
+ * soft_blocks_drain, soft_blocks_flush or the next soft_blocks_find. */
+struct soft_block *soft_blocks_find(struct soft_cpu *cpu, uint64_t linear);
+
+/* The page at guest-physical `page` is about to be written: its blocks are thrown away before the
+ * vCPU begins another block; if the writer is this vCPU, after its current instruction. Any thread.
+ */
+void soft_blocks_page_written(struct soft_cpu *cpu, uint64_t page);
+
+/* Memory was remapped: all blocks are thrown away in the same manner. Any thread. */
+void soft_blocks_unmapped(struct soft_cpu *cpu);
+
+/* Serve SOFT_REQUEST_CODE: throw away what was asked for. On the vCPU's thread, between blocks. */
+void soft_blocks_drain(struct soft_cpu *cpu);
+
+/* Throw everything away. On the vCPU's thread between blocks, or while it is parked. */
+void soft_blocks_flush(struct soft_cpu *cpu);
+
+/* This thread runs `cpu` from now on (NULL: none). soft_run calls it. */
+void soft_blocks_enter(struct soft_cpu *cpu);
