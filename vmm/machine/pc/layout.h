@@ -6,12 +6,13 @@
 #pragma once
 
 /* ---- guest-physical memory ---- */
-#define PC_LOW_RAM_END      0xC0000000UL  /* RAM below 4 GiB ends here at the latest */
-#define PC_HIGH_RAM_BASE    0x100000000UL /* the rest of RAM goes on at 4 GiB */
-#define PC_VGA_HOLE_BASE    0xA0000UL     /* 128 KiB of video memory */
-#define PC_VGA_HOLE_SIZE    0x20000UL
-#define PC_BIOS_SHADOW_BASE 0xC0000UL /* option ROMs and BIOS, RAM until a PAM register says else \
-                                       */
+#define PC_LOW_RAM_END   0xC0000000UL  /* RAM below 4 GiB ends here at the latest */
+#define PC_HIGH_RAM_BASE 0x100000000UL /* the rest of RAM goes on at 4 GiB */
+#define PC_VGA_HOLE_BASE 0xA0000UL     /* 128 KiB of video memory */
+#define PC_VGA_HOLE_SIZE 0x20000UL
+#define PC_BIOS_SHADOW_BASE                                               \
+    0xC0000UL /* option ROMs and BIOS, RAM until a PAM register says else \
+               */
 #define PC_BIOS_SHADOW_END 0x100000UL
 #define PC_ECAM_BASE       0xE0000000UL /* PCIe configuration space, 256 buses */
 #define PC_ECAM_SIZE       0x10000000UL
