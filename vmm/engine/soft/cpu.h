@@ -95,6 +95,17 @@ struct soft_tlb_entry {
 };
 #define SOFT_TLB_NONE 1UL /* no page's address */
 
+/* Beside the entries, for the misses and flushes of mmu.c: the guest-physical page of each entry,
+ * and logs of the filled ones, so that a flush costs what was filled. An entry is in log 1 if a
+ * global page was in it since the last flush, in log 0 if another was. */
+struct soft_tlb_log {
+    uint64_t page[SOFT_MMU_MODES][SOFT_TLB_ENTRIES];
+    uint8_t logged[SOFT_MMU_MODES * SOFT_TLB_ENTRIES]; /* bit per log */
+    uint16_t filled[2][SOFT_MMU_MODES * SOFT_TLB_ENTRIES];
+    unsigned count[2];
+    uint64_t large[2]; /* filters: hash of each 2 MB (or 4 MB), 1 GB page that has entries */
+};
+
 /* ---- things that other threads ask of a vCPU, in soft_cpu.requests ---- */
 
 enum soft_request {
@@ -133,6 +144,7 @@ struct soft_cpu {
     const struct insn *insn; /* being executed; for exceptions */
     struct cpu_segment seg[SEG_COUNT];
     struct soft_tlb_entry tlb[SOFT_MMU_MODES][SOFT_TLB_ENTRIES];
+    struct soft_tlb_log tlb_log;
 
     /* System registers. */
     uint64_t cr0, cr2, cr3, cr4;
@@ -157,22 +169,26 @@ struct soft_cpu {
     } x87 __attribute__((aligned(64)));
     uint16_t x87_cs, x87_ds;
 
-    /* Event delivery. soft_raise fills `fault` and jumps to `escape` (siglongjmp(*escape, 1)). The
-     * run loop then delivers it, with double-fault logic by `delivering`: the vector of the event
-     * that is being delivered, -1 none, set and cleared by the run loop around soft_deliver. */
+    /* Event delivery: event.c. soft_raise fills `fault` and jumps to `escape` (siglongjmp(*escape,
+     * 1)). The run loop then calls soft_handle_fault, which delivers it, with double-fault logic by
+     * `delivering`: set and cleared by soft_deliver, left as it is when that raises. */
     sigjmp_buf *escape;
     struct {
         uint8_t vector;
         bool has_error;
         uint32_t error;
+        uint64_t payload; /* CR2 of #PF, DR6 bits of #DB */
     } fault;
-    int delivering;
+    int delivering; /* exception being delivered, 256 | vector of an interrupt; -1 none */
+    bool external;  /* `delivering` is not a software interrupt: EXT in error codes */
+    bool exclusive; /* inside soft_exclusive_begin/_end; soft_raise leaves it */
     /* TF as it was before the instruction: a #DB trap follows it. The run loop sets it; a handler
      * whose instruction looks at TF only when it is done (SYSCALL) or discards the trap (INT n,
      * done by soft_deliver) changes it. */
     bool step_trap;
     bool nmi_masked;
-    uint8_t mp_state;    /* enum cpu_mp_state */
+    uint8_t break_code, break_data, break_io; /* DR0..3 enabled for each kind; soft_update_debug */
+    uint8_t mp_state;                         /* enum cpu_mp_state */
     uint64_t pending_db; /* DR6 bits of a debug trap to deliver after this instruction; whoever
                             sets them sets block_end too */
 
@@ -224,10 +240,30 @@ _Noreturn void soft_raise_page_fault(struct soft_cpu *cpu, uint64_t linear, uint
 _Noreturn void soft_undefined(struct soft_cpu *cpu);
 _Noreturn void soft_general_protection(struct soft_cpu *cpu, uint32_t error);
 
+/* #DB of fault class (instruction breakpoint, DR access under DR7.GD) with these DR6 bits. */
+_Noreturn void soft_raise_debug(struct soft_cpu *cpu, uint64_t dr6_bits);
+
+/* Deliver the fault that soft_raise recorded, or what it becomes on top of the event that was being
+ * delivered: #DF, or shutdown (mp_state). The run loop calls this where soft_raise jumps to; it may
+ * raise again, to the same place. */
+void soft_handle_fault(struct soft_cpu *cpu);
+
+/* Deliver the debug trap in `pending_db` after an instruction (rip is the next one's). May raise.
+ */
+void soft_deliver_debug_trap(struct soft_cpu *cpu);
+
+/* Raise #DB if an instruction breakpoint is at linear address of rip and RFLAGS.RF is clear. The
+ * run loop asks before each instruction while `break_code` is not 0. */
+void soft_check_code_breakpoint(struct soft_cpu *cpu);
+
+/* Recompute break_code, break_data, break_io after DR0..3, DR7 or CR4.DE changed. */
+void soft_update_debug(struct soft_cpu *cpu);
+
 /* Deliver an event through the IDT (SDM 3A ch. 6): external interrupt, NMI, software interrupt or
- * exception. May raise (the run loop turns that into #DF or shutdown). The image of RFLAGS that it
- * pushes is cpu->rflags as it stands: the run loop has set RF there for a fault. On return
- * next_rip is the handler's first instruction. */
+ * exception. The image of RFLAGS that it pushes is cpu->rflags as it stands: soft_handle_fault has
+ * set RF there for a fault. On return rip and next_rip are the handler's first instruction, and
+ * block_end is set. May raise: rip is then still the old one, and soft_handle_fault makes #DF or
+ * shutdown of it where due. For interrupts and NMIs, rip is the boundary: return_rip == rip. */
 enum soft_event {
     SOFT_EVENT_EXTERNAL,
     SOFT_EVENT_NMI,

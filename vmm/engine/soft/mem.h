@@ -32,12 +32,6 @@ void *soft_atomic_pointer(struct soft_cpu *cpu, uint64_t linear, unsigned size, 
 void soft_exclusive_begin(struct soft_cpu *cpu);
 void soft_exclusive_end(struct soft_cpu *cpu);
 
-/* Translate `linear` for an instruction fetch (SOFT_FETCH: NX, SMEP; user or supervisor by CPL) and
- * fill the TLB's fetch_tag. Returns the host address of that byte and the guest-physical one in
- * `*gpa`; both are good to the page's end. NULL when no RAM or ROM is there: such code reads as
- * 0xff. Raises #PF, and #GP where the address is not canonical. */
-const uint8_t *soft_fetch_page(struct soft_cpu *cpu, uint64_t linear, uint64_t *gpa);
-
 /* Forget translations: everything, everything but global pages, one page in all modes. PCID:
  * entries of other PCIDs may stay. */
 void soft_tlb_flush(struct soft_cpu *cpu, bool global_too);
@@ -49,6 +43,9 @@ void soft_tlb_protect(struct soft_cpu *cpu, uint64_t page);
 /* Guest-physical address of a linear one as a supervisor read that changes nothing would find it.
  */
 bool soft_translate(struct soft_cpu *cpu, uint64_t linear, uint64_t *physical);
+
+/* The miss of soft_fetch_page. */
+const uint8_t *soft_fetch_slow(struct soft_cpu *cpu, uint64_t linear, uint64_t *gpa);
 
 static inline struct soft_tlb_entry *soft_tlb_slot(struct soft_cpu *cpu, unsigned mode,
                                                    uint64_t linear)
@@ -113,6 +110,21 @@ static inline void soft_write_bytes(struct soft_cpu *cpu, uint64_t linear, const
         memcpy((void *)(entry->host + linear), in, size);
     else
         soft_write_slow(cpu, linear, in, size, cpu->mmu_mode);
+}
+
+/* Translate `linear` for an instruction fetch (SOFT_FETCH: NX, SMEP; user or supervisor by CPL).
+ * Returns the host address of that byte and the guest-physical one in `*gpa`; both are good to the
+ * page's end. NULL when no RAM or ROM is there: such code reads as 0xff. Raises #PF, and #GP where
+ * the address is not canonical. */
+static inline const uint8_t *soft_fetch_page(struct soft_cpu *cpu, uint64_t linear, uint64_t *gpa)
+{
+    unsigned mode = cpu->cpl == 3 ? SOFT_MMU_USER : SOFT_MMU_SUPERVISOR;
+    struct soft_tlb_entry *entry = soft_tlb_slot(cpu, mode, linear);
+
+    if (__builtin_expect(entry->fetch_tag != (linear & ~0xfffUL), 0))
+        return soft_fetch_slow(cpu, linear, gpa);
+    *gpa = cpu->tlb_log.page[mode][linear >> 12 & (SOFT_TLB_ENTRIES - 1)] | (linear & 0xfff);
+    return (const uint8_t *)(entry->host + linear);
 }
 
 /* Offset of the memory operand within its segment, wrapped to the address size. */

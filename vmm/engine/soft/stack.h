@@ -43,12 +43,16 @@ static inline void soft_stack_set(struct soft_cpu *cpu, uint64_t rsp)
     }
 }
 
-/* Linear address of `size` bytes at `offset` (already wrapped) of the stack. */
+/* Linear address of `size` bytes at `offset` (already wrapped) of the stack. #SS where the MMU
+ * would raise #GP, for an address that is not canonical. */
 static inline uint64_t soft_stack_address(struct soft_cpu *cpu, uint64_t offset, unsigned size,
                                           enum soft_access access)
 {
-    if (__builtin_expect(cpu->flat, 1))
+    if (__builtin_expect(cpu->flat, 1)) {
+        if (__builtin_expect((uint64_t)((int64_t)(offset << 16) >> 16) != offset, 0))
+            soft_raise(cpu, EXC_SS, 0);
         return offset;
+    }
     return soft_segment_address(cpu, SEG_SS, offset, size, access);
 }
 
