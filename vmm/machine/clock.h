@@ -23,10 +23,14 @@ struct clock_timer;
 
 typedef void (*clock_timer_fn)(void *opaque);
 
-/* A clock that follows CLOCK_MONOTONIC from now on; created paused. NULL and `error` on failure. */
+/* A clock that runs at the host's pace from the first clock_resume on. It counts by the host's
+ * time-stamp counter where that is invariant, else by CLOCK_MONOTONIC, so that machine time, guest
+ * TSC and kvmclock never drift apart. Where CPUID does not tell the counter's frequency, it is
+ * measured, which sleeps for 3 ms. Created paused. NULL and `error` on failure. */
 struct clock *clock_create(GError **error);
 
-/* A clock that moves only by clock_step; its wall time starts at `wall_ns` since 1970. */
+/* A clock that moves only by clock_step; its wall time starts at `wall_ns` since 1970. Created
+ * running; while it is paused, clock_step moves wall time alone. */
 struct clock *clock_create_manual(int64_t wall_ns);
 
 /* Stops the thread and frees the clock. All timers must be destroyed before. NULL is fine. */
@@ -38,7 +42,8 @@ int64_t clock_now(const struct clock *clock);
 /* Wall-clock time in nanoseconds since 1970-01-01 UTC, as the machine sees it now. Any thread. */
 int64_t clock_wall(const struct clock *clock);
 
-/* Let time pass (pause: stand still). Both idempotent, control thread. */
+/* Let time pass (pause: stand still). Both idempotent, control thread. clock_pause returns after a
+ * callback that was running has ended, so no timer fires until clock_resume. */
 void clock_resume(struct clock *clock);
 void clock_pause(struct clock *clock);
 bool clock_is_running(const struct clock *clock);
@@ -49,12 +54,16 @@ void clock_set(struct clock *clock, int64_t now_ns);
 /* Move a manual clock forward by `ns`, running every timer that falls due at its exact deadline. */
 void clock_step(struct clock *clock, int64_t ns);
 
-/* Frequency of the guest's time-stamp counter in kHz (the host's, unless a load set another). */
+/* Frequency of the guest's time-stamp counter in kHz: the host's, or 1 GHz where the clock does not
+ * count by it. Constant. */
 uint64_t clock_tsc_khz(const struct clock *clock);
 
 /* The guest's time-stamp counter now: host TSC + offset, at clock_tsc_khz; stands still while
  * paused. A manual clock derives it from its nanoseconds at 1 GHz. Lock-free, any thread. */
 uint64_t clock_tsc(const struct clock *clock);
+
+/* Machine time and counter of one and the same instant, for kvmclock. Lock-free, any thread. */
+void clock_sample(const struct clock *clock, int64_t *now_ns, uint64_t *tsc);
 
 /* Machine time at which clock_tsc will be `tsc` (may lie in the past). Any thread. */
 int64_t clock_tsc_to_ns(const struct clock *clock, uint64_t tsc);
