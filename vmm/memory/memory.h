@@ -9,6 +9,9 @@
  * Who may write a page without asking: nobody. An engine may cache a writable alias of a page only
  * while memory_write_begin has said so; it drops the alias when its listener is told. Devices use
  * dma.h. Reads need no permission beyond the page being present.
+ *
+ * A parameter `page` is a guest-physical address; any address in the page will do. Listeners get
+ * the address of its first byte.
  */
 #pragma once
 
@@ -75,12 +78,15 @@ void memory_destroy(struct memory *memory);
 /* A sealed memfd of `size` bytes for RAM, named `name` in /proc. -1 and `error` on failure. */
 int memory_memfd(const char *name, uint64_t size, GError **error);
 
-/* Back [base, base+size) by `fd` from `offset` on. `fd` is duplicated. All three page-aligned, not
- * overlapping an existing range, else an error. Control thread, machine paused or not started. */
+/* Back [base, base+size) by `fd` from `offset` on. `fd` is duplicated; it must be a memory file
+ * sealed against shrinking (memory_memfd makes one). All three page-aligned, not overlapping an
+ * existing range, else an error. Parts of one file may be shown at several places: their pages
+ * share their flags. Control thread, machine paused or not started. */
 bool memory_add(struct memory *memory, const char *name, enum memory_kind kind, uint64_t base,
                 uint64_t size, int fd, uint64_t offset, GError **error);
 
-/* Take the range that begins at `base` away. */
+/* Take the range that begins at `base` away. Control thread, machine paused, no DMA mapped; host
+ * addresses in it are invalid at return. */
 void memory_remove(struct memory *memory, uint64_t base);
 
 /* The current table; valid inside rcu_read_lock() or while the caller knows it cannot change. */
@@ -92,6 +98,7 @@ const struct memory_range *memory_find(const struct memory *memory, uint64_t gpa
 /* Bytes of RAM in all ranges. */
 uint64_t memory_ram_size(const struct memory *memory);
 
+/* `listener` is copied. unlisten returns when no call to it is under way; not from inside one. */
 void memory_listen(struct memory *memory, const struct memory_listener *listener);
 void memory_unlisten(struct memory *memory, void *opaque);
 
@@ -104,7 +111,9 @@ void *memory_write_begin(struct memory *memory, uint64_t page, bool *keep);
 /* Host address of a page for reading (RAM or ROM), or NULL for a hole. Makes it present. */
 const void *memory_read_begin(struct memory *memory, uint64_t page);
 
-/* The engine has translated code of this page; from now on a write asks first. */
+/* The engine translates code of this page; from now on a write asks first. The mark goes away
+ * before code_written is called. So an engine marks, reads the bytes, enters the translation and
+ * then asks memory_has_code: when the mark is gone, the translation must go too. */
 void memory_mark_code(struct memory *memory, uint64_t page);
 /* Its last translation is gone. */
 void memory_clear_code(struct memory *memory, uint64_t page);
