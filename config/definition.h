@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The definition of one machine: a checked value for each option of the schema.
+ *
+ * It is built from vm.yaml, command-line words or JSON in any order; a later scalar replaces an
+ * earlier one, a list grows. What is not given has the schema's default. Not thread-safe; the
+ * owner's thread only.
+ */
+#pragma once
+
+#include <glib.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config/schema.h"
+
+struct definition;
+
+/* A definition with nothing given. */
+struct definition *definition_create(void);
+/* NULL is fine. */
+void definition_destroy(struct definition *definition);
+
+/* Set one option from text as on the command line. The message begins with the key: "memory:
+ * expected ...". CONFIG_ERROR_USAGE for an unknown key (with the nearest) or a wrong value. */
+bool definition_set(struct definition *definition, const char *key, const char *text,
+                    GError **error);
+
+/* Set one option from text; `folder` (or NULL) is what relative paths are relative to. The message
+ * does not name the key. */
+bool definition_set_option(struct definition *definition, enum option_id id, const char *text,
+                           const char *folder, GError **error);
+
+/* Read the file `path` (vm.yaml). Messages name file, line, column and key. FAILED when the file
+ * cannot be read, USAGE when its content is wrong. */
+bool definition_load_file(struct definition *definition, const char *path, GError **error);
+
+/* Read YAML from memory; `name` stands for the file in messages, `folder` is as above. */
+bool definition_load_yaml(struct definition *definition, const char *name, const char *folder,
+                          const void *data, size_t size, GError **error);
+
+/* All options that have a value, defaults included, as a new JSON object: the effective
+ * definition. Sizes are numbers of bytes. */
+json_t *definition_to_json(const struct definition *definition);
+
+/* Take every member of the JSON object. Unknown keys and wrong types are USAGE errors. */
+bool definition_from_json(struct definition *definition, const json_t *object, GError **error);
+
+/* Whether the option was given, or has a default. */
+bool definition_has(const struct definition *definition, enum option_id id);
+
+/* Values; the type must fit the option's. Strings live as long as the definition's value. */
+uint64_t definition_number(const struct definition *definition, enum option_id id);
+/* NULL when unset. For a scalar STRING, ENUM or PATH. */
+const char *definition_text(const struct definition *definition, enum option_id id);
+/* Entries of a list option. */
+unsigned definition_count(const struct definition *definition, enum option_id id);
+const char *definition_entry(const struct definition *definition, enum option_id id,
+                             unsigned index);
+/* Whether the list has the entry. */
+bool definition_lists(const struct definition *definition, enum option_id id, const char *entry);
+
+/* What one option alone cannot say: that there is something to boot, that options fit together and
+ * that the host has the memory. The message names the key. */
+bool definition_check(const struct definition *definition, GError **error);

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Limits of a machine of this version. Each stands here and nowhere else; the VMM checks at compile
+ * time that its layout agrees.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define CONFIG_CPUS_MAX     1ULL           /* vCPUs of one machine */
+#define CONFIG_MEMORY_MIN   (1ULL << 20)   /* bytes: what a real-mode system addresses */
+#define CONFIG_MEMORY_ALIGN 4096ULL        /* bytes: RAM comes in whole pages */
+#define CONFIG_MEMORY_MAX   (508ULL << 30) /* bytes: RAM ends below the 64-bit PCI window */
+#define CONFIG_LIST_MAX     64             /* entries of one list, such as multiboot modules */
+#define CONFIG_TEXT_MAX     65535          /* bytes of one value */
+#define CONFIG_FILE_MAX     (1U << 20)     /* bytes of one vm.yaml */
+#define CONFIG_NAME_MAX     64             /* bytes of a machine's name */

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Where running machines are found: one folder a machine, with its lock and its control socket.
+ * Root's are under /run/anima, a user's under $XDG_RUNTIME_DIR/anima, or /tmp/anima-UID where there
+ * is no such variable. $ANIMA_RUNTIME_DIR overrides both.
+ */
+#pragma once
+
+#include <glib.h>
+
+#define CONFIG_CONTROL_SOCKET "control" /* in the machine's folder */
+#define CONFIG_LOCK_FILE      "lock"    /* held as long as the monitor lives */
+
+/* The folder of all of this user's running machines. It need not exist. The caller frees it. */
+char *runtime_folder(void);
+
+/* A descriptor of that folder, made when it is not there. -1 and CONFIG_ERROR_FAILED when it cannot
+ * be had, or is not this user's alone. */
+int runtime_folder_open(GError **error);

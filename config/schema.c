@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The table of options and what follows from one entry of it: reading a value from text, checking
+ * it, and saying what was wrong in the user's terms.
+ */
+#include "config/schema.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "config/limits.h"
+
+G_DEFINE_QUARK(anima - config - error, config_error)
+
+static bool check_name(const char *text, GError **error)
+{
+    size_t length = strlen(text);
+    bool good = length >= 1 && length <= CONFIG_NAME_MAX && g_ascii_isalnum(text[0]);
+
+    for (size_t i = 0; good && i < length; i++)
+        good = g_ascii_isalnum(text[i]) || strchr("-_.", text[i]);
+    if (!good)
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
+                    "expected a name of up to %d letters, digits, '-', '_' and '.', not '%.80s'",
+                    CONFIG_NAME_MAX, text);
+    return good;
+}
+
+static const char *const machine_choices[] = {"anima-1", NULL};
+static const char *const engine_choices[] = {"auto", "kvm", "soft", NULL};
+static const char *const serial_choices[] = {"stdio", "pty", "file=", "socket=", "none", NULL};
+static const char *const device_choices[] = {"isa-debug-exit", "pc-testdev", "pvpanic", "debugcon",
+                                             NULL};
+static const char *const on_reboot_choices[] = {"restart", "exit", NULL};
+static const char *const on_crash_choices[] = {"exit", "pause", "restart", NULL};
+
+const struct option options[OPTION_COUNT] = {
+    [OPTION_MACHINE] =
+        {
+            .key = "machine",
+            .type = OPTION_TYPE_ENUM,
+            .argument = "VERSION",
+            .preset = "anima-1",
+            .choices = machine_choices,
+            .help = "version of the machine's layout",
+            .manual = "A machine keeps its version for life, so that it is the same tomorrow.",
+        },
+    [OPTION_NAME] =
+        {
+            .key = "name",
+            .type = OPTION_TYPE_STRING,
+            .argument = "NAME",
+            .check = check_name,
+            .help = "name of the machine",
+            .manual = "Other commands find the running machine by it. Without a name it gets one "
+                      "from the number of its process.",
+        },
+    [OPTION_ENGINE] =
+        {
+            .key = "engine",
+            .type = OPTION_TYPE_ENUM,
+            .argument = "ENGINE",
+            .preset = "auto",
+            .choices = engine_choices,
+            .help = "what runs the CPUs",
+            .manual = "*kvm* is the kernel's, *soft* is Anima's own software CPU. *auto* takes "
+                      "*kvm* where it runs guest kernels in hardware and says which it took.",
+        },
+    [OPTION_CPU] =
+        {
+            .key = "cpu",
+            .type = OPTION_TYPE_STRING,
+            .argument = "MODEL",
+            .preset = "default",
+            .help = "model of the CPUs",
+            .manual = "*default* is the best generic level that the host has. An unknown model is "
+                      "refused with the list of those that there are.",
+        },
+    [OPTION_CPUS] =
+        {
+            .key = "cpus",
+            .type = OPTION_TYPE_INT,
+            .argument = "N",
+            .preset = "1",
+            .min = 1,
+            .max = CONFIG_CPUS_MAX,
+            .help = "number of CPUs",
+        },
+    [OPTION_MEMORY] =
+        {
+            .key = "memory",
+            .type = OPTION_TYPE_SIZE,
+            .argument = "SIZE",
+            .preset = "512M",
+            .min = CONFIG_MEMORY_MIN,
+            .max = CONFIG_MEMORY_MAX,
+            .align = CONFIG_MEMORY_ALIGN,
+            .help = "size of RAM",
+            .manual = "It may not be more than the host's own memory and swap.",
+        },
+    [OPTION_KERNEL] =
+        {
+            .key = "kernel",
+            .type = OPTION_TYPE_PATH,
+            .argument = "FILE",
+            .help = "kernel to boot directly",
+            .manual = "A Linux bzImage, an ELF kernel with a PVH entry, or a multiboot 1 kernel.",
+        },
+    [OPTION_INITRD] =
+        {
+            .key = "initrd",
+            .type = OPTION_TYPE_PATH,
+            .argument = "FILE",
+            .help = "initial RAM disk for the kernel",
+        },
+    [OPTION_MODULE] =
+        {
+            .key = "module",
+            .type = OPTION_TYPE_STRING,
+            .list = true,
+            .argument = "\"FILE ARGS\"",
+            .help = "module for a multiboot kernel",
+            .manual = "The file's name, then after a space the module's command line. A file's "
+                      "name in *vm.yaml* is relative to that file's folder.",
+        },
+    [OPTION_APPEND] =
+        {
+            .key = "append",
+            .type = OPTION_TYPE_STRING,
+            .argument = "TEXT",
+            .help = "command line of the kernel",
+        },
+    [OPTION_SERIAL] =
+        {
+            .key = "serial",
+            .type = OPTION_TYPE_ENUM,
+            .argument = "WHERE",
+            .preset = "stdio",
+            .choices = serial_choices,
+            .help = "where the first serial line goes",
+            .manual = "*stdio* is the terminal of *anima run*, where Ctrl-] ends the machine; "
+                      "*pty* a new pseudo-terminal, whose name is told; *file=F* a file that "
+                      "takes the output; *socket=F* a Unix socket that listens for one client "
+                      "at a time.",
+        },
+    [OPTION_DEVICE] =
+        {
+            .key = "device",
+            .type = OPTION_TYPE_ENUM,
+            .list = true,
+            .separator = ',',
+            .argument = "NAME[,..]",
+            .choices = device_choices,
+            .help = "further devices",
+            .manual = "With *isa-debug-exit* (port 0xf4) a guest that writes V ends the machine "
+                      "with status (V << 1) | 1. *pc-testdev* stands beside it for test kernels. "
+                      "*pvpanic* lets a guest report its crash. *debugcon* (port 0xe9) writes to "
+                      "standard error.",
+        },
+    [OPTION_ON_REBOOT] =
+        {
+            .key = "on-reboot",
+            .type = OPTION_TYPE_ENUM,
+            .argument = "ACTION",
+            .preset = "restart",
+            .choices = on_reboot_choices,
+            .help = "what follows when the guest reboots",
+        },
+    [OPTION_ON_CRASH] =
+        {
+            .key = "on-crash",
+            .type = OPTION_TYPE_ENUM,
+            .argument = "ACTION",
+            .preset = "exit",
+            .choices = on_crash_choices,
+            .help = "what follows when the guest crashes",
+            .manual = "A crash is a triple fault, or a report by *pvpanic*.",
+        },
+    [OPTION_PAUSED] =
+        {
+            .key = "paused",
+            .type = OPTION_TYPE_BOOL,
+            .argument = "YES|NO",
+            .preset = "no",
+            .help = "do not run before 'anima resume' or a debugger says so",
+        },
+    [OPTION_GDB] =
+        {
+            .key = "gdb",
+            .type = OPTION_TYPE_PATH,
+            .argument = "SOCKET",
+            .help = "Unix socket on which GDB is awaited",
+            .manual = "In GDB: *target remote SOCKET*.",
+        },
+};
+
+const struct option *option_find(const char *key)
+{
+    for (unsigned i = 0; i < OPTION_COUNT; i++)
+        if (g_str_equal(options[i].key, key))
+            return &options[i];
+    return NULL;
+}
+
+/* Edit distance with transpositions (optimal string alignment); words beyond 31 bytes are far. */
+static unsigned edit_distance(const char *a, const char *b)
+{
+    enum { LONGEST = 31 };
+    unsigned rows[3][LONGEST + 1];
+    size_t a_length = strlen(a), b_length = strlen(b);
+
+    if (a_length > LONGEST || b_length > LONGEST)
+        return UINT_MAX;
+    for (size_t j = 0; j <= b_length; j++)
+        rows[0][j] = j;
+    for (size_t i = 1; i <= a_length; i++) {
+        unsigned *row = rows[i % 3], *above = rows[(i + 2) % 3], *two_above = rows[(i + 1) % 3];
+
+        row[0] = i;
+        for (size_t j = 1; j <= b_length; j++) {
+            row[j] = MIN(MIN(above[j], row[j - 1]) + 1, above[j - 1] + (a[i - 1] != b[j - 1]));
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                row[j] = MIN(row[j], two_above[j - 2] + 1);
+        }
+    }
+    return rows[a_length % 3][b_length];
+}
+
+/* Whether `distance` is near enough to `word` for a suggestion to help. */
+static bool is_near(unsigned distance, const char *word)
+{
+    return distance <= MAX(1, strlen(word) / 2);
+}
+
+const char *word_nearest(const char *word, const char *const *words)
+{
+    const char *best = NULL;
+    unsigned best_distance = UINT_MAX;
+
+    for (; *words; words++) {
+        unsigned distance = edit_distance(word, *words);
+
+        /* The beginning of a word is as near as one slip. */
+        if (*word && g_str_has_prefix(*words, word))
+            distance = MIN(distance, 1);
+        if (distance < best_distance) {
+            best = *words;
+            best_distance = distance;
+        }
+    }
+    return best && is_near(best_distance, word) ? best : NULL;
+}
+
+const char *option_nearest(const char *word)
+{
+    const char *keys[OPTION_COUNT + 1];
+
+    for (unsigned i = 0; i < OPTION_COUNT; i++)
+        keys[i] = options[i].key;
+    keys[OPTION_COUNT] = NULL;
+    return word_nearest(word, keys);
+}
+
+const char *option_wants(const struct option *option)
+{
+    static const char *const wants[] = {
+        [OPTION_TYPE_STRING] = "a text",         [OPTION_TYPE_BOOL] = "yes or no",
+        [OPTION_TYPE_INT] = "a whole number",    [OPTION_TYPE_SIZE] = "a size such as 512M",
+        [OPTION_TYPE_ENUM] = "one of the words", [OPTION_TYPE_PATH] = "the name of a file",
+    };
+    return wants[option->type];
+}
+
+char *size_format(uint64_t bytes)
+{
+    static const char suffixes[] = "\0KMGT";
+    unsigned step = 0;
+
+    while (step < 4 && bytes && bytes % 1024 == 0) {
+        bytes /= 1024;
+        step++;
+    }
+    if (!step)
+        return g_strdup_printf("%" G_GUINT64_FORMAT " byte%s", bytes, bytes == 1 ? "" : "s");
+    return g_strdup_printf("%" G_GUINT64_FORMAT "%c", bytes, suffixes[step]);
+}
+
+static char *number_format(const struct option *option, uint64_t number)
+{
+    if (option->type == OPTION_TYPE_SIZE)
+        return size_format(number);
+    return g_strdup_printf("%" G_GUINT64_FORMAT, number);
+}
+
+bool option_check_number(const struct option *option, uint64_t number, GError **error)
+{
+    g_autofree char *got = number_format(option, number);
+    g_autofree char *least = number_format(option, option->min);
+    g_autofree char *most = number_format(option, option->max);
+
+    if (option->type == OPTION_TYPE_BOOL)
+        return true;
+    if (number < option->min)
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "%s is less than the minimum of %s",
+                    got, least);
+    else if (number > option->max)
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
+                    "%s is more than the %s that this version can do", got, most);
+    else if (option->align && number % option->align)
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
+                    "%s is not a multiple of %" G_GUINT64_FORMAT " bytes", got, option->align);
+    else
+        return true;
+    return false;
+}
+
+static bool refuse(const struct option *option, const char *text, GError **error)
+{
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "expected %s, not '%.80s'",
+                option_wants(option), text);
+    return false;
+}
+
+static bool parse_bool(const struct option *option, const char *text, uint64_t *number,
+                       GError **error)
+{
+    static const char *const words[2][4] = {{"no", "false", "off", "0"},
+                                            {"yes", "true", "on", "1"}};
+
+    for (unsigned value = 0; value < 2; value++)
+        for (unsigned i = 0; i < G_N_ELEMENTS(words[0]); i++)
+            if (g_ascii_strcasecmp(text, words[value][i]) == 0) {
+                *number = value;
+                return true;
+            }
+    return refuse(option, text, error);
+}
+
+/* Powers of 1024 behind a size: "", "K", "MB", "GiB"; -1 for anything else. */
+static int suffix_step(const char *suffix)
+{
+    static const char letters[] = "kmgt";
+    const char *letter;
+
+    if (!*suffix || g_ascii_strcasecmp(suffix, "b") == 0)
+        return 0;
+    letter = strchr(letters, g_ascii_tolower(*suffix));
+    if (!letter)
+        return -1;
+    suffix++;
+    if (*suffix && g_ascii_strcasecmp(suffix, "b") != 0 && g_ascii_strcasecmp(suffix, "ib") != 0)
+        return -1;
+    return letter - letters + 1;
+}
+
+static bool parse_number(const struct option *option, const char *text, uint64_t *number,
+                         GError **error)
+{
+    char *end;
+    int step = 0;
+
+    if (!g_ascii_isdigit(*text))
+        return refuse(option, text, error);
+    errno = 0;
+    *number = g_ascii_strtoull(text, &end, 10);
+    if (option->type == OPTION_TYPE_SIZE)
+        step = suffix_step(end);
+    else if (*end)
+        step = -1;
+    if (step < 0)
+        return refuse(option, text, error);
+    if (errno == ERANGE || *number > UINT64_MAX >> (10 * step)) {
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "%.80s is too large", text);
+        return false;
+    }
+    *number <<= 10 * step;
+    return option_check_number(option, *number, error);
+}
+
+static bool parse_choice(const struct option *option, const char *text, GError **error)
+{
+    g_autoptr(GString) list = g_string_new(NULL);
+    const char *nearest;
+
+    for (const char *const *choice = option->choices; *choice; choice++) {
+        bool open = g_str_has_suffix(*choice, "=");
+
+        if (open ? g_str_has_prefix(text, *choice) && text[strlen(*choice)]
+                 : g_str_equal(text, *choice))
+            return true;
+        g_string_append_printf(list, "%s%s%s", list->len ? ", " : "", *choice, open ? "FILE" : "");
+    }
+    nearest = word_nearest(text, option->choices);
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "'%.80s' is none of %s%s%s%s", text,
+                list->str, nearest ? "; did you mean '" : "", nearest ? nearest : "",
+                nearest ? "'?" : "");
+    return false;
+}
+
+static bool parse_text(const struct option *option, const char *text, GError **error)
+{
+    size_t length = strlen(text);
+
+    if (length > CONFIG_TEXT_MAX) {
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
+                    "a text of %zu bytes is more than the %d that are allowed", length,
+                    CONFIG_TEXT_MAX);
+        return false;
+    }
+    for (size_t i = 0; i < length; i++) {
+        if (!g_ascii_iscntrl(text[i]) || text[i] == '\t')
+            continue;
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
+                    "a control character stands at byte %zu of the text", i + 1);
+        return false;
+    }
+    if (!g_utf8_validate(text, length, NULL)) {
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "the text is not valid UTF-8");
+        return false;
+    }
+    if (!length && option->type == OPTION_TYPE_PATH)
+        return refuse(option, text, error);
+    if (option->type == OPTION_TYPE_ENUM)
+        return parse_choice(option, text, error);
+    return !option->check || option->check(text, error);
+}
+
+bool option_parse(const struct option *option, const char *text, struct option_value *value,
+                  GError **error)
+{
+    *value = (struct option_value){0};
+    if (option->type == OPTION_TYPE_BOOL)
+        return parse_bool(option, text, &value->number, error);
+    if (option->type == OPTION_TYPE_INT || option->type == OPTION_TYPE_SIZE)
+        return parse_number(option, text, &value->number, error);
+    if (!parse_text(option, text, error))
+        return false;
+    value->text = g_strdup(text);
+    return true;
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The schema of a machine's definition: one table that describes every option.
+ *
+ * The parsers of the command line, of vm.yaml and of JSON, the messages, --help, the manual's
+ * option section and the shell completion all come from this table. An option is added here and
+ * read by its id; nothing else has to change.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Errors of config/, by who has to act. The command line exits with 2 for USAGE, 1 for FAILED. */
+#define CONFIG_ERROR config_error_quark()
+GQuark config_error_quark(void);
+enum config_error {
+    CONFIG_ERROR_USAGE,  /* the words of the definition are wrong */
+    CONFIG_ERROR_FAILED, /* they are right, but the host or a file does not play along */
+};
+
+enum option_type {
+    OPTION_TYPE_STRING, /* any text without control characters */
+    OPTION_TYPE_BOOL,   /* true or false */
+    OPTION_TYPE_INT,    /* a whole number */
+    OPTION_TYPE_SIZE,   /* bytes, with a suffix K, M, G or T (powers of 1024) */
+    OPTION_TYPE_ENUM,   /* one of `choices`; a choice that ends in '=' takes a text after it */
+    OPTION_TYPE_PATH,   /* a file's name; in vm.yaml relative to that file's folder */
+};
+
+/* Ids of the options, in the order in which help lists them. */
+enum option_id {
+    OPTION_MACHINE,
+    OPTION_NAME,
+    OPTION_ENGINE,
+    OPTION_CPU,
+    OPTION_CPUS,
+    OPTION_MEMORY,
+    OPTION_KERNEL,
+    OPTION_INITRD,
+    OPTION_MODULE,
+    OPTION_APPEND,
+    OPTION_SERIAL,
+    OPTION_DEVICE,
+    OPTION_ON_REBOOT,
+    OPTION_ON_CRASH,
+    OPTION_PAUSED,
+    OPTION_GDB,
+    OPTION_COUNT,
+};
+
+struct option {
+    const char *key; /* in vm.yaml and JSON; on the command line with "--" before it */
+    enum option_type type;
+    bool list;                  /* may be given several times; a sequence in vm.yaml */
+    char separator;             /* of several entries in one text of a list; 0: none */
+    const char *argument;       /* placeholder in help: "SIZE" */
+    const char *preset;         /* default, as text; NULL: unset */
+    uint64_t min, max, align;   /* INT and SIZE; align 0: any */
+    const char *const *choices; /* ENUM: NULL-terminated */
+    /* A further check of a text; false sets `error` to a phrase that does not name the key. */
+    bool (*check)(const char *text, GError **error);
+    const char *help;   /* one line */
+    const char *manual; /* further sentences for the manual, or NULL */
+};
+
+/* The table, indexed by enum option_id. */
+extern const struct option options[OPTION_COUNT];
+
+/* The option called `key`, or NULL. */
+const struct option *option_find(const char *key);
+
+/* The known key nearest to `word` by edit distance, or NULL when none is near. Static. */
+const char *option_nearest(const char *word);
+
+/* The entry of the NULL-terminated `words` nearest to `word`, or NULL when none is near. */
+const char *word_nearest(const char *word, const char *const *words);
+
+/* A value of one entry, by the option's type. */
+struct option_value {
+    uint64_t number; /* BOOL, INT, SIZE */
+    char *text;      /* the others; owned */
+};
+
+/* Read `text` as one entry of `option`. False sets CONFIG_ERROR_USAGE and a phrase that begins
+ * after the key: "expected a size such as 512M, not 'much'". */
+bool option_parse(const struct option *option, const char *text, struct option_value *value,
+                  GError **error);
+
+/* Check a number against the option's range. The same phrases as option_parse. */
+bool option_check_number(const struct option *option, uint64_t number, GError **error);
+
+/* What the option wants, for messages: "a size such as 512M". Static. */
+const char *option_wants(const struct option *option);
+
+/* `bytes` as people write it: "512M", or "1000 bytes". The caller frees it. */
+char *size_format(uint64_t bytes);

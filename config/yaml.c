@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * vm.yaml: one mapping of the schema's keys to scalars or lists of scalars (YAML 1.1, by libyaml's
+ * event interface, so that each message can tell line and column).
+ *
+ * Aliases are refused: they let a small file mean a large one. Types are strict where YAML knows
+ * them: a quoted number is a text.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+#include <yaml.h>
+
+#include "config/definition.h"
+#include "config/limits.h"
+
+struct reader {
+    yaml_parser_t parser;
+    yaml_event_t event; /* the current one */
+    struct definition *definition;
+    const char *name;   /* of the file, for messages */
+    const char *folder; /* that paths are relative to */
+    bool seen[OPTION_COUNT];
+};
+
+static bool fail(const struct reader *reader, yaml_mark_t mark, GError **error, const char *format,
+                 ...) G_GNUC_PRINTF(4, 5);
+
+static bool fail(const struct reader *reader, yaml_mark_t mark, GError **error, const char *format,
+                 ...)
+{
+    g_autofree char *what = NULL;
+    va_list arguments;
+
+    va_start(arguments, format);
+    what = g_strdup_vprintf(format, arguments);
+    va_end(arguments);
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "%s:%zu:%zu: %s", reader->name,
+                mark.line + 1, mark.column + 1, what);
+    return false;
+}
+
+static bool next(struct reader *reader, GError **error)
+{
+    yaml_parser_t *parser = &reader->parser;
+
+    yaml_event_delete(&reader->event);
+    if (yaml_parser_parse(parser, &reader->event))
+        return true;
+    memset(&reader->event, 0, sizeof(reader->event));
+    return fail(reader, parser->error == YAML_READER_ERROR ? parser->mark : parser->problem_mark,
+                error, "%s", parser->problem ? parser->problem : "this is not YAML");
+}
+
+static bool is_plain(const yaml_event_t *event)
+{
+    return event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+}
+
+static bool is_null(const yaml_event_t *event)
+{
+    const char *text = (const char *)event->data.scalar.value;
+
+    return is_plain(event) && (!*text || g_str_equal(text, "~") || g_str_equal(text, "null"));
+}
+
+/* What stands in the file instead of what was expected. */
+static const char *got(const yaml_event_t *event)
+{
+    switch (event->type) {
+    case YAML_SEQUENCE_START_EVENT:
+        return "a list";
+    case YAML_MAPPING_START_EVENT:
+        return "a mapping";
+    case YAML_ALIAS_EVENT:
+        return "an alias";
+    case YAML_SCALAR_EVENT:
+        return is_null(event) ? "nothing" : is_plain(event) ? "a word" : "a quoted text";
+    default:
+        return "the end";
+    }
+}
+
+static bool wrong_type(struct reader *reader, const struct option *option, const char *wants,
+                       GError **error)
+{
+    return fail(reader, reader->event.start_mark, error, "%s: expected %s, got %s", option->key,
+                wants, got(&reader->event));
+}
+
+static bool read_scalar(struct reader *reader, const struct option *option, GError **error)
+{
+    const yaml_event_t *event = &reader->event;
+    g_autoptr(GError) cause = NULL;
+    const char *text;
+
+    if (event->type != YAML_SCALAR_EVENT || is_null(event))
+        return wrong_type(reader, option, option_wants(option), error);
+    text = (const char *)event->data.scalar.value;
+    if (strlen(text) != event->data.scalar.length)
+        return fail(reader, event->start_mark, error, "%s: a zero byte in the text", option->key);
+    if (!is_plain(event) && (option->type == OPTION_TYPE_INT || option->type == OPTION_TYPE_BOOL))
+        return wrong_type(reader, option, option_wants(option), error);
+    if (definition_set_option(reader->definition, option - options, text, reader->folder, &cause))
+        return true;
+    return fail(reader, event->start_mark, error, "%s: %s", option->key, cause->message);
+}
+
+static bool read_list(struct reader *reader, const struct option *option, GError **error)
+{
+    for (;;) {
+        if (!next(reader, error))
+            return false;
+        if (reader->event.type == YAML_SEQUENCE_END_EVENT)
+            return true;
+        if (!read_scalar(reader, option, error))
+            return false;
+    }
+}
+
+static bool read_value(struct reader *reader, const struct option *option, GError **error)
+{
+    if (option->list && reader->event.type == YAML_SEQUENCE_START_EVENT)
+        return read_list(reader, option, error);
+    return read_scalar(reader, option, error);
+}
+
+static bool read_pair(struct reader *reader, GError **error)
+{
+    const yaml_event_t *event = &reader->event;
+    const struct option *option;
+    const char *key, *nearest;
+
+    if (event->type != YAML_SCALAR_EVENT)
+        return fail(reader, event->start_mark, error, "expected an option's name, got %s",
+                    got(event));
+    key = (const char *)event->data.scalar.value;
+    option = option_find(key);
+    if (!option) {
+        nearest = option_nearest(key);
+        return fail(reader, event->start_mark, error, "unknown option '%.80s'%s%s%s", key,
+                    nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    }
+    if (reader->seen[option - options])
+        return fail(reader, event->start_mark, error, "%s: stands here twice", option->key);
+    reader->seen[option - options] = true;
+    return next(reader, error) && read_value(reader, option, error);
+}
+
+static bool read_mapping(struct reader *reader, GError **error)
+{
+    if (reader->event.type != YAML_MAPPING_START_EVENT)
+        return fail(reader, reader->event.start_mark, error,
+                    "expected 'option: value' lines, got %s", got(&reader->event));
+    for (;;) {
+        if (!next(reader, error))
+            return false;
+        if (reader->event.type == YAML_MAPPING_END_EVENT)
+            return true;
+        if (!read_pair(reader, error))
+            return false;
+    }
+}
+
+static bool read_stream(struct reader *reader, GError **error)
+{
+    /* Stream start, then either the end of an empty file or a document's start. */
+    if (!next(reader, error) || !next(reader, error))
+        return false;
+    if (reader->event.type == YAML_STREAM_END_EVENT)
+        return true;
+    if (!next(reader, error) || !read_mapping(reader, error))
+        return false;
+    /* Document end, then stream end. */
+    if (!next(reader, error) || !next(reader, error))
+        return false;
+    if (reader->event.type != YAML_STREAM_END_EVENT)
+        return fail(reader, reader->event.start_mark, error, "a second document begins here");
+    return true;
+}
+
+bool definition_load_yaml(struct definition *definition, const char *name, const char *folder,
+                          const void *data, size_t size, GError **error)
+{
+    struct reader reader = {.definition = definition, .name = name, .folder = folder};
+    bool good;
+
+    if (!yaml_parser_initialize(&reader.parser)) {
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "%s: out of memory", name);
+        return false;
+    }
+    yaml_parser_set_input_string(&reader.parser, data, size);
+    good = read_stream(&reader, error);
+    yaml_event_delete(&reader.event);
+    yaml_parser_delete(&reader.parser);
+    return good;
+}
+
+/* The whole file, up to CONFIG_FILE_MAX. NULL and `error` when it cannot be had. */
+static GByteArray *read_file(const char *path, GError **error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    GByteArray *bytes;
+    ssize_t count;
+
+    if (fd < 0) {
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "%s: %s", path, g_strerror(errno));
+        return NULL;
+    }
+    bytes = g_byte_array_new();
+    g_byte_array_set_size(bytes, CONFIG_FILE_MAX + 1);
+    bytes->len = 0;
+    do {
+        count = read(fd, bytes->data + bytes->len, CONFIG_FILE_MAX + 1 - bytes->len);
+        if (count > 0)
+            bytes->len += count;
+    } while (bytes->len <= CONFIG_FILE_MAX && (count > 0 || (count < 0 && errno == EINTR)));
+    if (count < 0)
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "%s: %s", path, g_strerror(errno));
+    else if (bytes->len > CONFIG_FILE_MAX)
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED,
+                    "%s: more than %u bytes cannot be a machine's definition", path,
+                    CONFIG_FILE_MAX);
+    close(fd);
+    if (count < 0 || bytes->len > CONFIG_FILE_MAX)
+        g_clear_pointer(&bytes, g_byte_array_unref);
+    return bytes;
+}
+
+bool definition_load_file(struct definition *definition, const char *path, GError **error)
+{
+    g_autoptr(GByteArray) bytes = read_file(path, error);
+    g_autofree char *folder = g_path_get_dirname(path);
+
+    if (!bytes)
+        return false;
+    return definition_load_yaml(definition, path, g_str_equal(folder, ".") ? NULL : folder,
+                                bytes->data, bytes->len, error);
+}
