@@ -8,7 +8,8 @@
  * device_kinds[] names every kind, and the contract suite walks it.
  *
  * Threads: register handlers run on vCPU threads, timer callbacks on the clock's thread, save, load
- * and reset on the control thread while the vCPUs are parked. Each takes the device's own lock.
+ * and reset on the control thread while the vCPUs are parked. Each of these takes the device's own
+ * lock itself: no function of the ops is called with it held.
  * Device code never fails on a guest's input: it does what the hardware would, or sets the device's
  * error state, and counts.
  */
@@ -72,6 +73,9 @@ struct device_ops {
     void (*finish)(struct device *device);
     /* Power-on state, except what hardware keeps over reset. */
     void (*reset)(struct device *device);
+    /* Names of the state's fields that a reset keeps (battery-backed memory); NULL-terminated, or
+     * NULL for none. The contract suite compares the rest with a fresh device. */
+    const char *const *kept_over_reset;
     /* Called after its state was replaced by a load: re-arm timers, re-drive interrupt lines,
      * move windows. Never fails: what cannot be is refused by the state table's check. */
     void (*post_load)(struct device *device);
@@ -97,7 +101,8 @@ void device_reset(struct device *device);
 GBytes *device_save(struct device *device);
 bool device_load(struct device *device, GBytes *bytes, GError **error);
 
-/* Count and, at a limited rate, log something that the guest should not have done. */
+/* Count and, ever more rarely (the 1st, 2nd, 4th, 8th ... time), log something that the guest
+ * should not have done. */
 void device_guest_error(struct device *device, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
 /* Every kind there is; ends with NULL. */

@@ -9,7 +9,9 @@
  * window on the same thread (DMA into one's own registers) is dropped and counted.
  *
  * Unclaimed reads give all ones, unclaimed writes vanish. Overlaps are resolved by priority, then
- * by the later claim.
+ * by the later claim. An access belongs to the window that wins its first byte, as long as it fits
+ * into that window, even where another one wins a later byte: a 4-byte access to port 0xCF8 is one
+ * access although the reset register lies at 0xCF9. Handlers see naturally aligned offsets only.
  */
 #pragma once
 
@@ -63,6 +65,9 @@ void bus_release(struct bus_window *window);
 /* One access of 1 to 8 bytes by a vCPU; the value lies in the low bytes. Lock-free. */
 uint64_t bus_read(struct bus *bus, uint64_t address, unsigned size);
 void bus_write(struct bus *bus, uint64_t address, unsigned size, uint64_t value);
+
+/* Accesses dropped since creation because they re-entered a window. */
+uint64_t bus_reentries(struct bus *bus);
 
 /* Whether any window covers the address; for tests and dumps. */
 bool bus_is_claimed(struct bus *bus, uint64_t address);
