@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The run time of payloads: output, checks, exceptions, page tables. See payload.h. */
+
+#include "payload.h"
+
+#include <stdarg.h>
+
+struct gate {
+    uint16_t low, selector;
+    uint8_t ist, type;
+    uint16_t middle;
+    uint32_t high, reserved;
+} __attribute__((packed));
+
+struct tss {
+    uint32_t reserved0;
+    uint64_t rsp[3], reserved1, ist[7], reserved2;
+    uint16_t reserved3, io_map;
+} __attribute__((packed));
+
+extern char exception_entries[], stack_top[], end_of_image[];
+extern uint64_t boot_gdt[], boot_pml4[], catch_rsp;
+extern char catch_return[];
+bool call_catching(void (*fn)(void *), void *argument);
+void user_enter(uint64_t rip, uint64_t rsp, uint64_t rax, uint64_t rflags);
+void exception_handle(struct frame *frame);
+void payload_start(const uint32_t *multiboot);
+
+struct caught caught;
+static struct gate idt[256] __attribute__((aligned(16)));
+static struct tss tss;
+static uint8_t interrupt_stack[16384] __attribute__((aligned(16)));
+static uint8_t ist_stack[16384] __attribute__((aligned(16)));
+static interrupt_fn handlers[256];
+static unsigned checks, failures;
+static uint64_t next_page;
+
+void *memset(void *to, int value, size_t size)
+{
+    void *start = to;
+    asm volatile("rep stosb" : "+D"(to), "+c"(size) : "a"(value) : "memory");
+    return start;
+}
+
+void *memcpy(void *to, const void *from, size_t size)
+{
+    void *start = to;
+    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size)::"memory");
+    return start;
+}
+
+int memcmp(const void *a, const void *b, size_t size)
+{
+    const uint8_t *x = a, *y = b;
+    for (size_t i = 0; i < size; i++)
+        if (x[i] != y[i])
+            return x[i] - y[i];
+    return 0;
+}
+
+int strcmp(const char *a, const char *b)
+{
+    while (*a && *a == *b)
+        a++, b++;
+    return (uint8_t)*a - (uint8_t)*b;
+}
+
+static void put(char c)
+{
+    while (!(inb(0x3fd) & 0x20))
+        ;
+    outb(0x3f8, c);
+}
+
+static void put_string(const char *text)
+{
+    for (; *text; text++)
+        put(*text);
+}
+
+static void put_number(uint64_t value, unsigned base, unsigned width, char pad)
+{
+    char digits[24];
+    unsigned count = 0;
+
+    do {
+        digits[count++] = "0123456789abcdef"[value % base];
+        value /= base;
+    } while (value);
+    for (unsigned i = count; i < width; i++)
+        put(pad);
+    while (count)
+        put(digits[--count]);
+}
+
+static void print_list(const char *format, va_list list)
+{
+    for (; *format; format++) {
+        unsigned width = 0, longs = 0;
+        char pad = ' ';
+        if (*format != '%') {
+            put(*format);
+            continue;
+        }
+        format++;
+        if (*format == '0')
+            pad = '0';
+        for (; *format >= '0' && *format <= '9'; format++)
+            width = width * 10 + *format - '0';
+        for (; *format == 'l'; format++)
+            longs++;
+        if (*format == 's') {
+            put_string(va_arg(list, const char *));
+        } else if (*format == 'c') {
+            put(va_arg(list, int));
+        } else if (*format == 'd') {
+            int64_t value = longs ? va_arg(list, int64_t) : va_arg(list, int);
+            if (value < 0)
+                put('-');
+            put_number(value < 0 ? -value : value, 10, width, pad);
+        } else if (*format == '%') {
+            put('%');
+        } else {
+            uint64_t value = longs ? va_arg(list, uint64_t) : va_arg(list, unsigned);
+            put_number(value, *format == 'u' ? 10 : 16, width, pad);
+        }
+    }
+}
+
+void print(const char *format, ...)
+{
+    va_list list;
+
+    va_start(list, format);
+    print_list(format, list);
+    va_end(list);
+}
+
+void check_at(bool held, const char *file, int line, const char *format, ...)
+{
+    va_list list;
+
+    checks++;
+    if (held)
+        return;
+    failures++;
+    print("FAIL %s:%d: ", file, line);
+    va_start(list, format);
+    print_list(format, list);
+    va_end(list);
+    print("\n");
+}
+
+void skip(const char *format, ...)
+{
+    va_list list;
+
+    print("SKIP ");
+    va_start(list, format);
+    print_list(format, list);
+    va_end(list);
+    print("\n");
+}
+
+void finish(void)
+{
+    print("payload: %u checks, %u failed\n", checks, failures);
+    if (!checks)
+        failures = 1;
+    outb(0xf4, failures ? 1 : 0);
+    for (;;)
+        asm volatile("cli; hlt");
+}
+
+void idt_set(unsigned vector, void *code, unsigned dpl, unsigned ist)
+{
+    uint64_t address = (uint64_t)code;
+
+    idt[vector] = (struct gate){
+        .low = address,
+        .middle = address >> 16,
+        .high = address >> 32,
+        .selector = 0x08,
+        .ist = ist,
+        .type = 0x8e | dpl << 5,
+    };
+}
+
+void interrupt_set(unsigned vector, interrupt_fn fn)
+{
+    handlers[vector] = fn;
+}
+
+void exception_handle(struct frame *frame)
+{
+    if (handlers[frame->vector]) {
+        handlers[frame->vector](frame);
+        return;
+    }
+    caught = (struct caught){
+        .vector = frame->vector,
+        .error = frame->error,
+        .cr2 = read_cr2(),
+        .rip = frame->rip,
+        .cs = frame->cs,
+        .rflags = frame->rflags,
+        .rsp = frame->rsp,
+        .rax = frame->rax,
+    };
+    asm volatile("mov %%dr6, %0" : "=r"(caught.dr6));
+    if (!catch_rsp) {
+        print("unexpected exception %lu error 0x%lx at 0x%lx cr2 0x%lx\n", frame->vector,
+              frame->error, frame->rip, caught.cr2);
+        failures++;
+        finish();
+    }
+    frame->rip = (uint64_t)catch_return;
+    frame->cs = 0x08;
+    frame->ss = 0x10;
+    frame->rsp = catch_rsp;
+    frame->rflags = 2;
+}
+
+bool try_call(void (*fn)(void *), void *argument)
+{
+    return call_catching(fn, argument);
+}
+
+struct user_arguments {
+    uint64_t rip, rsp, rax;
+};
+
+static void user_enter_catching(void *argument)
+{
+    struct user_arguments *user = argument;
+    user_enter(user->rip, user->rsp, user->rax, 2);
+}
+
+bool user_call(uint64_t rip, uint64_t rsp, uint64_t rax)
+{
+    struct user_arguments user = {rip, rsp, rax};
+
+    call_catching(user_enter_catching, &user);
+    return caught.vector == 0x80;
+}
+
+void *page_alloc(void)
+{
+    void *page = (void *)next_page;
+
+    next_page += 4096;
+    memset(page, 0, 4096);
+    return page;
+}
+
+/* The next level's table of an entry; makes it, or splits the large page that is there. */
+static uint64_t *table_of(uint64_t *entry, uint64_t piece)
+{
+    if (!(*entry & PTE_P)) {
+        *entry = (uint64_t)page_alloc() | PTE_P | PTE_W | PTE_U;
+    } else if (*entry & PTE_PS) {
+        uint64_t *table = page_alloc();
+        uint64_t flags = piece == 4096 ? *entry & 0xfff & ~PTE_PS : *entry & 0xfff;
+        for (unsigned i = 0; i < 512; i++)
+            table[i] = (*entry & 0x000ffffffffff000UL) + i * piece + flags;
+        *entry = (uint64_t)table | PTE_P | PTE_W | PTE_U;
+    }
+    return (uint64_t *)(*entry & 0x000ffffffffff000UL);
+}
+
+uint64_t *page_map(uint64_t linear, uint64_t physical, uint64_t flags)
+{
+    uint64_t *table = (uint64_t *)(read_cr3() & 0x000ffffffffff000UL);
+
+    table = table_of(&table[linear >> 39 & 511], 0x40000000);
+    table = table_of(&table[linear >> 30 & 511], 0x200000);
+    table = table_of(&table[linear >> 21 & 511], 0x1000);
+    table[linear >> 12 & 511] = physical | flags;
+    invlpg(linear);
+    return &table[linear >> 12 & 511];
+}
+
+static void tables_install(void)
+{
+    struct {
+        uint16_t limit;
+        uint64_t base;
+    } __attribute__((packed)) pointer = {sizeof(idt) - 1, (uint64_t)idt};
+    uint64_t base = (uint64_t)&tss;
+
+    for (unsigned vector = 0; vector < 256; vector++)
+        idt_set(vector, exception_entries + 16 * vector, vector == 3 || vector == 0x80 ? 3 : 0, 0);
+    asm volatile("lidt %0" ::"m"(pointer));
+    tss.rsp[0] = (uint64_t)interrupt_stack + sizeof(interrupt_stack);
+    tss.ist[0] = (uint64_t)ist_stack + sizeof(ist_stack);
+    tss.io_map = sizeof(tss);
+    boot_gdt[7] =
+        (sizeof(tss) - 1) | (base & 0xffffff) << 16 | 0x89UL << 40 | (base >> 24 & 0xff) << 56;
+    boot_gdt[8] = base >> 32;
+    asm volatile("ltr %w0" ::"r"(0x38));
+}
+
+void payload_start(const uint32_t *multiboot)
+{
+    const char *cmdline = multiboot[0] & 4 ? (const char *)(uint64_t)multiboot[4] : "";
+
+    outb(0x3f9, 0);
+    outb(0x3fb, 3);
+    next_page = ((uint64_t)end_of_image + 0x200000) & ~0xfffUL;
+    tables_install();
+    while (*cmdline && *cmdline != ' ')
+        cmdline++;
+    while (*cmdline == ' ')
+        cmdline++;
+    payload_main(cmdline);
+    finish();
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Self-modifying code: what is written is what runs, from the next instruction on, however the
+ * write reaches the page (same block, other mapping, across a page, string instruction).
+ */
+#include "payload.h"
+
+#define ALIAS 0x40000000000UL
+
+/* mov $VALUE, %eax; ret */
+static void write_function(volatile uint8_t *at, uint32_t value)
+{
+    at[0] = 0xb8;
+    at[1] = value;
+    at[2] = value >> 8;
+    at[3] = value >> 16;
+    at[4] = value >> 24;
+    at[5] = 0xc3;
+}
+
+static uint32_t call(void *at)
+{
+    return ((uint32_t(*)(void))at)();
+}
+
+static void rewritten_function(void)
+{
+    uint8_t *code = page_alloc();
+
+    for (uint32_t i = 0; i < 1000; i++) {
+        write_function(code + 100, i * 0x01010101);
+        check(call(code + 100) == i * 0x01010101, "round %u", i);
+    }
+}
+
+static void written_through_alias(void)
+{
+    uint8_t *code = page_alloc();
+
+    page_map(ALIAS, (uint64_t)code, PTE_P | PTE_W);
+    for (uint32_t i = 0; i < 100; i++) {
+        write_function((uint8_t *)ALIAS, i);
+        check(call(code) == i, "alias round %u", i);
+    }
+}
+
+static void across_pages(void)
+{
+    uint8_t *first = page_alloc();
+
+    page_alloc();
+    for (unsigned at = 4090; at < 4096; at++)
+        for (uint32_t i = 0; i < 20; i++) {
+            write_function(first + at, i + (at << 16));
+            check(call(first + at) == i + (at << 16), "offset %u round %u", at, i);
+        }
+}
+
+static void written_by_string(void)
+{
+    static uint8_t source[6];
+    uint8_t *code = page_alloc();
+
+    for (uint32_t i = 0; i < 100; i++) {
+        write_function(source, i * 3);
+        memcpy(code, source, 6);
+        check(call(code) == i * 3, "string round %u", i);
+    }
+}
+
+/* An instruction that changes the one right behind it, in one straight run:
+ *   movb $NEW, 1(%rip) -> the immediate of the next; mov $0, %al; movzx; ret */
+static void next_instruction(void)
+{
+    static const uint8_t text[] = {
+        0x40, 0x88, 0x3d, 0x01, 0x00, 0x00, 0x00, /* mov %dil, 1(%rip) */
+        0xb0, 0x00,                               /* mov $0, %al */
+        0x0f, 0xb6, 0xc0, 0xc3,                   /* movzbl %al, %eax; ret */
+    };
+    uint8_t *code = page_alloc();
+
+    memcpy(code, text, sizeof(text));
+    for (unsigned i = 1; i < 200; i++) {
+        uint32_t got = ((uint32_t(*)(unsigned))(void *)code)(i);
+        check(got == i, "wrote %u, ran %u", i, got);
+    }
+}
+
+void payload_main(const char *cmdline)
+{
+    (void)cmdline;
+    rewritten_function();
+    written_through_alias();
+    across_pages();
+    written_by_string();
+    next_instruction();
+}
