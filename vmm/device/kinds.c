@@ -4,7 +4,9 @@
  * schema of state walk it.
  */
 #include "vmm/device/device.h"
+#include "vmm/device/pci/host_bridge.h"
 
 const struct device_ops *const device_kinds[] = {
+    &host_bridge_ops,
     NULL,
 };
