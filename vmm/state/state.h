@@ -33,14 +33,14 @@ struct state_field {
     uint32_t size;     /* of one element in the struct */
     uint32_t count;    /* elements of an array; 1 for a plain field */
     uint64_t min, max; /* accepted range of unsigned values; 0, 0 accepts all */
-    uint32_t since; /* machine version that introduced it; older streams leave it at reset value */
+    uint32_t since;    /* version of the table that brought it; older streams leave it as it is */
     const struct state_table *table; /* STATE_STRUCT */
 };
 
 struct state_table {
     const char *name;
-    uint32_t version;
-    size_t size; /* of the struct */
+    uint32_t version; /* from 1; written with the fields */
+    size_t size;      /* of the struct */
     const struct state_field *fields;
     unsigned count;
     /* Cross-field checks on the scratch copy; false with `error` refuses the load. May be NULL. */
