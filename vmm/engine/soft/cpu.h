@@ -201,6 +201,8 @@ struct soft_cpu {
     void *exits_opaque;
     unsigned index;
     struct soft_lapic *lapic;
+    uint64_t lapic_page; /* guest-physical page of its registers; SOFT_TLB_NONE in x2APIC mode
+                            or when off. lapic.c keeps it, and flushes the TLB */
     struct soft_blocks *blocks; /* decoded-instruction cache; block.h */
     struct vcpu *vcpu;          /* thread side; soft.c */
     int64_t tsc_offset;         /* guest TSC = clock_tsc + this (TSC writes, TSC_ADJUST) */

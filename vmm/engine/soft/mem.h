@@ -32,6 +32,9 @@ void *soft_atomic_pointer(struct soft_cpu *cpu, uint64_t linear, unsigned size, 
 void soft_exclusive_begin(struct soft_cpu *cpu);
 void soft_exclusive_end(struct soft_cpu *cpu);
 
+/* Make the TLB empty, whatever it held: a new vCPU needs this. */
+void soft_tlb_init(struct soft_cpu *cpu);
+
 /* Forget translations: everything, everything but global pages, one page in all modes. PCID:
  * entries of other PCIDs may stay. */
 void soft_tlb_flush(struct soft_cpu *cpu, bool global_too);

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Memory accesses that miss the TLB: translation, RAM, ROM, the local APIC's page and MMIO.
+ *
+ * An access is at most two pieces, one a page. Both are translated and checked before the first
+ * byte moves. RAM is read and written at its host address; ROM takes no writes; all else leaves the
+ * CPU as MMIO in aligned pieces of 1, 2, 4 or 8 bytes. A20 is always on.
+ *
+ * A page is entered into the TLB where the memory authority allows a lasting alias and no data
+ * breakpoint watches it: what must be seen each time never hits.
+ */
+#include <pthread.h>
+
+#include "vmm/engine/soft/system.h"
+#include "vmm/engine/soft/tlb.h"
+
+#define PAGE_SIZE   0x1000U
+#define PAGE_OFFSET 0xfffUL
+
+/* What of an access lies in one page. */
+struct piece {
+    uint64_t linear, physical;
+    unsigned size;
+    uint8_t *host; /* of the first byte; NULL: MMIO, or ROM for a write */
+};
+
+/* #GP, or #SS where the operand's segment is SS (SDM 1, 3.3.7.1). */
+static _Noreturn void raise_noncanonical(struct soft_cpu *cpu)
+{
+    bool stack =
+        cpu->delivering < 0 && cpu->insn && cpu->insn->memory && cpu->insn->segment == SEG_SS;
+
+    soft_raise(cpu, stack ? EXC_SS : EXC_GP, 0);
+}
+
+/* ---- data breakpoints (SDM 3B, 17.2.5) ---- */
+
+/* Bytes that breakpoint `index` watches. */
+static unsigned watch_size(const struct soft_cpu *cpu, unsigned index)
+{
+    static const uint8_t sizes[4] = {1, 2, 8, 4};
+
+    return sizes[cpu->dr7 >> (18 + index * 4) & 3];
+}
+
+static bool watches_writes_only(const struct soft_cpu *cpu, unsigned index)
+{
+    return (cpu->dr7 >> (16 + index * 4) & 3) == 1;
+}
+
+static bool page_watched(const struct soft_cpu *cpu, uint64_t linear)
+{
+    for (unsigned i = 0; i < 4; i++)
+        if ((cpu->break_data >> i & 1) && !((cpu->dr[i] ^ linear) & ~PAGE_OFFSET))
+            return true;
+    return false;
+}
+
+/* Note the breakpoints that [linear, linear + size) touches: a trap after the instruction. */
+static void note_watched(struct soft_cpu *cpu, uint64_t linear, unsigned size, bool write)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned length = watch_size(cpu, i);
+        uint64_t start = cpu->dr[i] & ~(uint64_t)(length - 1);
+
+        if (!(cpu->break_data >> i & 1) || (!write && watches_writes_only(cpu, i)))
+            continue;
+        if (start - linear < size || linear - start < length) {
+            cpu->pending_db |= 1U << i;
+            cpu->block_end = true;
+        }
+    }
+}
+
+/* ---- translation ---- */
+
+static uint64_t translate(struct soft_cpu *cpu, uint64_t linear, enum soft_access access,
+                          unsigned mode, struct soft_translation *translation)
+{
+    uint32_t error;
+
+    if (soft_long_mode(cpu) && !soft_canonical(linear))
+        raise_noncanonical(cpu);
+    if (!soft_walk(cpu, linear, access, mode, translation, &error))
+        soft_raise_page_fault(cpu, linear, error);
+    return translation->physical;
+}
+
+/* The register page of an xAPIC lies over whatever else is there. */
+static bool is_lapic(const struct soft_cpu *cpu, uint64_t physical)
+{
+    return cpu->lapic && (physical & ~PAGE_OFFSET) == cpu->lapic_page;
+}
+
+/* Find a piece's memory and enter its page into the TLB if that may be. */
+static void locate(struct soft_cpu *cpu, struct piece *piece, enum soft_access access,
+                   unsigned mode, const struct soft_translation *translation)
+{
+    uint64_t page = piece->physical & ~PAGE_OFFSET;
+    bool keep = true;
+
+    piece->host = NULL;
+    if (is_lapic(cpu, page))
+        return;
+    if (access == SOFT_WRITE)
+        piece->host = memory_write_begin(cpu->memory, page, &keep);
+    else
+        piece->host = (uint8_t *)memory_read_begin(cpu->memory, page);
+    if (!piece->host)
+        return;
+    if (keep && !(cpu->break_data && page_watched(cpu, piece->linear)))
+        soft_tlb_fill(cpu, mode, piece->linear, access, translation, piece->host);
+    piece->host += piece->physical & PAGE_OFFSET;
+}
+
+/* Translate and check the whole access, then find its memory. Returns the number of pieces. */
+static unsigned prepare(struct soft_cpu *cpu, uint64_t linear, unsigned size,
+                        enum soft_access access, unsigned mode, struct piece pieces[2])
+{
+    struct soft_translation translations[2];
+    unsigned room = PAGE_SIZE - (linear & PAGE_OFFSET), count = 1;
+
+    pieces[0].linear = linear;
+    pieces[0].size = size;
+    if (size > room) {
+        pieces[0].size = room;
+        pieces[1].linear = linear + room;
+        pieces[1].size = size - room;
+        if (cpu->code_size != 8 && linear <= UINT32_MAX)
+            pieces[1].linear = (uint32_t)pieces[1].linear;
+        count = 2;
+    }
+    for (unsigned i = 0; i < count; i++)
+        pieces[i].physical = translate(cpu, pieces[i].linear, access, mode, &translations[i]);
+    for (unsigned i = 0; i < count; i++)
+        locate(cpu, &pieces[i], access, mode, &translations[i]);
+    if (cpu->break_data && access != SOFT_FETCH)
+        note_watched(cpu, linear, size, access == SOFT_WRITE);
+    return count;
+}
+
+/* ---- registers of devices ---- */
+
+/* The next step of an access that must be aligned: 1, 2, 4 or 8 bytes. */
+static unsigned aligned_step(uint64_t address, unsigned left)
+{
+    unsigned step = 8;
+
+    while (step > left || (address & (step - 1)))
+        step /= 2;
+    return step;
+}
+
+static void mmio_read(struct soft_cpu *cpu, uint64_t address, uint8_t *out, unsigned size)
+{
+    while (size) {
+        unsigned step = aligned_step(address, size);
+        uint64_t value = cpu->exits->mmio_read(cpu->exits_opaque, address, step);
+
+        memcpy(out, &value, step);
+        address += step;
+        out += step;
+        size -= step;
+    }
+}
+
+static void mmio_write(struct soft_cpu *cpu, uint64_t address, const uint8_t *in, unsigned size)
+{
+    while (size) {
+        unsigned step = aligned_step(address, size);
+        uint64_t value = 0;
+
+        memcpy(&value, in, step);
+        cpu->exits->mmio_write(cpu->exits_opaque, address, step, value);
+        address += step;
+        in += step;
+        size -= step;
+    }
+}
+
+/* ---- moving the bytes ---- */
+
+/* One host instruction for the sizes that a CPU moves at once, so that aligned ones are atomic. */
+static void copy_once(void *to, const void *from, unsigned size)
+{
+    switch (size) {
+    case 1:
+        memcpy(to, from, 1);
+        break;
+    case 2:
+        memcpy(to, from, 2);
+        break;
+    case 4:
+        memcpy(to, from, 4);
+        break;
+    case 8:
+        memcpy(to, from, 8);
+        break;
+    default:
+        memcpy(to, from, size);
+    }
+}
+
+static void read_piece(struct soft_cpu *cpu, const struct piece *piece, uint8_t *out)
+{
+    if (piece->host)
+        copy_once(out, piece->host, piece->size);
+    else
+        mmio_read(cpu, piece->physical, out, piece->size);
+}
+
+static void write_piece(struct soft_cpu *cpu, const struct piece *piece, const uint8_t *in)
+{
+    if (piece->host)
+        copy_once(piece->host, in, piece->size);
+    else if (is_lapic(cpu, piece->physical) ||
+             !memory_read_begin(cpu->memory, piece->physical & ~PAGE_OFFSET))
+        mmio_write(cpu, piece->physical, in, piece->size);
+}
+
+void soft_read_slow(struct soft_cpu *cpu, uint64_t linear, void *out, unsigned size, unsigned mode)
+{
+    struct piece pieces[2];
+    unsigned count = prepare(cpu, linear, size, SOFT_READ, mode, pieces);
+
+    read_piece(cpu, &pieces[0], out);
+    if (count == 2)
+        read_piece(cpu, &pieces[1], (uint8_t *)out + pieces[0].size);
+}
+
+void soft_write_slow(struct soft_cpu *cpu, uint64_t linear, const void *in, unsigned size,
+                     unsigned mode)
+{
+    struct piece pieces[2];
+    unsigned count = prepare(cpu, linear, size, SOFT_WRITE, mode, pieces);
+
+    write_piece(cpu, &pieces[0], in);
+    if (count == 2)
+        write_piece(cpu, &pieces[1], (const uint8_t *)in + pieces[0].size);
+}
+
+/* ---- probes, fetches, atomics ---- */
+
+static void probe(struct soft_cpu *cpu, uint64_t linear, unsigned size, enum soft_access access,
+                  unsigned mode)
+{
+    struct soft_translation translation;
+    unsigned room = PAGE_SIZE - (linear & PAGE_OFFSET);
+    uint64_t next = linear + room;
+
+    translate(cpu, linear, access, mode, &translation);
+    if (size <= room)
+        return;
+    if (cpu->code_size != 8 && linear <= UINT32_MAX)
+        next = (uint32_t)next;
+    translate(cpu, next, access, mode, &translation);
+}
+
+void soft_probe_write(struct soft_cpu *cpu, uint64_t linear, unsigned size, unsigned mode)
+{
+    if (soft_tlb_slot(cpu, mode, linear)->write_tag != SOFT_TAG(linear, size))
+        probe(cpu, linear, size, SOFT_WRITE, mode);
+}
+
+void soft_probe_read(struct soft_cpu *cpu, uint64_t linear, unsigned size, unsigned mode)
+{
+    if (soft_tlb_slot(cpu, mode, linear)->read_tag != SOFT_TAG(linear, size))
+        probe(cpu, linear, size, SOFT_READ, mode);
+}
+
+const uint8_t *soft_fetch_slow(struct soft_cpu *cpu, uint64_t linear, uint64_t *gpa)
+{
+    unsigned mode = cpu->cpl == 3 ? SOFT_MMU_USER : SOFT_MMU_SUPERVISOR;
+    struct soft_translation translation;
+    const uint8_t *host;
+
+    if (soft_long_mode(cpu) && !soft_canonical(linear))
+        soft_raise(cpu, EXC_GP, 0);
+    *gpa = translate(cpu, linear, SOFT_FETCH, mode, &translation);
+    host = memory_read_begin(cpu->memory, *gpa & ~PAGE_OFFSET);
+    if (!host)
+        return NULL;
+    soft_tlb_fill(cpu, mode, linear, SOFT_FETCH, &translation, host);
+    return host + (*gpa & PAGE_OFFSET);
+}
+
+void *soft_atomic_pointer(struct soft_cpu *cpu, uint64_t linear, unsigned size, unsigned mode)
+{
+    struct soft_tlb_entry *entry = soft_tlb_slot(cpu, mode, linear);
+    struct piece pieces[2];
+
+    if (entry->write_tag == SOFT_TAG(linear, size))
+        return (void *)(entry->host + linear);
+    if (prepare(cpu, linear, size, SOFT_WRITE, mode, pieces) == 2)
+        return NULL;
+    return pieces[0].host;
+}
+
+/* One lock for all read-modify-writes that no host instruction can do: across pages, on MMIO.
+ * It keeps them atomic among each other; beside a plain atomic of another vCPU on the same bytes
+ * they are two accesses, as a bus without split locks would do them. */
+static pthread_mutex_t exclusive = PTHREAD_MUTEX_INITIALIZER;
+
+void soft_exclusive_begin(struct soft_cpu *cpu)
+{
+    pthread_mutex_lock(&exclusive);
+    cpu->exclusive = true;
+}
+
+void soft_exclusive_end(struct soft_cpu *cpu)
+{
+    cpu->exclusive = false;
+    pthread_mutex_unlock(&exclusive);
+}
+
+bool soft_translate(struct soft_cpu *cpu, uint64_t linear, uint64_t *physical)
+{
+    struct soft_translation translation;
+
+    if (!soft_walk_quietly(cpu, linear, &translation))
+        return false;
+    *physical = translation.physical;
+    return true;
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Filling the TLB, for the misses in mmu.c. Flushes are in mem.h.
+ */
+#pragma once
+
+#include "vmm/engine/soft/mem.h"
+#include "vmm/engine/soft/walk.h"
+
+/* Remember that `linear` in `mode` is the guest page at `physical`, which lies at `host` (start of
+ * the page). Only `access` is entered; what the entry held of the same page stays. */
+void soft_tlb_fill(struct soft_cpu *cpu, unsigned mode, uint64_t linear, enum soft_access access,
+                   const struct soft_translation *translation, const void *host);
