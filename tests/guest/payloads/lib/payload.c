@@ -186,6 +186,21 @@ void idt_set(unsigned vector, void *code, unsigned dpl, unsigned ist)
     };
 }
 
+void idt_present(unsigned vector, bool present)
+{
+    idt[vector].type = (idt[vector].type & 0x7f) | (present ? 0x80 : 0);
+}
+
+void idt_ist(unsigned vector, unsigned ist)
+{
+    idt[vector].ist = ist;
+}
+
+void boot_gdt_entry(unsigned index, uint64_t descriptor)
+{
+    boot_gdt[index] = descriptor;
+}
+
 void interrupt_set(unsigned vector, interrupt_fn fn)
 {
     handlers[vector] = fn;

@@ -40,11 +40,22 @@ void interrupt_set(unsigned vector, interrupt_fn fn);
 /* Direct a vector to raw code, with DPL and IST of its gate. */
 void idt_set(unsigned vector, void *code, unsigned dpl, unsigned ist);
 
+/* Change one gate: whether it is present, which interrupt stack (0 none, 1) it uses. */
+void idt_present(unsigned vector, bool present);
+void idt_ist(unsigned vector, unsigned ist);
+/* Set a descriptor of the GDT; 9 to 24 are free. */
+void boot_gdt_entry(unsigned index, uint64_t descriptor);
+
 void print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Count and print one check; the name is printed only where it does not hold. */
 void check_at(bool held, const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-#define check(held, ...) check_at((held), __FILE__, __LINE__, __VA_ARGS__)
+/* The condition is evaluated first, so that the message may print what it changed. */
+#define check(held, ...)                                  \
+    do {                                                  \
+        bool held_ = (held);                              \
+        check_at(held_, __FILE__, __LINE__, __VA_ARGS__); \
+    } while (0)
 /* Say that a part is not tested, with the reason. */
 void skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Report and end the VMM. */

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Interrupts and the clocks behind them: local APIC timer modes, priorities, self-IPIs, IOAPIC edge
+ * and level, 8259, PIT, RTC, HPET, PM timer, and that all clocks agree.
+ */
+#include "payload.h"
+
+#define LAPIC  0xfee00000UL
+#define IOAPIC 0xfec00000UL
+#define HPET   0xfed00000UL
+#define VECTOR 0x60
+
+static volatile uint32_t *const lapic = (volatile uint32_t *)LAPIC;
+static volatile unsigned hits[256];
+
+static void count(struct frame *frame)
+{
+    hits[frame->vector]++;
+    lapic[0xb0 / 4] = 0;
+}
+
+static void count_pic(struct frame *frame)
+{
+    hits[frame->vector]++;
+    if (frame->vector >= 0x28)
+        outb(0xa0, 0x20);
+    outb(0x20, 0x20);
+}
+
+static uint64_t tsc_per_ms;
+
+static void wait_ms(unsigned ms)
+{
+    uint64_t end = rdtsc() + ms * tsc_per_ms;
+    while (rdtsc() < end)
+        asm volatile("pause");
+}
+
+/* Wait with interrupts on, at most `ms`, until the vector was seen. */
+static bool wait_for(unsigned vector, unsigned ms)
+{
+    uint64_t end = rdtsc() + ms * tsc_per_ms;
+
+    asm volatile("sti");
+    while (!hits[vector] && rdtsc() < end)
+        asm volatile("pause");
+    asm volatile("cli");
+    return hits[vector] != 0;
+}
+
+static uint32_t pm_timer(void)
+{
+    return inl(0x608);
+}
+
+static void calibrate(void)
+{
+    uint32_t first = pm_timer(), passed;
+    uint64_t start = rdtsc();
+
+    do
+        passed = (pm_timer() - first) & 0xffffff;
+    while (passed < 3579545 / 50);
+    tsc_per_ms = (rdtsc() - start) / 20;
+    check(tsc_per_ms > 100000 && tsc_per_ms < 20000000, "TSC runs at %lu kHz", tsc_per_ms);
+}
+
+static void ioapic_write(unsigned reg, uint32_t value)
+{
+    *(volatile uint32_t *)IOAPIC = reg;
+    *(volatile uint32_t *)(IOAPIC + 0x10) = value;
+}
+
+static uint32_t ioapic_read(unsigned reg)
+{
+    *(volatile uint32_t *)IOAPIC = reg;
+    return *(volatile uint32_t *)(IOAPIC + 0x10);
+}
+
+static void ioapic_route(unsigned pin, uint32_t low)
+{
+    ioapic_write(0x10 + 2 * pin, 1 << 16);
+    ioapic_write(0x11 + 2 * pin, (lapic[0x20 / 4] >> 24) << 24);
+    ioapic_write(0x10 + 2 * pin, low);
+}
+
+static void self_ipi_priorities(void)
+{
+    hits[0x50] = hits[0x70] = 0;
+    interrupt_set(0x50, count);
+    interrupt_set(0x70, count);
+    lapic[0x80 / 4] = 0x60; /* TPR: classes up to 6 wait */
+    lapic[0x310 / 4] = 0;
+    lapic[0x300 / 4] = 0x44000 | 0x50;
+    lapic[0x300 / 4] = 0x44000 | 0x70;
+    wait_for(0x50, 5);
+    check(hits[0x70] == 1, "the vector above TPR did not come");
+    check(hits[0x50] == 0, "a vector below TPR came");
+    check(lapic[(0x200 + 0x20) / 4] == 1 << 16, "IRR: %x", lapic[0x220 / 4]);
+    lapic[0x80 / 4] = 0;
+    check(wait_for(0x50, 50), "the held vector did not come after TPR went down");
+    check(read_cr8() == 0, "CR8 %lx", read_cr8());
+    write_cr8(5);
+    check(lapic[0x80 / 4] == 0x50, "TPR after CR8: %x", lapic[0x80 / 4]);
+    write_cr8(0);
+}
+
+static void lapic_timer(void)
+{
+    uint32_t leaf[4];
+    uint32_t first, second;
+
+    interrupt_set(VECTOR, count);
+    lapic[0x3e0 / 4] = 0xb; /* divide by 1 */
+    hits[VECTOR] = 0;
+    lapic[0x320 / 4] = VECTOR;
+    lapic[0x380 / 4] = 2000000;
+    first = lapic[0x390 / 4];
+    wait_ms(1);
+    second = lapic[0x390 / 4];
+    check(second < first, "the timer does not count: %u %u", first, second);
+    check(wait_for(VECTOR, 200), "one-shot did not fire");
+    wait_for(0xff, 20);
+    check(hits[VECTOR] == 1, "one-shot fired %u times", hits[VECTOR]);
+    check(lapic[0x390 / 4] == 0, "the count after one shot is %u", lapic[0x390 / 4]);
+
+    hits[VECTOR] = 0;
+    lapic[0x320 / 4] = VECTOR | 1 << 17;
+    lapic[0x380 / 4] = 2000000;
+    for (unsigned i = 0; i < 400 && hits[VECTOR] < 3; i++)
+        wait_for(0xff, 1);
+    check(hits[VECTOR] >= 3, "periodic fired %u times", hits[VECTOR]);
+    lapic[0x380 / 4] = 0;
+
+    cpuid(1, 0, leaf);
+    if (!(leaf[2] >> 24 & 1)) {
+        skip("TSC deadline: not in CPUID");
+        return;
+    }
+    hits[VECTOR] = 0;
+    lapic[0x320 / 4] = VECTOR | 2 << 17;
+    asm volatile("mfence");
+    wrmsr(0x6e0, rdtsc() + 5 * tsc_per_ms);
+    wait_for(0xff, 1);
+    check(hits[VECTOR] == 0, "the TSC deadline fired early");
+    check(wait_for(VECTOR, 200), "the TSC deadline did not fire");
+    check(rdmsr(0x6e0) == 0, "the deadline reads %lx after it fired", rdmsr(0x6e0));
+    lapic[0x320 / 4] = 1 << 16;
+}
+
+static void pit_program(uint16_t count_)
+{
+    outb(0x43, 0x34);
+    outb(0x40, count_);
+    outb(0x40, count_ >> 8);
+}
+
+static void pit_through_ioapic(void)
+{
+    interrupt_set(0x61, count);
+    hits[0x61] = 0;
+    ioapic_route(2, 0x61);
+    pit_program(11932); /* 100 Hz */
+    for (unsigned i = 0; i < 100; i++)
+        wait_for(0xff, 1);
+    check(hits[0x61] >= 8 && hits[0x61] <= 12, "PIT at 100 Hz: %u in 100 ms", hits[0x61]);
+    ioapic_write(0x14, 1 << 16);
+    outb(0x43, 0x30); /* mode 0: quiet */
+    outb(0x40, 0);
+    outb(0x40, 0);
+}
+
+static void pit_channel2(void)
+{
+    uint64_t start;
+
+    outb(0x61, (inb(0x61) & ~2) | 1);
+    outb(0x43, 0xb0); /* mode 0 */
+    outb(0x42, 11932 & 0xff);
+    outb(0x42, 11932 >> 8);
+    check(!(inb(0x61) & 0x20), "channel 2's output is high at once");
+    start = rdtsc();
+    while (!(inb(0x61) & 0x20) && rdtsc() - start < 100 * tsc_per_ms)
+        ;
+    start = (rdtsc() - start) * 10 / tsc_per_ms;
+    check(start >= 95 && start <= 150, "10 ms by channel 2 took %lu tenths", start);
+}
+
+static void pit_through_pic(void)
+{
+    interrupt_set(0x20, count_pic);
+    hits[0x20] = 0;
+    outb(0x20, 0x11);
+    outb(0x21, 0x20);
+    outb(0x21, 4);
+    outb(0x21, 1);
+    outb(0xa0, 0x11);
+    outb(0xa1, 0x28);
+    outb(0xa1, 2);
+    outb(0xa1, 1);
+    outb(0x21, 0xfe);
+    outb(0xa1, 0xff);
+    lapic[0x350 / 4] = 0x700; /* LINT0: ExtINT */
+    pit_program(11932);
+    check(wait_for(0x20, 100), "the PIT did not come through the 8259");
+    outb(0x21, 0xff);
+    lapic[0x350 / 4] = 1 << 16;
+}
+
+static uint8_t cmos(uint8_t index)
+{
+    outb(0x70, index);
+    return inb(0x71);
+}
+
+static void rtc_periodic(void)
+{
+    interrupt_set(0x68, count);
+    hits[0x68] = 0;
+    ioapic_route(8, 0x68);
+    outb(0x70, 0x0a);
+    outb(0x71, 0x26); /* 1024 Hz */
+    outb(0x70, 0x0b);
+    outb(0x71, (cmos(0x0b) & 0x0f) | 0x42);
+    cmos(0x0c);
+    check(wait_for(0x68, 100), "the RTC's periodic interrupt did not come");
+    check(cmos(0x0c) & 0x40, "RTC register C has no PF");
+    outb(0x70, 0x0b);
+    outb(0x71, cmos(0x0b) & 0x0f);
+    cmos(0x0c);
+    ioapic_write(0x20, 1 << 16);
+}
+
+static void hpet_timer(void)
+{
+    volatile uint64_t *hpet = (volatile uint64_t *)HPET;
+    uint64_t period = hpet[0] >> 32, first, passed;
+
+    check((hpet[0] >> 16 & 0xffff) == 0x8086 && period && period <= 100000000, "HPET id %lx",
+          hpet[0]);
+    hpet[0x10 / 8] |= 1;
+    first = hpet[0xf0 / 8];
+    wait_ms(10);
+    passed = (hpet[0xf0 / 8] - first) * period / 1000000000; /* microseconds */
+    check(passed >= 9900 && passed < 12000, "the HPET counted %lu us in 10 ms", passed);
+
+    interrupt_set(0x62, count);
+    hits[0x62] = 0;
+    ioapic_route(2, 0x62);
+    hpet[0x10 / 8] |= 2; /* legacy replacement: timer 0 on pin 2 */
+    hpet[0x100 / 8] = 1 << 2;
+    hpet[0x108 / 8] = hpet[0xf0 / 8] + 5000000000000UL / period;
+    check(!wait_for(0x62, 2), "the HPET fired early");
+    check(wait_for(0x62, 100), "the HPET did not fire");
+    hpet[0x100 / 8] = 0;
+    hpet[0x10 / 8] = 0;
+    ioapic_write(0x14, 1 << 16);
+}
+
+/* The SCI's pin is level: the PM timer's overflow would take too long, so the HPET's level mode on
+ * a free pin shows remote IRR and the EOI. */
+static void ioapic_level(void)
+{
+    volatile uint64_t *hpet = (volatile uint64_t *)HPET;
+    uint64_t period = hpet[0] >> 32;
+    unsigned pin;
+    uint32_t routes = hpet[0x100 / 8] >> 32;
+
+    for (pin = 20; pin < 24 && !(routes >> pin & 1); pin++)
+        ;
+    if (pin == 24) {
+        skip("no HPET route to pins 20..23");
+        return;
+    }
+    interrupt_set(0x63, count);
+    hits[0x63] = 0;
+    ioapic_route(pin, 0x63 | 1 << 15);
+    hpet[0x100 / 8] = (uint64_t)pin << 9 | 1 << 1 | 1 << 2;
+    hpet[0x10 / 8] = 1;
+    hpet[0x108 / 8] = hpet[0xf0 / 8] + 1000000000000UL / period;
+    check(wait_for(0x63, 100), "the level interrupt did not come");
+    check(hits[0x63] > 1, "a level that stays up came %u times", hits[0x63]);
+    hpet[0x20 / 8] = 1; /* acknowledge: the line goes down */
+    wait_for(0xff, 2);
+    hits[0x63] = 0;
+    wait_for(0xff, 5);
+    check(hits[0x63] == 0, "the lowered line still came %u times", hits[0x63]);
+    check(!(ioapic_read(0x10 + 2 * pin) & 1 << 14), "remote IRR stays: %x",
+          ioapic_read(0x10 + 2 * pin));
+    hpet[0x100 / 8] = 0;
+    hpet[0x10 / 8] = 0;
+    ioapic_write(0x10 + 2 * pin, 1 << 16);
+}
+
+static void sti_shadow(void)
+{
+    /* STI; CLI with an interrupt pending: none is taken in the shadow. */
+    hits[0x50] = 0;
+    lapic[0x300 / 4] = 0x44000 | 0x50;
+    wait_ms(1);
+    asm volatile("sti; cli");
+    check(hits[0x50] == 0, "an interrupt was taken in the shadow of STI");
+    asm volatile("sti; nop; cli");
+    check(hits[0x50] == 1, "no interrupt after the shadow of STI");
+}
+
+static void halt_wakes(void)
+{
+    hits[VECTOR] = 0;
+    lapic[0x320 / 4] = VECTOR;
+    lapic[0x380 / 4] = 1000000;
+    asm volatile("sti; hlt; cli");
+    check(hits[VECTOR] == 1, "HLT came back without its interrupt");
+}
+
+void payload_main(const char *cmdline)
+{
+    outb(0x21, 0xff);
+    outb(0xa1, 0xff);
+    lapic[0xf0 / 4] = 0x1ff; /* software enable */
+    interrupt_set(0xff, count);
+    calibrate();
+    self_ipi_priorities();
+    sti_shadow();
+    lapic_timer();
+    halt_wakes();
+    pit_channel2();
+    pit_through_ioapic();
+    pit_through_pic();
+    rtc_periodic();
+    hpet_timer();
+    ioapic_level();
+}
