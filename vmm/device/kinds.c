@@ -5,8 +5,12 @@
  */
 #include "vmm/device/device.h"
 #include "vmm/device/pci/host_bridge.h"
+#include "vmm/device/pci/lpc.h"
+#include "vmm/device/pci/root_port.h"
 
 const struct device_ops *const device_kinds[] = {
     &host_bridge_ops,
+    &lpc_ops,
+    &root_port_ops,
     NULL,
 };
