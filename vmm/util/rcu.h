@@ -13,7 +13,15 @@
 
 #include <stdbool.h>
 
-#ifndef _LGPL_SOURCE
+#if defined(__SANITIZE_THREAD__)
+#define RCU_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define RCU_TSAN 1
+#endif
+#endif
+
+#if !defined(RCU_TSAN) && !defined(_LGPL_SOURCE)
 #define _LGPL_SOURCE /* inlines the read side */
 #endif
 #include <urcu/urcu-mb.h>
@@ -27,13 +35,6 @@ extern _Thread_local bool rcu_reader_registered;
 void rcu_reader_register(void);
 
 /* ThreadSanitizer does not see into liburcu: tell it what a grace period orders. */
-#if defined(__SANITIZE_THREAD__)
-#define RCU_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define RCU_TSAN 1
-#endif
-#endif
 #ifdef RCU_TSAN
 extern char rcu_tsan_tag;
 void __tsan_acquire(void *address);
