@@ -11,6 +11,8 @@
 #include <cmocka.h>
 
 #include "vmm/device/pci/host_bridge.h"
+#include "vmm/device/pci/lpc.h"
+#include "vmm/device/pci/root_port.h"
 #include "vmm/machine/pc/layout.h"
 
 #define PROBE_VECTORS 40
@@ -541,6 +543,169 @@ static void a_stream_cannot_change_what_the_function_is(void **state)
     }
 }
 
+/* ---- bridges ---- */
+
+#define PORT_BUS  3
+#define PORT_SLOT 0x1C
+
+static uint64_t port_ecam(unsigned offset)
+{
+    return ecam(PORT_SLOT, offset);
+}
+
+static uint64_t slot_ecam(unsigned offset)
+{
+    return PC_ECAM_BASE + (PORT_BUS << 20) + offset;
+}
+
+/* A root port with a probe in its slot; bus numbers and a memory window are set. */
+static struct device *port_create(struct bench *bench, struct device **probe)
+{
+    struct root_port_config config;
+
+    root_port_ops.defaults(&bench->env, &config);
+    struct device *port = device_create(&root_port_ops, "port", &bench->env, &config, NULL);
+    assert_non_null(port);
+    struct pci_address address = {root_port_bus(port), 0, 0};
+    *probe = device_create(&probe_ops, "slotted", &bench->env, &address, NULL);
+    assert_non_null(*probe);
+    bus_write(bench->env.mmio, port_ecam(PCI_PRIMARY_BUS), 4, PORT_BUS << 16 | PORT_BUS << 8);
+    bus_write(bench->env.mmio, port_ecam(PCI_MEMORY_BASE), 4, 0xC010C010);
+    return port;
+}
+
+static void configuration_cycles_pass_a_bridge_by_bus_number(void **state)
+{
+    struct bench *bench = *state;
+    struct device *probe, *port = port_create(bench, &probe);
+
+    assert_int_equal(bus_read(bench->env.mmio, slot_ecam(0), 4), 0x56781234);
+    assert_int_equal(bus_read(bench->env.mmio, slot_ecam(1 << 15), 4), 0xFFFFFFFF);
+    bus_write(bench->env.mmio, port_ecam(PCI_PRIMARY_BUS), 4, 0);
+    assert_int_equal(bus_read(bench->env.mmio, slot_ecam(0), 4), 0xFFFFFFFF);
+    device_destroy(probe);
+    device_destroy(port);
+}
+
+static void a_bar_behind_a_bridge_needs_the_bridge_to_forward_it(void **state)
+{
+    struct bench *bench = *state;
+    struct device *probe, *port = port_create(bench, &probe);
+
+    bus_write(bench->env.mmio, slot_ecam(PCI_BASE_ADDRESS_1), 4, 0xC0104000);
+    bus_write(bench->env.mmio, slot_ecam(PCI_COMMAND), 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    assert_false(bus_is_claimed(bench->env.mmio, 0xC0104000));
+    assert_false(((struct pci_function *)probe)->dma.enabled);
+    bus_write(bench->env.mmio, port_ecam(PCI_COMMAND), 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    assert_true(bus_is_claimed(bench->env.mmio, 0xC0104000));
+    assert_true(((struct pci_function *)probe)->dma.enabled);
+    bus_write(bench->env.mmio, port_ecam(PCI_MEMORY_BASE), 4, 0xC020C020);
+    assert_false(bus_is_claimed(bench->env.mmio, 0xC0104000));
+    device_destroy(probe);
+    device_destroy(port);
+}
+
+static void intx_behind_a_bridge_is_swizzled_twice(void **state)
+{
+    struct bench *bench = *state;
+    struct device *probe, *port = port_create(bench, &probe);
+
+    /* INTB of device 0 stays INTB at the bridge, which is device 28. */
+    pci_intx_set((struct pci_function *)probe, true);
+    assert_true(bench->pirq[(PORT_SLOT + 1) % PCI_PIRQS]);
+    device_destroy(probe);
+    assert_false(bench->pirq[(PORT_SLOT + 1) % PCI_PIRQS]);
+    device_destroy(port);
+}
+
+static uint64_t port_register(struct device *port, unsigned reg)
+{
+    return port_ecam(((struct pci_function *)port)->express + reg);
+}
+
+static void hot_plug_latches_events_and_interrupts_once(void **state)
+{
+    struct bench *bench = *state;
+    struct device *probe, *port = port_create(bench, &probe);
+    unsigned msi_offset = ((struct pci_function *)port)->msi;
+
+    bus_write(bench->env.mmio, port_ecam(PCI_COMMAND), 2, PCI_COMMAND_MASTER);
+    bus_write(bench->env.mmio, port_ecam(msi_offset + PCI_MSI_ADDRESS_LO), 4, 0xFEE00000);
+    bus_write(bench->env.mmio, port_ecam(msi_offset + PCI_MSI_DATA_64), 2, 0x55);
+    bus_write(bench->env.mmio, port_ecam(msi_offset + PCI_MSI_FLAGS), 2, PCI_MSI_FLAGS_ENABLE);
+    bus_write(bench->env.mmio, port_register(port, PCI_EXP_SLTCTL), 2,
+              PCI_EXP_SLTCTL_HPIE | PCI_EXP_SLTCTL_PDCE);
+    root_port_set_present(port, true);
+    assert_int_equal(bench->messages, 1);
+    assert_int_equal(bench->data, 0x55);
+    assert_int_equal(bus_read(bench->env.mmio, port_register(port, PCI_EXP_SLTSTA), 2),
+                     PCI_EXP_SLTSTA_PDS | PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_CC |
+                         PCI_EXP_SLTSTA_DLLSC);
+    assert_true(bus_read(bench->env.mmio, port_register(port, PCI_EXP_LNKSTA), 2) &
+                PCI_EXP_LNKSTA_DLLLA);
+    root_port_set_present(port, true);
+    root_port_set_present(port, false);
+    assert_int_equal(bench->messages, 1);
+    bus_write(bench->env.mmio, port_register(port, PCI_EXP_SLTSTA), 2, 0xFFFF);
+    assert_int_equal(bus_read(bench->env.mmio, port_register(port, PCI_EXP_SLTSTA), 2), 0);
+    root_port_set_present(port, true);
+    assert_int_equal(bench->messages, 2);
+    device_destroy(probe);
+    device_destroy(port);
+}
+
+static void count_release(void *opaque, struct device *port)
+{
+    ++*(unsigned *)opaque;
+}
+
+static void a_slot_switched_off_releases_what_is_in_it(void **state)
+{
+    struct bench *bench = *state;
+    struct device *probe, *port = port_create(bench, &probe);
+    unsigned released = 0;
+
+    root_port_on_power_off(port, count_release, &released);
+    root_port_set_present(port, true);
+    bus_write(bench->env.mmio, port_register(port, PCI_EXP_SLTCTL), 2, PCI_EXP_SLTCTL_PCC);
+    bus_write(bench->env.mmio, port_register(port, PCI_EXP_SLTCTL), 2, PCI_EXP_SLTCTL_PCC);
+    assert_int_equal(released, 1);
+    assert_false(bus_read(bench->env.mmio, port_register(port, PCI_EXP_LNKSTA), 2) &
+                 PCI_EXP_LNKSTA_DLLLA);
+    device_destroy(probe);
+    device_destroy(port);
+}
+
+static void gsi_set(void *opaque, unsigned pin, bool level)
+{
+    uint32_t *levels = opaque;
+    *levels = level ? *levels | 1U << pin : *levels & ~(1U << pin);
+}
+
+static void the_lpc_bridge_routes_pirqs_to_both_controllers(void **state)
+{
+    struct bench *bench = *state;
+    struct lpc_config config;
+    uint32_t levels = 0;
+
+    for (unsigned i = 0; i < 24; i++)
+        bench->env.gsi[i] = (struct irq_line){gsi_set, &levels, i};
+    lpc_ops.defaults(&bench->env, &config);
+    struct device *lpc = device_create(&lpc_ops, "lpc", &bench->env, &config, NULL);
+    assert_non_null(lpc);
+    pci_intx_set(&bench->probe->pci, true);
+    assert_int_equal(levels, 1U << (16 + PROBE_PIRQ));
+    /* PIRQG to ISA interrupt 10, then to one that is no choice, then nowhere. */
+    bus_write(bench->env.mmio, ecam(0x1F, 0x68 + PROBE_PIRQ - 4), 1, 10);
+    assert_int_equal(levels, 1U << (16 + PROBE_PIRQ) | 1U << 10);
+    bus_write(bench->env.mmio, ecam(0x1F, 0x68 + PROBE_PIRQ - 4), 1, 8);
+    assert_int_equal(levels, 1U << (16 + PROBE_PIRQ));
+    bus_write(bench->env.mmio, ecam(0x1F, 0x68 + PROBE_PIRQ - 4), 1, 0x8B);
+    pci_intx_set(&bench->probe->pci, false);
+    assert_int_equal(levels, 0);
+    device_destroy(lpc);
+}
+
 #define SCENARIO(name) cmocka_unit_test_setup_teardown(name, bench_setup, bench_teardown)
 
 int main(void)
@@ -571,6 +736,12 @@ int main(void)
         SCENARIO(the_pending_array_is_read_only),
         SCENARIO(a_loaded_function_decodes_and_interrupts_as_the_saved_one),
         SCENARIO(a_stream_cannot_change_what_the_function_is),
+        SCENARIO(configuration_cycles_pass_a_bridge_by_bus_number),
+        SCENARIO(a_bar_behind_a_bridge_needs_the_bridge_to_forward_it),
+        SCENARIO(intx_behind_a_bridge_is_swizzled_twice),
+        SCENARIO(hot_plug_latches_events_and_interrupts_once),
+        SCENARIO(a_slot_switched_off_releases_what_is_in_it),
+        SCENARIO(the_lpc_bridge_routes_pirqs_to_both_controllers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

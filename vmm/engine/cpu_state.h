@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/engine/cpu_model.h"
 #include "vmm/state/state.h"
 
 /* General registers in the order of their encoding. */
@@ -104,13 +105,14 @@ struct cpu_lapic {
     uint64_t tsc_deadline;  /* IA32_TSC_DEADLINE; 0 disarmed */
 };
 
-/* MSRs that are plain storage to every engine: see cpu_msr_list. */
+/* MSRs that hold what was written to them; cpu_msr_slots gives their numbers. */
 #define CPU_MTRR_VARIABLE 8
 
 struct cpu_msrs {
     uint64_t efer, star, lstar, cstar, fmask, kernel_gs_base;
     uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
     uint64_t pat, tsc_aux, tsc_adjust, misc_enable, debugctl, spec_ctrl;
+    uint64_t mcg_status, hwcr, de_cfg; /* the last two are AMD's */
     uint64_t mtrr_def_type, mtrr_fixed[11], mtrr_base[CPU_MTRR_VARIABLE],
         mtrr_mask[CPU_MTRR_VARIABLE];
     uint64_t kvm_system_time, kvm_wall_clock, kvm_async_pf, kvm_steal_time, kvm_pv_eoi,
@@ -157,6 +159,43 @@ struct cpu_state {
 /* Fields of struct cpu_state for streams. */
 extern const struct state_table cpu_state_table;
 
-/* State after power-on (`bsp`: the boot processor, else waiting for SIPI) or after INIT (SDM 3A,
- * table 10-1). `signature` is CPUID leaf 1 EAX, which RDX holds at reset. */
+/* State after power-on (`bsp`: the boot processor, else waiting for SIPI; SDM 3A, table 10-1).
+ * `signature` is CPUID leaf 1 EAX, which RDX holds at reset. */
 void cpu_state_reset(struct cpu_state *state, bool bsp, uint32_t apic_id, uint32_t signature);
+
+/* What INIT does to a vCPU that runs: as power-on, but FPU and vector registers, MSRs but EFER, the
+ * TSC, MTRRs, and CR0.CD and NW stay, and so do the identity and base of the local APIC. */
+void cpu_state_init(struct cpu_state *state, uint32_t signature);
+
+/* The part of a SIPI that an engine does: run real-mode code at `vector` << 12. */
+void cpu_state_sipi(struct cpu_state *state, uint8_t vector);
+
+/* Local APIC alone: after power-on, and after INIT (SDM 3A, 11.4.7). */
+void cpu_lapic_reset(struct cpu_lapic *lapic, bool bsp, uint32_t apic_id);
+void cpu_lapic_init(struct cpu_lapic *lapic);
+
+/* Whether a processor of this definition can be in this state: reserved bits, modes that exclude
+ * each other, addresses that are not canonical, features that are not shown. The state table's own
+ * check is the part that depends on no definition (`cpu` NULL). */
+bool cpu_state_check(const struct cpu_state *state, const struct cpu_definition *cpu,
+                     GError **error);
+
+/* Number and place in struct cpu_msrs of every MSR there. */
+struct cpu_msr_slot {
+    uint32_t index;
+    uint32_t offset;
+};
+extern const struct cpu_msr_slot cpu_msr_slots[];
+extern const unsigned cpu_msr_slots_count;
+
+/* Bits of memory types that PAT and MTRRs accept: 0, 1, 4, 5, 6, and for PAT 7. */
+static inline bool cpu_memory_type_valid(uint8_t type, bool pat)
+{
+    return type < 8 && (pat ? 0xf3 : 0x73) >> type & 1;
+}
+
+/* Whether `address` is canonical with 48 bits. */
+static inline bool cpu_canonical(uint64_t address)
+{
+    return (uint64_t)((int64_t)(address << 16) >> 16) == address;
+}

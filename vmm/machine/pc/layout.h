@@ -63,15 +63,22 @@
 #define PC_PORT_PCI_IO_BASE   0xC000 /* for I/O BARs, to 0xFFFF */
 
 /* ---- global system interrupts: ISA numbers 0..15, then IOAPIC pins ---- */
-#define PC_GSI_PIT      0 /* IOAPIC pin 2 by an MADT override */
-#define PC_GSI_KEYBOARD 1
-#define PC_GSI_SERIAL1  3
-#define PC_GSI_SERIAL0  4
-#define PC_GSI_RTC      8
-#define PC_GSI_SCI      9 /* level, active high */
-#define PC_GSI_MOUSE    12
-#define PC_GSI_PCI_BASE 16 /* PIRQ A..H are 16..23 */
-#define PC_IOAPIC_PINS  24
+#define PC_GSI_PIT        0 /* IOAPIC pin 2 by an MADT override */
+#define PC_GSI_KEYBOARD   1
+#define PC_GSI_SERIAL1    3
+#define PC_GSI_SERIAL0    4
+#define PC_GSI_RTC        8
+#define PC_GSI_SCI        9 /* level, active high */
+#define PC_GSI_MOUSE      12
+#define PC_GSI_PCI_BASE   16 /* PIRQ A..H are 16..23 */
+#define PC_IOAPIC_PINS    24
+#define PC_IOAPIC_PIT_PIN 2
+
+/* ---- what ACPI tells of devices that describe themselves in registers ---- */
+#define PC_CMOS_CENTURY  0x32        /* CMOS byte of the century */
+#define PC_RESET_VALUE   0x06        /* to PC_PORT_RESET: reset the machine */
+#define PC_HPET_BLOCK_ID 0x8086A201U /* low half of the HPET's capability register */
+#define PC_HPET_MIN_TICK 100         /* HPET ticks that a periodic timer needs at least */
 
 /* ---- PCI functions of bus 0 (device, function) ---- */
 #define PC_PCI_HOST_BRIDGE 0x00, 0

@@ -1,17 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What a payload has: a tiny run time for test kernels that run on the bare (virtual) machine in
- * 64-bit ring 0. Output goes to the first serial port, the result to isa-debug-exit: value 0 when
- * all checks held, so that the VMM's status is 1; else 1, status 3.
+ * What a 64-bit payload has: a tiny run time for test kernels that run on the bare (virtual)
+ * machine in ring 0, with the first 4 GiB mapped one to one.
  */
 #pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-/* A payload defines this; `cmdline` is the Multiboot command line without the program's name. */
-void payload_main(const char *cmdline);
+#include "console.h"
 
 /* The frame that an exception or interrupt leaves. */
 struct frame {
@@ -46,21 +40,6 @@ void idt_ist(unsigned vector, unsigned ist);
 /* Set a descriptor of the GDT; 9 to 24 are free. */
 void boot_gdt_entry(unsigned index, uint64_t descriptor);
 
-void print(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* Count and print one check; the name is printed only where it does not hold. */
-void check_at(bool held, const char *file, int line, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-/* The condition is evaluated first, so that the message may print what it changed. */
-#define check(held, ...)                                  \
-    do {                                                  \
-        bool held_ = (held);                              \
-        check_at(held_, __FILE__, __LINE__, __VA_ARGS__); \
-    } while (0)
-/* Say that a part is not tested, with the reason. */
-void skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* Report and end the VMM. */
-_Noreturn void finish(void);
-
 /* 4 KiB pages, zeroed, below 1 GiB, identity-mapped. */
 void *page_alloc(void);
 /* Map `linear` to `physical` with `flags` in the current tables as a 4 KiB page (splitting the
@@ -85,31 +64,6 @@ uint64_t *page_map(uint64_t linear, uint64_t physical, uint64_t flags);
 #define CR4_TSD     (1UL << 2)
 #define CR4_DE      (1UL << 3)
 
-void *memset(void *to, int value, size_t size);
-void *memcpy(void *to, const void *from, size_t size);
-int memcmp(const void *a, const void *b, size_t size);
-int strcmp(const char *a, const char *b);
-
-static inline void outb(uint16_t port, uint8_t value)
-{
-    asm volatile("outb %0, %1" ::"a"(value), "Nd"(port));
-}
-static inline void outl(uint16_t port, uint32_t value)
-{
-    asm volatile("outl %0, %1" ::"a"(value), "Nd"(port));
-}
-static inline uint8_t inb(uint16_t port)
-{
-    uint8_t value;
-    asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
-static inline uint32_t inl(uint16_t port)
-{
-    uint32_t value;
-    asm volatile("inl %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
 static inline uint64_t rdmsr(uint32_t index)
 {
     uint32_t low, high;

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The tables behind cpu_model.h: models and names of features. Only cpu_model.c and tests include
+ * this.
+ */
+#pragma once
+
+#include "vmm/engine/cpu_model.h"
+
+/* One version of one model. It has exactly the features of `required` and, of `optional`, those
+ * that the engine gives. */
+struct cpu_model {
+    const char *name;
+    unsigned version;
+    int vendor;            /* enum cpu_vendor, or -1: the host's */
+    uint32_t signature[2]; /* by enum cpu_vendor */
+    const char *brand;
+    uint8_t physical_bits;
+    uint32_t required[CPU_WORDS];
+    uint32_t optional[CPU_WORDS];
+};
+
+/* In the order in which people shall see them; of one name the newest version first. */
+extern const struct cpu_model cpu_models[];
+extern const unsigned cpu_models_count;
+
+/* Names as /proc/cpuinfo of Linux has them where it has one; NULL for bits without a name. */
+extern const char *const cpu_feature_names[CPU_WORDS][32];

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A machine: memory, clock, engine, vCPU threads and the devices of the board, and its life.
+ *
+ *     machine_create -> paused -> machine_resume <-> machine_pause ... ended -> machine_destroy
+ *
+ * Threads: everything here is called on one thread, the control thread, except machine_request_*.
+ * The control thread runs a GMainContext (its thread-default one at machine_create): what the guest
+ * asks for on a vCPU's thread (reset, power-off, exit, crash) is noted there and carried out from
+ * that context. vCPUs are parked at an instruction's boundary whenever the machine is not running,
+ * so their state, the devices' and memory may be read and changed then.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/device/device.h"
+#include "vmm/engine/engine.h"
+
+#define MACHINE_CPUS_MAX    255
+#define MACHINE_SERIALS     2
+#define MACHINE_MODULES_MAX 64
+
+struct machine;
+
+enum machine_on_reboot {
+    MACHINE_REBOOT_RESTART, /* from power-on, with the kernel loaded again */
+    MACHINE_REBOOT_EXIT,    /* end as a power-off does */
+};
+
+enum machine_on_crash {
+    MACHINE_CRASH_EXIT,
+    MACHINE_CRASH_PAUSE,
+    MACHINE_CRASH_RESTART,
+};
+
+enum machine_state {
+    MACHINE_PAUSED,  /* created, paused, or stopped by the debugger */
+    MACHINE_RUNNING, /* vCPUs run and time passes */
+    MACHINE_CRASHED, /* paused for good by the crash policy: only reset or the end is left */
+    MACHINE_ENDED,
+};
+
+/* Why a machine ended. */
+enum machine_end {
+    MACHINE_END_POWER_OFF, /* by the guest, or by a reboot under MACHINE_REBOOT_EXIT */
+    MACHINE_END_EXIT,      /* isa-debug-exit: `status` is the device's own */
+    MACHINE_END_CRASH,     /* triple fault or pvpanic under MACHINE_CRASH_EXIT */
+    MACHINE_END_STOPPED,   /* machine_stop */
+    MACHINE_END_FAILED,    /* the engine could not go on */
+};
+
+/* A file to boot, as an open descriptor that the machine reads again at each restart. */
+struct machine_image {
+    int fd;           /* -1: none; stays the caller's, and open while the machine lives */
+    const char *name; /* for messages */
+    const char *arguments;
+};
+
+/* Where a serial port's bytes go; -1: nowhere. Descriptors stay the caller's. */
+struct machine_serial {
+    int input, output;
+};
+
+struct machine_config {
+    const char *name;
+    const struct engine_ops *engine;
+    const char *cpu_model;
+    unsigned cpus;
+    uint64_t memory_size; /* bytes, whole pages */
+
+    struct machine_image kernel; /* its `arguments` are the command line */
+    struct machine_image initrd;
+    struct machine_image modules[MACHINE_MODULES_MAX]; /* multiboot */
+    unsigned module_count;
+
+    struct machine_serial serial[MACHINE_SERIALS];
+    bool debug_exit;    /* isa-debug-exit */
+    bool testdev;       /* pc-testdev */
+    bool debug_console; /* port E9h, to serial 0's output */
+    bool pvpanic;
+
+    enum machine_on_reboot on_reboot;
+    enum machine_on_crash on_crash;
+
+    /* Told on the control thread. Any may be NULL. */
+    struct machine_listener {
+        /* Paused, running, crashed; `reason` is one phrase, or NULL. */
+        void (*changed)(void *opaque, enum machine_state state, const char *reason);
+        /* The guest was restarted. */
+        void (*restarted)(void *opaque, const char *reason);
+        /* The last call: nothing runs any more. */
+        void (*ended)(void *opaque, enum machine_end end, int status, const char *reason);
+        void *opaque;
+    } listener;
+};
+
+/* What machine_query tells. */
+struct machine_status {
+    enum machine_state state;
+    const char *engine; /* static */
+    const char *cpu_model;
+    unsigned cpus;
+    uint64_t memory_size;
+    int64_t clock_ns; /* of machine time */
+    uint64_t guest_errors;
+};
+
+/* Build the board, load the kernel, leave everything paused at the first instruction. The config's
+ * strings are copied. NULL and `error` on failure. */
+struct machine *machine_create(const struct machine_config *config, GError **error);
+/* Ends it first if need be. NULL is fine. */
+void machine_destroy(struct machine *machine);
+
+/* Let vCPUs run and time pass. False when it crashed or ended. Idempotent. */
+bool machine_resume(struct machine *machine);
+/* Park the vCPUs and stop time; returns when that is so, in milliseconds. Idempotent. */
+void machine_pause(struct machine *machine);
+/* Power-on state and the kernel loaded again; goes on running if it ran. */
+bool machine_reset(struct machine *machine, const char *reason, GError **error);
+/* End it; `ended` of the listener is called before this returns. Idempotent. */
+void machine_stop(struct machine *machine);
+/* Press the power button: the guest's operating system decides. */
+void machine_press_power_button(struct machine *machine);
+void machine_query(struct machine *machine, struct machine_status *status);
+
+/* ---- parts, for the debugger, streams and tests; use them only while it is paused ---- */
+
+struct memory *machine_memory(struct machine *machine);
+struct clock *machine_clock(struct machine *machine);
+const struct engine_ops *machine_engine(struct machine *machine);
+unsigned machine_cpus(struct machine *machine);
+struct vcpu *machine_vcpu(struct machine *machine, unsigned index);
+/* The device called `id`, or NULL. */
+struct device *machine_device(struct machine *machine, const char *id);
+
+/* A debugger's ear: called on the control thread when a vCPU met a breakpoint or ended a single
+ * step; the machine is paused then. NULL takes it away. */
+void machine_set_debugger(struct machine *machine, void (*stopped)(void *opaque, unsigned cpu),
+                          void *opaque);

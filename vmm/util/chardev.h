@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Character devices: what stands behind a serial port or a debug console.
+ *
+ * The front end (a device) pushes bytes out with chardev_write, which never blocks: it takes as
+ * many as its buffer holds, and calls `writable` once there is room again. The back end brings
+ * input by asking `can_receive` how many bytes are wanted and calling `receive` with at most so
+ * many; a front end that had no room calls chardev_accept_input when it has some.
+ *
+ * Handlers run on the back end's thread, without any lock of the back end held, so they may call
+ * every function here but chardev_destroy and chardev_set_handlers. No function here calls a
+ * handler on its caller's stack, so all may be called with the front end's lock held, except where
+ * it says that it waits.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct chardev;
+
+/* The front end. Each may be NULL. */
+struct chardev_handlers {
+    size_t (*can_receive)(void *opaque);
+    void (*receive)(void *opaque, const uint8_t *data, size_t length);
+    /* There is room again after a write that was not taken whole. */
+    void (*writable)(void *opaque);
+    void *opaque;
+};
+
+/* Put the front end's handlers in place (NULL: none). Waits for a handler that is running, so it
+ * must not be called with a lock held that a handler takes. */
+void chardev_set_handlers(struct chardev *chardev, const struct chardev_handlers *handlers);
+
+/* Queue bytes for output; returns how many were taken. Fewer than `length` promises a call of
+ * `writable`. Never blocks. Without a peer (closed, disconnected), bytes are taken and vanish, as
+ * on a line with nobody at its end. Any thread. */
+size_t chardev_write(struct chardev *chardev, const uint8_t *data, size_t length);
+
+/* The front end has room for input again. Any thread. */
+void chardev_accept_input(struct chardev *chardev);
+
+/* Keep output in the buffer (true) until it is released (false). Any thread. */
+void chardev_hold(struct chardev *chardev, bool hold);
+
+/* Wait until the buffered output has left, for at most `timeout_ms`. False when some is left. */
+bool chardev_flush(struct chardev *chardev, unsigned timeout_ms);
+
+/* Give buffered output (unless held) a second to leave, then close. NULL is fine. */
+void chardev_destroy(struct chardev *chardev);
+
+struct chardev_fd_config {
+    const char *name; /* of the thread, up to 15 characters: "serial0" */
+    int in;           /* input, or -1 */
+    int out;          /* output, may be the same as `in`; or -1 */
+    /* `in` is a listening socket: one client at a time is accepted, and `out` is ignored. */
+    bool listen;
+    /* The other end comes and goes, as the slave of a pty does: hang-ups are not the end. */
+    bool reopens;
+    size_t buffer; /* bytes of output that are kept; 0 for 64 KiB */
+};
+
+/* A back end on descriptors (terminal, pipe, pty, file, socket), served by a thread of its own.
+ * Takes ownership of the descriptors, closing them at the end or on failure; it leaves their flags
+ * as they are, since a terminal's are shared with other processes. */
+struct chardev *chardev_fd_create(const struct chardev_fd_config *config, GError **error);

@@ -1,0 +1,449 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Character device on descriptors.
+ *
+ * Output lies in a ring; its thread polls and writes what is there, so a guest that sends a byte an
+ * exit pays a lock and a copy, and a wake-up only when the ring was empty. The descriptors may be
+ * blocking: the thread writes only after poll said so, and little enough at once that a pipe takes
+ * it whole.
+ */
+#include "vmm/util/chardev.h"
+
+#include <errno.h>
+#include <gio/gio.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define DEFAULT_BUFFER (64 * 1024)
+#define WRITE_CHUNK    4096 /* PIPE_BUF: what a pipe takes without blocking once poll says so */
+#define READ_CHUNK     4096
+#define FLUSH_MS       1000
+#define REOPEN_MS      100 /* how often a pty without slave is looked at */
+
+struct chardev {
+    char name[16];
+    int in, out; /* owned by the thread once it runs; -1 when closed */
+    int listener;
+    bool out_is_socket;
+    bool reopens;
+    int wake; /* eventfd */
+    pthread_t thread;
+
+    GMutex lock; /* everything below */
+    GCond idle;  /* output left, or a handler ended */
+    struct chardev_handlers handlers;
+    bool in_handler;
+    uint8_t *ring;
+    size_t size, head, used; /* head: oldest byte */
+    bool connected;          /* there is somebody to write to */
+    bool starved;            /* a write was not taken whole */
+    bool hold, stop;
+    bool input_wanted; /* the front end may have room */
+};
+
+static void wake_thread(struct chardev *chardev)
+{
+    uint64_t one = 1;
+
+    /* A full counter means that a wake-up is already under way. */
+    if (write(chardev->wake, &one, sizeof(one)) < 0)
+        return;
+}
+
+/* ---- handlers ---- */
+
+/* Begin a handler: copies the table so that it can be called without the lock. */
+static struct chardev_handlers begin_handler(struct chardev *chardev)
+{
+    g_mutex_lock(&chardev->lock);
+    chardev->in_handler = true;
+    struct chardev_handlers handlers = chardev->handlers;
+    g_mutex_unlock(&chardev->lock);
+    return handlers;
+}
+
+static void end_handler(struct chardev *chardev)
+{
+    g_mutex_lock(&chardev->lock);
+    chardev->in_handler = false;
+    g_cond_broadcast(&chardev->idle);
+    g_mutex_unlock(&chardev->lock);
+}
+
+static size_t call_can_receive(struct chardev *chardev)
+{
+    struct chardev_handlers handlers = begin_handler(chardev);
+    size_t room = handlers.can_receive ? handlers.can_receive(handlers.opaque) : 0;
+
+    end_handler(chardev);
+    return room;
+}
+
+static void call_receive(struct chardev *chardev, const uint8_t *data, size_t length)
+{
+    struct chardev_handlers handlers = begin_handler(chardev);
+
+    if (handlers.receive)
+        handlers.receive(handlers.opaque, data, length);
+    end_handler(chardev);
+}
+
+static void call_writable(struct chardev *chardev)
+{
+    struct chardev_handlers handlers = begin_handler(chardev);
+
+    if (handlers.writable)
+        handlers.writable(handlers.opaque);
+    end_handler(chardev);
+}
+
+void chardev_set_handlers(struct chardev *chardev, const struct chardev_handlers *handlers)
+{
+    g_mutex_lock(&chardev->lock);
+    while (chardev->in_handler)
+        g_cond_wait(&chardev->idle, &chardev->lock);
+    chardev->handlers = handlers ? *handlers : (struct chardev_handlers){0};
+    chardev->input_wanted = true;
+    g_mutex_unlock(&chardev->lock);
+    wake_thread(chardev);
+}
+
+/* ---- the thread ---- */
+
+static void set_connected(struct chardev *chardev, bool connected)
+{
+    bool starved = false;
+
+    g_mutex_lock(&chardev->lock);
+    chardev->connected = connected;
+    if (!connected) {
+        chardev->used = 0;
+        starved = chardev->starved;
+        chardev->starved = false;
+        g_cond_broadcast(&chardev->idle);
+    }
+    g_mutex_unlock(&chardev->lock);
+    if (starved)
+        call_writable(chardev);
+}
+
+static void close_end(int *end, const int *other)
+{
+    if (*end >= 0 && *end != *other)
+        close(*end);
+    *end = -1;
+}
+
+static void close_input(struct chardev *chardev)
+{
+    if (chardev->listener < 0) {
+        close_end(&chardev->in, &chardev->out);
+        return;
+    }
+    /* A client of ours left: both directions end, the next one may come. */
+    chardev->out = -1;
+    close_end(&chardev->in, &chardev->out);
+    set_connected(chardev, false);
+}
+
+static void close_output(struct chardev *chardev)
+{
+    if (chardev->listener >= 0) {
+        close_input(chardev);
+        return;
+    }
+    close_end(&chardev->out, &chardev->in);
+    set_connected(chardev, false);
+}
+
+static void accept_client(struct chardev *chardev)
+{
+    int client = accept4(chardev->listener, NULL, NULL, SOCK_CLOEXEC);
+
+    if (client < 0)
+        return;
+    chardev->in = chardev->out = client;
+    chardev->out_is_socket = true;
+    set_connected(chardev, true);
+}
+
+static bool is_transient(int error)
+{
+    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
+}
+
+static void read_input(struct chardev *chardev)
+{
+    uint8_t buffer[READ_CHUNK];
+    size_t room = call_can_receive(chardev);
+
+    if (!room) {
+        g_mutex_lock(&chardev->lock);
+        chardev->input_wanted = false;
+        g_mutex_unlock(&chardev->lock);
+        /* The front end may have drained, and told so, between its answer and this. */
+        room = call_can_receive(chardev);
+        if (!room)
+            return;
+        chardev_accept_input(chardev);
+    }
+    ssize_t got = read(chardev->in, buffer, MIN(room, sizeof(buffer)));
+    if (got > 0)
+        call_receive(chardev, buffer, got);
+    else if (got == 0 || (!is_transient(errno) && !(errno == EIO && chardev->reopens)))
+        close_input(chardev);
+}
+
+static ssize_t send_bytes(const struct chardev *chardev, const uint8_t *data, size_t length)
+{
+    if (chardev->out_is_socket)
+        return send(chardev->out, data, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return write(chardev->out, data, length);
+}
+
+static void write_output(struct chardev *chardev)
+{
+    uint8_t chunk[WRITE_CHUNK];
+    bool starved = false;
+
+    g_mutex_lock(&chardev->lock);
+    size_t length = MIN(chardev->used, sizeof(chunk));
+    size_t first = MIN(length, chardev->size - chardev->head);
+    memcpy(chunk, chardev->ring + chardev->head, first);
+    memcpy(chunk + first, chardev->ring, length - first);
+    g_mutex_unlock(&chardev->lock);
+    if (!length)
+        return;
+
+    ssize_t sent = send_bytes(chardev, chunk, length);
+    if (sent < 0) {
+        if (!is_transient(errno) && !(errno == EIO && chardev->reopens))
+            close_output(chardev);
+        return;
+    }
+    g_mutex_lock(&chardev->lock);
+    chardev->head = (chardev->head + sent) % chardev->size;
+    chardev->used -= sent;
+    /* Half a ring free: not a wake-up for each byte. */
+    if (chardev->starved && chardev->used <= chardev->size / 2) {
+        chardev->starved = false;
+        starved = true;
+    }
+    if (!chardev->used)
+        g_cond_broadcast(&chardev->idle);
+    g_mutex_unlock(&chardev->lock);
+    if (starved)
+        call_writable(chardev);
+}
+
+/* Descriptors to poll, in fixed places. */
+enum { SLOT_WAKE, SLOT_LISTEN, SLOT_IN, SLOT_OUT, SLOT_COUNT };
+
+static int wait_for_work(struct chardev *chardev, struct pollfd polls[SLOT_COUNT])
+{
+    g_mutex_lock(&chardev->lock);
+    bool writes = chardev->used && !chardev->hold;
+    bool reads = chardev->input_wanted && chardev->handlers.receive;
+    g_mutex_unlock(&chardev->lock);
+
+    bool waits = chardev->listener >= 0 && chardev->in < 0;
+    polls[SLOT_WAKE] = (struct pollfd){chardev->wake, POLLIN, 0};
+    polls[SLOT_LISTEN] = (struct pollfd){waits ? chardev->listener : -1, POLLIN, 0};
+    polls[SLOT_IN] = (struct pollfd){reads ? chardev->in : -1, POLLIN, 0};
+    polls[SLOT_OUT] = (struct pollfd){writes ? chardev->out : -1, POLLOUT, 0};
+    return poll(polls, SLOT_COUNT, -1);
+}
+
+/* A pty without slave reports a hang-up all the time: sleep, unless something else is to do. */
+static void wait_for_reopen(struct chardev *chardev)
+{
+    struct pollfd wake = {chardev->wake, POLLIN, 0};
+
+    poll(&wake, 1, REOPEN_MS);
+}
+
+static void serve(struct chardev *chardev, const struct pollfd polls[SLOT_COUNT])
+{
+    uint64_t count;
+
+    if (polls[SLOT_WAKE].revents && read(chardev->wake, &count, sizeof(count)) < 0)
+        return;
+    if (polls[SLOT_LISTEN].revents & POLLIN)
+        accept_client(chardev);
+    if (polls[SLOT_IN].revents & (POLLIN | POLLHUP | POLLERR)) {
+        if (chardev->reopens && !(polls[SLOT_IN].revents & POLLIN))
+            wait_for_reopen(chardev);
+        else
+            read_input(chardev);
+    }
+    /* The input's end may just have closed the output of a client. */
+    if (polls[SLOT_OUT].revents && chardev->out == polls[SLOT_OUT].fd) {
+        if (chardev->reopens && !(polls[SLOT_OUT].revents & POLLOUT))
+            wait_for_reopen(chardev);
+        else
+            write_output(chardev);
+    }
+    if ((polls[SLOT_IN].revents | polls[SLOT_OUT].revents) & POLLNVAL)
+        close_output(chardev);
+}
+
+static bool is_stopped(struct chardev *chardev)
+{
+    g_mutex_lock(&chardev->lock);
+    bool stop = chardev->stop;
+    g_mutex_unlock(&chardev->lock);
+    return stop;
+}
+
+static void *run(void *opaque)
+{
+    struct chardev *chardev = opaque;
+    struct pollfd polls[SLOT_COUNT];
+
+    prctl(PR_SET_NAME, chardev->name);
+    while (!is_stopped(chardev)) {
+        if (wait_for_work(chardev, polls) > 0)
+            serve(chardev, polls);
+    }
+    return NULL;
+}
+
+/* A thread that takes no signals: those are for the main thread, and SIGPIPE is for nobody. */
+static bool start_thread(struct chardev *chardev, GError **error)
+{
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    int failed = pthread_create(&chardev->thread, NULL, run, chardev);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed)
+        g_set_error(error, G_IO_ERROR, g_io_error_from_errno(failed),
+                    "%s: cannot start a thread: %s", chardev->name, g_strerror(failed));
+    return !failed;
+}
+
+/* ---- front end ---- */
+
+size_t chardev_write(struct chardev *chardev, const uint8_t *data, size_t length)
+{
+    g_mutex_lock(&chardev->lock);
+    if (!chardev->connected) {
+        g_mutex_unlock(&chardev->lock);
+        return length;
+    }
+    bool was_empty = !chardev->used;
+    size_t taken = MIN(length, chardev->size - chardev->used);
+    size_t tail = (chardev->head + chardev->used) % chardev->size;
+    size_t first = MIN(taken, chardev->size - tail);
+    memcpy(chardev->ring + tail, data, first);
+    memcpy(chardev->ring, data + first, taken - first);
+    chardev->used += taken;
+    if (taken < length)
+        chardev->starved = true;
+    g_mutex_unlock(&chardev->lock);
+    if (was_empty && taken)
+        wake_thread(chardev);
+    return taken;
+}
+
+void chardev_accept_input(struct chardev *chardev)
+{
+    g_mutex_lock(&chardev->lock);
+    bool news = !chardev->input_wanted;
+    chardev->input_wanted = true;
+    g_mutex_unlock(&chardev->lock);
+    if (news)
+        wake_thread(chardev);
+}
+
+void chardev_hold(struct chardev *chardev, bool hold)
+{
+    g_mutex_lock(&chardev->lock);
+    chardev->hold = hold;
+    g_mutex_unlock(&chardev->lock);
+    wake_thread(chardev);
+}
+
+bool chardev_flush(struct chardev *chardev, unsigned timeout_ms)
+{
+    gint64 deadline = g_get_monotonic_time() + timeout_ms * G_TIME_SPAN_MILLISECOND;
+
+    g_mutex_lock(&chardev->lock);
+    while (chardev->used && g_cond_wait_until(&chardev->idle, &chardev->lock, deadline))
+        ;
+    bool empty = !chardev->used;
+    g_mutex_unlock(&chardev->lock);
+    return empty;
+}
+
+static void free_chardev(struct chardev *chardev)
+{
+    close_end(&chardev->in, &chardev->out);
+    close_end(&chardev->out, &chardev->in);
+    if (chardev->listener >= 0)
+        close(chardev->listener);
+    if (chardev->wake >= 0)
+        close(chardev->wake);
+    g_cond_clear(&chardev->idle);
+    g_mutex_clear(&chardev->lock);
+    g_free(chardev->ring);
+    g_free(chardev);
+}
+
+void chardev_destroy(struct chardev *chardev)
+{
+    if (!chardev)
+        return;
+    g_mutex_lock(&chardev->lock);
+    bool held = chardev->hold;
+    g_mutex_unlock(&chardev->lock);
+    if (!held)
+        chardev_flush(chardev, FLUSH_MS);
+
+    g_mutex_lock(&chardev->lock);
+    chardev->stop = true;
+    g_mutex_unlock(&chardev->lock);
+    wake_thread(chardev);
+    pthread_join(chardev->thread, NULL);
+    free_chardev(chardev);
+}
+
+struct chardev *chardev_fd_create(const struct chardev_fd_config *config, GError **error)
+{
+    struct chardev *chardev = g_new0(struct chardev, 1);
+    int type;
+    socklen_t length = sizeof(type);
+
+    g_strlcpy(chardev->name, config->name, sizeof(chardev->name));
+    chardev->listener = config->listen ? config->in : -1;
+    chardev->in = config->listen ? -1 : config->in;
+    chardev->out = config->listen ? -1 : config->out;
+    chardev->out_is_socket =
+        chardev->out >= 0 && !getsockopt(chardev->out, SOL_SOCKET, SO_TYPE, &type, &length);
+    chardev->reopens = config->reopens;
+    chardev->connected = chardev->out >= 0;
+    chardev->input_wanted = true;
+    chardev->size = config->buffer ? config->buffer : DEFAULT_BUFFER;
+    g_mutex_init(&chardev->lock);
+    g_cond_init(&chardev->idle);
+    chardev->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    chardev->ring = g_try_malloc(chardev->size);
+    if (chardev->wake < 0 || !chardev->ring) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "%s: no memory or descriptors left",
+                    chardev->name);
+        free_chardev(chardev);
+        return NULL;
+    }
+    if (!start_thread(chardev, error)) {
+        free_chardev(chardev);
+        return NULL;
+    }
+    return chardev;
+}
