@@ -46,3 +46,10 @@ int runtime_folder_open(GError **error)
     close(fd);
     return -1;
 }
+
+char *definition_path(const char *name)
+{
+    if (geteuid() == 0)
+        return g_build_filename("/var/lib/anima", name, CONFIG_FILE, NULL);
+    return g_build_filename(g_get_user_data_dir(), "anima", name, CONFIG_FILE, NULL);
+}

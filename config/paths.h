@@ -9,6 +9,7 @@
 #include <glib.h>
 
 #define CONFIG_CONTROL_SOCKET "control" /* in the machine's folder */
+#define CONFIG_FILE           "vm.yaml" /* a machine's definition, in its own folder */
 #define CONFIG_LOCK_FILE      "lock"    /* held as long as the monitor lives */
 
 /* The folder of all of this user's running machines. It need not exist. The caller frees it. */
@@ -17,3 +18,7 @@ char *runtime_folder(void);
 /* A descriptor of that folder, made when it is not there. -1 and CONFIG_ERROR_FAILED when it cannot
  * be had, or is not this user's alone. */
 int runtime_folder_open(GError **error);
+
+/* The definition's file of the machine called `name`: below /var/lib/anima for root, below
+ * $XDG_DATA_HOME/anima for a user. It need not exist. The caller frees it. */
+char *definition_path(const char *name);

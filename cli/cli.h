@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What the commands of `anima` share: the table of commands, the words of one, and messages.
+ *
+ * A command returns the program's exit status: 0 good, 1 failed, 2 wrong words; `run` has more.
+ */
+#pragma once
+
+#include <glib.h>
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "anima.h"
+
+enum cli_status { CLI_GOOD = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_CRASHED = 3 };
+
+/* An option of a command that is not one of a machine's definition. */
+struct cli_flag {
+    const char *name;     /* without "--"; NULL ends the list */
+    const char *argument; /* placeholder, or NULL when it takes none */
+    const char *help;
+};
+
+struct command {
+    const char *name;
+    const char *words; /* positional words, as usage shows them */
+    const char *help;  /* one line */
+    const struct cli_flag *flags;
+    bool definition;      /* takes the options of a machine's definition too */
+    unsigned least, most; /* positional words */
+    int (*run)(const struct command *command, int argc, char **argv);
+};
+
+/* Every command; ends with a NULL name. */
+extern const struct command commands[];
+const struct command *command_find(const char *name);
+
+/* The words of one command, taken apart. */
+struct cli_words {
+    GPtrArray *plain;    /* of const char *: the positional words */
+    GHashTable *flags;   /* flag's name to its value ("" for one that takes none) */
+    GPtrArray *settings; /* of const char *: key, value, key, value ... for the definition */
+};
+
+/* Take the words apart; NULL after a message, or after help was asked for and printed: then *status
+ * is what to exit with. */
+struct cli_words *cli_words_parse(const struct command *command, int argc, char **argv,
+                                  int *status);
+void cli_words_free(struct cli_words *words);
+typedef struct cli_words cli_words;
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(cli_words, cli_words_free)
+const char *cli_word(const struct cli_words *words, unsigned index);
+/* The flag's value, or NULL when it was not given. */
+const char *cli_flag(const struct cli_words *words, const char *name);
+
+/* Print "anima: MESSAGE" on standard error and return `status`. */
+int cli_fail(int status, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* The same from a library's error, which is freed; the status follows from its code. */
+int cli_fail_error(struct anima_error *error);
+
+/* Usage and options of one command, to standard output. */
+void cli_print_help(const struct command *command);
+
+/* For the commands that only call one method: connect to the machine of the first word, call, and
+ * print the result as JSON if --json was given. */
+int cli_call(const struct command *command, int argc, char **argv, const char *method);
+
+extern const struct cli_flag cli_json_flag[]; /* only --json */
+
+int command_completion(const struct command *command, int argc, char **argv);
+int command_help(const struct command *command, int argc, char **argv);
+int command_kill(const struct command *command, int argc, char **argv);
+int command_list(const struct command *command, int argc, char **argv);
+int command_nmi(const struct command *command, int argc, char **argv);
+int command_pause(const struct command *command, int argc, char **argv);
+int command_query(const struct command *command, int argc, char **argv);
+int command_reset(const struct command *command, int argc, char **argv);
+int command_resume(const struct command *command, int argc, char **argv);
+int command_run(const struct command *command, int argc, char **argv);
+int command_state(const struct command *command, int argc, char **argv);
+int command_stop(const struct command *command, int argc, char **argv);
+int command_version(const struct command *command, int argc, char **argv);
+
+extern const struct cli_flag stop_flags[];
+extern const struct cli_flag version_flags[];

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * anima completion: a completion script, written from the table of commands and the schema.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static void print_options(const struct command *command)
+{
+    const struct anima_option *option;
+
+    for (const struct cli_flag *flag = command->flags; flag->name; flag++)
+        printf(" --%s", flag->name);
+    for (unsigned i = 0; command->definition && (option = anima_option_at(i)); i++)
+        printf(" --%s", anima_option_key(option));
+}
+
+/* The words that may follow "--KEY". */
+static void print_values(void)
+{
+    const struct anima_option *option;
+
+    for (unsigned i = 0; (option = anima_option_at(i)); i++) {
+        const char *const *choices = anima_option_choices(option);
+
+        if (!choices && !anima_option_is_path(option))
+            continue;
+        printf("    --%s)\n        ", anima_option_key(option));
+        if (choices) {
+            printf("COMPREPLY=($(compgen -W \"");
+            for (; *choices; choices++)
+                printf("%s%s", *choices, choices[1] ? " " : "");
+            printf("\" -- \"$word\"))\n");
+        } else {
+            printf("COMPREPLY=($(compgen -f -- \"$word\"))\n");
+        }
+        printf("        return ;;\n");
+    }
+}
+
+static void print_script(void)
+{
+    printf("# Completion of anima(1) for bash.\n"
+           "_anima() {\n"
+           "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n"
+           "    local options=\n"
+           "    if [ \"$COMP_CWORD\" = 1 ]; then\n"
+           "        COMPREPLY=($(compgen -W \"");
+    for (const struct command *command = commands; command->name; command++)
+        printf("%s%s", command == commands ? "" : " ", command->name);
+    printf("\" -- \"$word\"))\n"
+           "        return\n"
+           "    fi\n"
+           "    case $before in\n");
+    print_values();
+    printf("    esac\n"
+           "    case ${COMP_WORDS[1]} in\n");
+    for (const struct command *command = commands; command->name; command++) {
+        printf("    %s) options=\"--help", command->name);
+        print_options(command);
+        printf("\" ;;\n");
+    }
+    printf("    esac\n"
+           "    case $word in\n"
+           "    -*) COMPREPLY=($(compgen -W \"$options\" -- \"$word\")) ;;\n"
+           "    *) COMPREPLY=($(compgen -f -W \"$(anima list 2>/dev/null | cut -d' ' -f1)\" "
+           "-- \"$word\")) ;;\n"
+           "    esac\n"
+           "}\n"
+           "complete -F _anima anima\n");
+}
+
+int command_completion(const struct command *command, int argc, char **argv)
+{
+    int status;
+    g_autoptr(cli_words) words = cli_words_parse(command, argc, argv, &status);
+
+    if (!words)
+        return status;
+    if (strcmp(cli_word(words, 0), "bash") != 0)
+        return cli_fail(CLI_USAGE, "completion: only bash is known, not '%s'", cli_word(words, 0));
+    print_script();
+    return CLI_GOOD;
+}

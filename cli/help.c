@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * anima help, and --help of every command. The options of a definition come from the schema.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+#define OPTION_COLUMN 24
+
+static void print_option(const char *name, const char *argument, const char *help)
+{
+    g_autofree char *left =
+        g_strdup_printf("--%s%s%s", name, argument ? " " : "", argument ? argument : "");
+
+    printf("  %-*s %s", OPTION_COLUMN, left, help);
+}
+
+static void print_choices(const char *const *choices)
+{
+    printf(":");
+    for (unsigned i = 0; choices[i]; i++)
+        printf("%s %s%s", i ? "," : "", choices[i],
+               g_str_has_suffix(choices[i], "=") ? "FILE" : "");
+}
+
+static void print_definition_options(void)
+{
+    const struct anima_option *option;
+
+    for (unsigned i = 0; (option = anima_option_at(i)); i++) {
+        const char *preset = anima_option_default(option);
+
+        print_option(anima_option_key(option), anima_option_argument(option),
+                     anima_option_help(option));
+        if (anima_option_choices(option))
+            print_choices(anima_option_choices(option));
+        if (preset)
+            printf(" [%s]", preset);
+        putchar('\n');
+    }
+}
+
+void cli_print_help(const struct command *command)
+{
+    bool options = command->definition || command->flags->name;
+
+    printf("usage: anima %s%s%s%s\n\n%s.\n", command->name, *command->words ? " " : "",
+           command->words, options ? " [options]" : "", command->help);
+    if (options)
+        printf("\noptions:\n");
+    for (const struct cli_flag *flag = command->flags; flag->name; flag++) {
+        print_option(flag->name, flag->argument, flag->help);
+        putchar('\n');
+    }
+    if (command->definition)
+        print_definition_options();
+}
+
+int command_help(const struct command *self, int argc, char **argv)
+{
+    int status;
+    g_autoptr(cli_words) words = cli_words_parse(self, argc, argv, &status);
+    const struct command *command;
+
+    if (!words)
+        return status;
+    if (cli_word(words, 0)) {
+        command = command_find(cli_word(words, 0));
+        if (!command)
+            return cli_fail(CLI_USAGE, "there is no command '%s'", cli_word(words, 0));
+        cli_print_help(command);
+        return CLI_GOOD;
+    }
+    printf("usage: anima COMMAND [words] [--options]\n\n");
+    for (command = commands; command->name; command++)
+        printf("  %-10s %-28s %s\n", command->name, command->words, command->help);
+    printf("\n'anima help COMMAND' tells more, anima(1) all.\n");
+    return CLI_GOOD;
+}

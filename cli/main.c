@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * anima: the command line, a thin layer over libanima. One file a command; this one has the table.
+ */
+#include <locale.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+const struct cli_flag cli_json_flag[] = {{"json", NULL, "print JSON"}, {0}};
+static const struct cli_flag no_flags[] = {{0}};
+
+const struct command commands[] = {
+    {"run", "[NAME|vm.yaml]", "run a machine on this terminal", no_flags, true, 0, 1, command_run},
+    {"list", "", "list the running machines", cli_json_flag, false, 0, 0, command_list},
+    {"query", "NAME", "show how a running machine is", cli_json_flag, false, 1, 1, command_query},
+    {"show", "NAME", "the same as query", cli_json_flag, false, 1, 1, command_query},
+    {"pause", "NAME", "stop its CPUs and its clock", no_flags, false, 1, 1, command_pause},
+    {"resume", "NAME", "let it go on", no_flags, false, 1, 1, command_resume},
+    {"reset", "NAME", "press its reset button", no_flags, false, 1, 1, command_reset},
+    {"nmi", "NAME", "send it a non-maskable interrupt", no_flags, false, 1, 1, command_nmi},
+    {"stop", "NAME", "press its power button", stop_flags, false, 1, 1, command_stop},
+    {"kill", "NAME", "end it at once", no_flags, false, 1, 1, command_kill},
+    {"state", "save NAME FILE | dump FILE", "write a machine's state, or print such a file",
+     no_flags, false, 2, 3, command_state},
+    {"completion", "bash", "print a completion script for a shell", no_flags, false, 1, 1,
+     command_completion},
+    {"version", "", "print the version", version_flags, false, 0, 0, command_version},
+    {"help", "[COMMAND]", "explain a command", no_flags, false, 0, 1, command_help},
+    {0},
+};
+
+const struct command *command_find(const char *name)
+{
+    for (const struct command *command = commands; command->name; command++)
+        if (strcmp(command->name, name) == 0)
+            return command;
+    return NULL;
+}
+
+/* The spellings of help and version that people try first. */
+static const char *command_name(const char *word)
+{
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
+        return "help";
+    if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0)
+        return "version";
+    return word;
+}
+
+int main(int argc, char **argv)
+{
+    const struct command *command;
+
+    setlocale(LC_CTYPE, "");
+    if (argc < 2) {
+        command_help(command_find("help"), 1, argv);
+        return CLI_USAGE;
+    }
+    command = command_find(command_name(argv[1]));
+    if (!command)
+        return cli_fail(CLI_USAGE, "there is no command '%s'; 'anima help' lists them", argv[1]);
+    return command->run(command, argc - 1, argv + 1);
+}

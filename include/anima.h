@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * libanima: define, start and talk to machines.
+ *
+ * A definition is what a machine shall be; a machine is a connection to one that runs. Handles are
+ * opaque and belong to one thread at a time. A function that can fail returns NULL, false or a
+ * negative number and, where `error` is not NULL, sets *error to a message that the caller frees
+ * with anima_error_free. Strings that a function returns as `char *` are freed with anima_free.
+ *
+ * The library starts processes and never installs signal handlers. Machines that it starts end
+ * when their handle is destroyed or the process ends in whatever way.
+ */
+#ifndef ANIMA_H
+#define ANIMA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** The version of the library that runs, such as "0.1.0". */
+const char *anima_version(void);
+
+/* ---- errors ---- */
+
+enum anima_error_code {
+    ANIMA_ERROR_FAILED = 1, /**< the host, a file or the machine did not play along */
+    ANIMA_ERROR_USAGE = 2,  /**< the words were wrong */
+    ANIMA_ERROR_DENIED = 3, /**< this user may not */
+    ANIMA_ERROR_STATE = 4,  /**< not in the machine's present state */
+    ANIMA_ERROR_ABSENT = 5, /**< there is no such machine, method or option */
+    ANIMA_ERROR_TIMEOUT = 6 /**< no answer came in time */
+};
+
+struct anima_error {
+    enum anima_error_code code;
+    char *message; /**< one phrase: which object, what is wrong, what to do */
+};
+
+/** NULL is fine. */
+void anima_error_free(struct anima_error *error);
+
+/** Free what the library returned as `char *`. NULL is fine. */
+void anima_free(void *memory);
+
+/* ---- the options of a definition ---- */
+
+/** One option of the schema; static. */
+struct anima_option;
+
+/** The option number `index` from 0, or NULL after the last. */
+const struct anima_option *anima_option_at(unsigned index);
+/** The option called `key`, or NULL. */
+const struct anima_option *anima_option_find(const char *key);
+/** The known key nearest to a misspelt one, or NULL when none is near. */
+const char *anima_option_nearest(const char *word);
+
+/** Its key in vm.yaml; on the command line with "--" before it. */
+const char *anima_option_key(const struct anima_option *option);
+/** What stands for its value in help: "SIZE". */
+const char *anima_option_argument(const struct anima_option *option);
+/** One line of help. */
+const char *anima_option_help(const struct anima_option *option);
+/** Its default as text, or NULL. */
+const char *anima_option_default(const struct anima_option *option);
+/** Its choices, NULL-terminated (one that ends in '=' takes a text after it), or NULL. */
+const char *const *anima_option_choices(const struct anima_option *option);
+/** Whether its value is the name of a file. */
+bool anima_option_is_path(const struct anima_option *option);
+/** Whether it is a yes-or-no, so that its name alone means yes. */
+bool anima_option_is_bool(const struct anima_option *option);
+
+/* ---- definitions ---- */
+
+struct anima_definition;
+
+struct anima_definition *anima_definition_create(void);
+/** NULL is fine. */
+void anima_definition_destroy(struct anima_definition *definition);
+
+/** Set one option from text, as on the command line. Lists grow, other values are replaced. */
+bool anima_definition_set(struct anima_definition *definition, const char *key, const char *text,
+                          struct anima_error **error);
+/** Read a vm.yaml. Messages tell its line and column. */
+bool anima_definition_load(struct anima_definition *definition, const char *path,
+                           struct anima_error **error);
+/** Read the definition of the machine called `name`, and take its name. */
+bool anima_definition_load_named(struct anima_definition *definition, const char *name,
+                                 struct anima_error **error);
+/** Check that the options fit together and fit this host. anima_machine_start does so too. */
+bool anima_definition_check(const struct anima_definition *definition, struct anima_error **error);
+/** All options with their values, defaults included, as a JSON object. */
+char *anima_definition_json(const struct anima_definition *definition);
+
+/* ---- machines ---- */
+
+struct anima_machine;
+
+/**
+ * Start a machine. It runs (unless defined as paused) when this returns, and belongs to the handle:
+ * it is killed when the handle is destroyed. With `serial_fd` not negative, that descriptor (both
+ * ways; it is duplicated) is the serial line of `serial: stdio`.
+ */
+struct anima_machine *anima_machine_start(const struct anima_definition *definition, int serial_fd,
+                                          struct anima_error **error);
+
+/** Connect to the running machine of this user called `name`. */
+struct anima_machine *anima_machine_connect(const char *name, struct anima_error **error);
+
+/** Close the connection. A machine that this handle started is killed. NULL is fine. */
+void anima_machine_destroy(struct anima_machine *machine);
+
+/** A descriptor to poll for reading: something has come for anima_machine_event. */
+int anima_machine_fd(const struct anima_machine *machine);
+
+/**
+ * Call a method of the control protocol. `params` is the text of a JSON object, or NULL; `fd` goes
+ * along unless it is negative. Returns the result as JSON text; NULL when the method failed, or
+ * when no answer came in `timeout_ms` (negative: wait for ever). Events that come meanwhile are
+ * kept for anima_machine_event.
+ */
+char *anima_machine_call(struct anima_machine *machine, const char *method, const char *params,
+                         int fd, int timeout_ms, struct anima_error **error);
+
+/**
+ * The next event as JSON text, {"seq": N, "type": TYPE, ...}, waiting up to `timeout_ms`. NULL
+ * without an error when there was none. A connected (not started) machine sends events after a
+ * call of "events.subscribe". When the connection has closed, NULL with an error.
+ */
+char *anima_machine_event(struct anima_machine *machine, int timeout_ms,
+                          struct anima_error **error);
+
+/** How a machine ended. */
+struct anima_end {
+    int status;    /**< exit status for a command, as anima(1) lists them */
+    char *cause;   /**< a word: "power-off", "exit", "crash", "killed", "failed" ... */
+    char *message; /**< one phrase, or NULL */
+};
+
+/**
+ * Wait for the machine's end; events before it are dropped. 1: ended, and *end is set (free cause
+ * and message with anima_free); 0: not within `timeout_ms`; -1: the connection broke.
+ */
+int anima_machine_wait(struct anima_machine *machine, int timeout_ms, struct anima_end *end,
+                       struct anima_error **error);
+
+/** The running machines of this user, as a JSON list of their names. */
+char *anima_machine_list(struct anima_error **error);
+
+/* ---- the program ---- */
+
+/**
+ * The path of anima-vmm: $ANIMA_LIBEXEC, where it was built, or where it was installed. For tools
+ * that run one of its other roles.
+ */
+char *anima_vmm_path(struct anima_error **error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

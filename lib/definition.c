@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The public face of the schema and of definitions. The opaque types are the internal ones under
+ * another name.
+ */
+#include <unistd.h>
+
+#include "config/definition.h"
+#include "config/paths.h"
+#include "lib/fault.h"
+
+static const struct option *internal(const struct anima_option *option)
+{
+    return (const struct option *)option;
+}
+
+static const struct anima_option *public(const struct option *option)
+{
+    return (const struct anima_option *)option;
+}
+
+ANIMA_API const struct anima_option *anima_option_at(unsigned index)
+{
+    return index < OPTION_COUNT ? public(&options[index]) : NULL;
+}
+
+ANIMA_API const struct anima_option *anima_option_find(const char *key)
+{
+    return public(option_find(key));
+}
+
+ANIMA_API const char *anima_option_nearest(const char *word)
+{
+    return option_nearest(word);
+}
+
+ANIMA_API const char *anima_option_key(const struct anima_option *option)
+{
+    return internal(option)->key;
+}
+
+ANIMA_API const char *anima_option_argument(const struct anima_option *option)
+{
+    return internal(option)->argument;
+}
+
+ANIMA_API const char *anima_option_help(const struct anima_option *option)
+{
+    return internal(option)->help;
+}
+
+ANIMA_API const char *anima_option_default(const struct anima_option *option)
+{
+    return internal(option)->preset;
+}
+
+ANIMA_API const char *const *anima_option_choices(const struct anima_option *option)
+{
+    return internal(option)->choices;
+}
+
+ANIMA_API bool anima_option_is_path(const struct anima_option *option)
+{
+    return internal(option)->type == OPTION_TYPE_PATH;
+}
+
+ANIMA_API bool anima_option_is_bool(const struct anima_option *option)
+{
+    return internal(option)->type == OPTION_TYPE_BOOL;
+}
+
+ANIMA_API struct anima_definition *anima_definition_create(void)
+{
+    return (struct anima_definition *)definition_create();
+}
+
+ANIMA_API void anima_definition_destroy(struct anima_definition *definition)
+{
+    definition_destroy((struct definition *)definition);
+}
+
+static bool outcome(bool good, GError *cause, struct anima_error **error)
+{
+    if (!good)
+        error_take(error, cause);
+    return good;
+}
+
+ANIMA_API bool anima_definition_set(struct anima_definition *definition, const char *key,
+                                    const char *text, struct anima_error **error)
+{
+    GError *cause = NULL;
+    bool good = definition_set((struct definition *)definition, key, text, &cause);
+
+    return outcome(good, cause, error);
+}
+
+ANIMA_API bool anima_definition_load(struct anima_definition *definition, const char *path,
+                                     struct anima_error **error)
+{
+    GError *cause = NULL;
+    bool good = definition_load_file((struct definition *)definition, path, &cause);
+
+    return outcome(good, cause, error);
+}
+
+ANIMA_API bool anima_definition_load_named(struct anima_definition *definition, const char *name,
+                                           struct anima_error **error)
+{
+    g_autofree char *path = NULL;
+
+    if (!anima_definition_set(definition, "name", name, error))
+        return false;
+    path = definition_path(name);
+    if (access(path, F_OK) == 0)
+        return anima_definition_load(definition, path, error);
+    error_set(error, ANIMA_ERROR_ABSENT, "%s: there is neither such a file nor a machine (%s)",
+              name, path);
+    return false;
+}
+
+ANIMA_API bool anima_definition_check(const struct anima_definition *definition,
+                                      struct anima_error **error)
+{
+    GError *cause = NULL;
+    bool good = definition_check((const struct definition *)definition, &cause);
+
+    return outcome(good, cause, error);
+}
+
+ANIMA_API char *anima_definition_json(const struct anima_definition *definition)
+{
+    json_t *object = definition_to_json((const struct definition *)definition);
+    char *text = json_dumps(object, JSON_INDENT(2));
+
+    json_decref(object);
+    return text;
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The library's error type.
+ */
+#include "lib/fault.h"
+
+#include <stdlib.h>
+
+#include "config/schema.h"
+
+void error_set(struct anima_error **error, enum anima_error_code code, const char *format, ...)
+{
+    va_list arguments;
+
+    if (!error)
+        return;
+    *error = g_new0(struct anima_error, 1);
+    (*error)->code = code;
+    va_start(arguments, format);
+    (*error)->message = g_strdup_vprintf(format, arguments);
+    va_end(arguments);
+}
+
+void error_take(struct anima_error **error, GError *cause)
+{
+    bool usage = g_error_matches(cause, CONFIG_ERROR, CONFIG_ERROR_USAGE);
+
+    error_set(error, usage ? ANIMA_ERROR_USAGE : ANIMA_ERROR_FAILED, "%s", cause->message);
+    g_error_free(cause);
+}
+
+ANIMA_API void anima_error_free(struct anima_error *error)
+{
+    if (!error)
+        return;
+    g_free(error->message);
+    g_free(error);
+}
+
+ANIMA_API void anima_free(void *memory)
+{
+    free(memory);
+}
+
+ANIMA_API const char *anima_version(void)
+{
+    return ANIMA_VERSION;
+}

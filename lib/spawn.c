@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Finding anima-vmm and starting it as a monitor.
+ *
+ * The program is looked for in $ANIMA_LIBEXEC, then beside this library in a build tree, then where
+ * it was installed, so that a fresh build runs its own and never an older installed one.
+ */
+#include "lib/spawn.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/fault.h"
+
+#define LINK_FD 3 /* where the monitor expects its owner's connection */
+
+/* `folder` + `rest`, if that is a program. */
+static char *program_in(const char *folder, const char *rest)
+{
+    char *path = g_build_filename(folder, rest, NULL);
+
+    if (access(path, X_OK) == 0)
+        return path;
+    g_free(path);
+    return NULL;
+}
+
+ANIMA_API char *anima_vmm_path(struct anima_error **error)
+{
+    static const char here; /* an address within this library */
+    const char *libexec = getenv("ANIMA_LIBEXEC");
+    g_autofree char *folder = NULL;
+    char *path = NULL;
+    Dl_info library;
+
+    if (libexec)
+        path = program_in(libexec, "anima-vmm");
+    if (!path && !libexec && dladdr(&here, &library) && library.dli_fname) {
+        folder = g_path_get_dirname(library.dli_fname);
+        path = program_in(folder, "../vmm/anima-vmm");
+    }
+    if (!path && !libexec)
+        path = program_in(ANIMA_LIBEXECDIR, "anima-vmm");
+    if (!path)
+        error_set(error, ANIMA_ERROR_FAILED, "anima-vmm is not in %s; is Anima installed?",
+                  libexec ? libexec : ANIMA_LIBEXECDIR);
+    return path;
+}
+
+/* In the child: descriptors 0 to 2 stay, LINK_FD is the connection. Nobody waits for the monitor:
+ * it is the grandchild, so that the program's own children are left alone. Never returns. */
+static G_GNUC_NORETURN void become_monitor(const char *path, int link)
+{
+    char *arguments[] = {(char *)"anima-vmm", (char *)"monitor", NULL};
+    sigset_t nothing;
+    pid_t pid = fork();
+
+    if (pid != 0)
+        _exit(pid < 0);
+    sigemptyset(&nothing);
+    sigprocmask(SIG_SETMASK, &nothing, NULL);
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_DFL);
+    if (link == LINK_FD)
+        fcntl(link, F_SETFD, 0);
+    else
+        dup2(link, LINK_FD);
+    close_range(LINK_FD + 1, ~0U, 0);
+    execv(path, arguments);
+    dprintf(LINK_FD,
+            "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32000,"
+            "\"message\":\"anima-vmm cannot be started (error %d)\"}}\n",
+            errno);
+    _exit(127);
+}
+
+int spawn_monitor(struct anima_error **error)
+{
+    g_autofree char *path = anima_vmm_path(error);
+    int link[2], status;
+    pid_t pid;
+
+    if (!path)
+        return -1;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, link) != 0) {
+        error_set(error, ANIMA_ERROR_FAILED, "no connection to a monitor: %s", strerror(errno));
+        return -1;
+    }
+    pid = fork();
+    if (pid == 0)
+        become_monitor(path, link[1]);
+    close(link[1]);
+    if (pid > 0)
+        while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+            continue;
+    if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return link[0];
+    error_set(error, ANIMA_ERROR_FAILED, "no process for a monitor can be made");
+    close(link[0]);
+    return -1;
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Who talks to a machine: the connection that started it, and those that come by the control
+ * socket. Calls go to one service; events go to all that asked for them, numbered without a gap.
+ *
+ * An event is {"method": "event", "params": {"seq": N, "type": TYPE, ...}}; the last EVENTS_KEPT
+ * are remembered for a client that comes back.
+ */
+#pragma once
+
+#include <glib.h>
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "vmm/control/method.h"
+
+#define CLIENTS_MAX 64
+#define EVENTS_KEPT 256
+
+struct clients;
+
+struct clients_config {
+    struct control_service service;
+    /* A connection has gone; calls of `peer` must not be answered any more. */
+    void (*gone)(void *opaque, struct peer *peer, bool owner);
+};
+
+struct clients *clients_create(const struct clients_config *config);
+/* Closes all connections. NULL is fine. */
+void clients_destroy(struct clients *clients);
+
+/* Serve the connection `fd`, which is taken; `granted` is a mask of enum control_access. */
+void clients_add(struct clients *clients, int fd, unsigned granted);
+
+/* Accept connections from the listening `fd`, which stays the caller's, and grant them OBSERVE and
+ * OPERATE when they come from this user or root. */
+void clients_listen(struct clients *clients, int fd);
+
+/* Number an event and send it; takes `details` (an object, or NULL for none). */
+void clients_event(struct clients *clients, const char *type, json_t *details);
+
+/* The client whose connection `peer` is gets events from now on, those after number `since` first
+ * (negative: only new ones). Returns the number of the last event so far. */
+json_int_t clients_subscribe(struct clients *clients, struct peer *peer, json_int_t since);
+
+/* Give everybody a moment to take what is queued for them. */
+void clients_flush(struct clients *clients);

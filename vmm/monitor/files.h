@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The files of a machine: every descriptor that the vmm gets, opened by the monitor from the
+ * definition and handed over under a name.
+ */
+#pragma once
+
+#include <glib.h>
+#include <jansson.h>
+
+#include "config/definition.h"
+
+struct files;
+
+/* Open all that `definition` names. `serial_fd` (or -1) is the caller's end for --serial stdio and
+ * is duplicated. Files for output and sockets are made only after all that is read could be opened.
+ * NULL and CONFIG_ERROR on failure; then nothing that was made is left. */
+struct files *files_open(const struct definition *definition, int serial_fd, GError **error);
+
+/* Close the descriptors that the vmm has its own copies of. */
+void files_close(struct files *files);
+
+/* Remove the sockets that files_open made, and free. NULL is fine. */
+void files_destroy(struct files *files);
+
+/* Descriptors and, as a new JSON list in the same order, what each is for: "kernel", "initrd",
+ * "module" (once each, in order), "serial", "serial-pty", "serial-listen", "gdb". */
+const int *files_fds(const struct files *files, unsigned *count);
+json_t *files_names(const struct files *files);
+
+/* Where the serial line is found: the pseudo-terminal's name, or NULL. */
+const char *files_pty(const struct files *files);

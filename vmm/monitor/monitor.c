@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The life of a monitor:
+ *
+ *     owner connects -> "start": name claimed, files opened, vmm spawned, "start" sent to it
+ *     -> calls are answered here or forwarded -> the vmm ends -> "ended" told, all removed
+ *
+ * The owner's connection is the machine's lifeline: when it closes, the machine is killed. So a
+ * terminal that goes away, or a command that crashes, never leaves a machine behind.
+ */
+#include "vmm/monitor/monitor.h"
+
+#include <glib-unix.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "config/definition.h"
+#include "vmm/control/method.h"
+#include "vmm/monitor/clients.h"
+#include "vmm/monitor/files.h"
+#include "vmm/monitor/folder.h"
+#include "vmm/monitor/process.h"
+
+#define STOP_TIMEOUT_MAX 86400 /* seconds */
+
+/* How the machine ended. */
+struct verdict {
+    bool known;
+    int status;
+    char *cause, *message;
+};
+
+struct monitor {
+    GMainLoop *loop;
+    struct clients *clients;
+    struct definition *definition; /* NULL before "start" */
+    struct folder *folder;
+    struct files *files;
+    struct process *vmm;
+    struct peer *link;   /* to the vmm */
+    GHashTable *pending; /* of struct control_call *, by the id of the request to the vmm */
+    json_int_t last_id;
+    json_int_t start_id; /* of the request that starts the machine */
+    guint stop_timer;
+    bool vmm_ended;
+    int vmm_status;
+    char *last_log; /* line of the vmm */
+    struct verdict verdict;
+};
+
+static void decide(struct monitor *monitor, int status, const char *cause, const char *message)
+{
+    if (monitor->verdict.known)
+        return;
+    monitor->verdict.known = true;
+    monitor->verdict.status = status;
+    monitor->verdict.cause = g_strdup(cause);
+    monitor->verdict.message = g_strdup(message);
+}
+
+/* ---- the vmm's end ---- */
+
+/* What to say of a vmm that ended without a word. */
+static char *describe_death(const struct monitor *monitor)
+{
+    int status = monitor->vmm_status;
+    const char *last = monitor->last_log;
+
+    if (WIFSIGNALED(status))
+        return g_strdup_printf("the vmm was killed by signal %d (%s)%s%s", WTERMSIG(status),
+                               g_strsignal(WTERMSIG(status)), last ? "; it last said: " : "",
+                               last ? last : "");
+    return g_strdup_printf("the vmm ended with status %d%s%s", WEXITSTATUS(status),
+                           last ? "; it last said: " : "", last ? last : "");
+}
+
+static void fail_pending(struct monitor *monitor, const char *message)
+{
+    GHashTableIter iterator;
+    void *call;
+
+    g_hash_table_iter_init(&iterator, monitor->pending);
+    while (g_hash_table_iter_next(&iterator, NULL, &call)) {
+        control_fail(call, RPC_ERROR_FAILED, message);
+        g_hash_table_iter_remove(&iterator);
+    }
+}
+
+/* Once the process has gone and its connection has been read to its end. */
+static void finish_if_over(struct monitor *monitor)
+{
+    if (!monitor->vmm_ended || monitor->link)
+        return;
+    if (!monitor->verdict.known) {
+        g_autofree char *message = describe_death(monitor);
+
+        decide(monitor, 1, "failed", message);
+    }
+    fail_pending(monitor,
+                 monitor->verdict.message ? monitor->verdict.message : "the machine has ended");
+    g_main_loop_quit(monitor->loop);
+}
+
+static void on_vmm_log(void *opaque, const char *line)
+{
+    struct monitor *monitor = opaque;
+    json_t *details = json_object();
+
+    g_free(monitor->last_log);
+    monitor->last_log = g_utf8_make_valid(line, -1);
+    json_object_set_new(details, "line", json_string(monitor->last_log));
+    clients_event(monitor->clients, "log", details);
+}
+
+static void on_vmm_ended(void *opaque, int wait_status)
+{
+    struct monitor *monitor = opaque;
+
+    monitor->vmm_ended = true;
+    monitor->vmm_status = wait_status;
+    finish_if_over(monitor);
+}
+
+static const struct process_ops vmm_process_ops = {on_vmm_log, on_vmm_ended};
+
+/* ---- words from the vmm ---- */
+
+static void answer_pending(struct monitor *monitor, const struct rpc_message *message)
+{
+    json_int_t id = json_integer_value(message->id);
+    struct control_call *call = g_hash_table_lookup(monitor->pending, &id);
+
+    if (!call)
+        return;
+    g_hash_table_remove(monitor->pending, &id);
+    if (message->kind == RPC_FAILURE) {
+        if (id == monitor->start_id)
+            decide(monitor, 1, "failed", message->text);
+        control_fail(call, message->code, message->text);
+        return;
+    }
+    if (json_is_object(message->result)) {
+        const char *pty = files_pty(monitor->files);
+
+        json_object_set_new(message->result, "name",
+                            json_string(definition_text(monitor->definition, OPTION_NAME)));
+        json_object_set_new(message->result, "monitor_pid", json_integer(getpid()));
+        if (pty)
+            json_object_set_new(message->result, "pty", json_string(pty));
+    }
+    control_reply(call, json_incref(message->result));
+}
+
+/* Notifications of the vmm: "finished" is its last word, the others are events for all. */
+static void on_notification(struct monitor *monitor, const struct rpc_message *message)
+{
+    json_t *type = json_object_get(message->params, "type");
+    json_t *status = json_object_get(message->params, "status");
+
+    if (strcmp(message->method, "finished") == 0) {
+        decide(monitor, json_integer_value(status) & 0xff,
+               json_string_value(json_object_get(message->params, "cause")),
+               json_string_value(json_object_get(message->params, "message")));
+    } else if (strcmp(message->method, "event") == 0 && json_is_string(type)) {
+        g_autofree char *name = g_strdup(json_string_value(type));
+
+        clients_event(monitor->clients, name, json_incref(message->params));
+    }
+}
+
+static void on_vmm_line(void *opaque, struct peer *peer, const char *line, size_t length, int *fds,
+                        unsigned count)
+{
+    struct monitor *monitor = opaque;
+    struct rpc_message message;
+
+    if (!control_receive(peer, line, length, &message))
+        return;
+    if (message.kind == RPC_NOTIFICATION)
+        on_notification(monitor, &message);
+    else if (message.kind != RPC_REQUEST)
+        answer_pending(monitor, &message);
+    rpc_message_clear(&message);
+}
+
+static void on_vmm_closed(void *opaque, struct peer *peer)
+{
+    struct monitor *monitor = opaque;
+
+    peer_destroy(peer);
+    monitor->link = NULL;
+    finish_if_over(monitor);
+}
+
+static const struct peer_ops vmm_peer_ops = {on_vmm_line, on_vmm_closed};
+
+/* Ask the vmm on behalf of `call`; takes `params`. */
+static void ask_vmm(struct monitor *monitor, const char *method, json_t *params, const int *fds,
+                    unsigned count, struct control_call *call)
+{
+    json_int_t *id;
+
+    if (!monitor->link) {
+        json_decref(params);
+        control_fail(call, RPC_ERROR_STATE, "no machine is running");
+        return;
+    }
+    id = g_new(json_int_t, 1);
+    *id = ++monitor->last_id;
+    g_hash_table_insert(monitor->pending, id, call);
+    peer_send(monitor->link, rpc_request(*id, method, params), fds, count);
+}
+
+/* ---- words from clients ---- */
+
+static void on_forward(void *opaque, const struct control_method *method, struct control_call *call)
+{
+    ask_vmm(opaque, method->name, json_incref(call->params), call->fds, call->count, call);
+}
+
+static bool claim(struct monitor *monitor, GError **error)
+{
+    int fd;
+
+    if (!definition_has(monitor->definition, OPTION_NAME)) {
+        g_autofree char *name = g_strdup_printf("run-%d", getpid());
+
+        if (!definition_set(monitor->definition, "name", name, error))
+            return false;
+    }
+    monitor->folder = folder_claim(definition_text(monitor->definition, OPTION_NAME), error);
+    if (!monitor->folder)
+        return false;
+    fd = folder_listen(monitor->folder, error);
+    if (fd >= 0)
+        clients_listen(monitor->clients, fd);
+    return fd >= 0;
+}
+
+static bool prepare(struct monitor *monitor, const struct control_call *call, GError **error)
+{
+    int link;
+
+    monitor->definition = definition_create();
+    if (!definition_from_json(monitor->definition, json_object_get(call->params, "definition"),
+                              error) ||
+        !definition_check(monitor->definition, error))
+        return false;
+    monitor->files = files_open(monitor->definition, call->count ? call->fds[0] : -1, error);
+    if (!monitor->files || !claim(monitor, error))
+        return false;
+    monitor->vmm = process_spawn("vmm", &vmm_process_ops, monitor, &link, error);
+    if (!monitor->vmm)
+        return false;
+    monitor->link = peer_create(link, &vmm_peer_ops, monitor);
+    return true;
+}
+
+static void handle_start(void *opaque, struct control_call *call)
+{
+    struct monitor *monitor = opaque;
+    GError *error = NULL;
+    json_t *params;
+    const int *fds;
+    unsigned count;
+
+    if (monitor->definition) {
+        control_fail(call, RPC_ERROR_STATE, "the machine was started before");
+        return;
+    }
+    if (!prepare(monitor, call, &error)) {
+        decide(monitor, 1, "failed", error->message);
+        control_fail_error(call, error);
+        g_main_loop_quit(monitor->loop);
+        return;
+    }
+    params = json_object();
+    json_object_set_new(params, "definition", definition_to_json(monitor->definition));
+    json_object_set_new(params, "fds", files_names(monitor->files));
+    fds = files_fds(monitor->files, &count);
+    monitor->start_id = monitor->last_id + 1;
+    ask_vmm(monitor, "start", params, fds, count, call);
+    files_close(monitor->files);
+}
+
+static void handle_kill(void *opaque, struct control_call *call)
+{
+    struct monitor *monitor = opaque;
+
+    if (!monitor->vmm) {
+        control_fail(call, RPC_ERROR_STATE, "no machine is running");
+        return;
+    }
+    decide(monitor, 0, "killed", "the machine was killed");
+    process_kill(monitor->vmm);
+    control_reply(call, NULL);
+}
+
+static gboolean on_stop_timeout(gpointer opaque)
+{
+    struct monitor *monitor = opaque;
+
+    monitor->stop_timer = 0;
+    decide(monitor, 0, "killed", "the guest did not power off in time and was killed");
+    process_kill(monitor->vmm);
+    return G_SOURCE_REMOVE;
+}
+
+static void handle_stop(void *opaque, struct control_call *call)
+{
+    struct monitor *monitor = opaque;
+    json_t *timeout = json_object_get(call->params, "timeout");
+    json_int_t seconds = json_integer_value(timeout);
+
+    if (timeout && (seconds < 0 || seconds > STOP_TIMEOUT_MAX)) {
+        control_fail(call, RPC_ERROR_INVALID_PARAMS, "timeout: expected 0 to 86400 seconds");
+        return;
+    }
+    if (timeout && monitor->vmm && !monitor->stop_timer)
+        monitor->stop_timer = g_timeout_add_seconds(seconds, on_stop_timeout, monitor);
+    ask_vmm(monitor, "power-button", NULL, NULL, 0, call);
+}
+
+static void handle_subscribe(void *opaque, struct control_call *call)
+{
+    struct monitor *monitor = opaque;
+    json_t *since = json_object_get(call->params, "since");
+    json_t *result = json_object();
+    json_int_t last =
+        clients_subscribe(monitor->clients, call->peer, since ? json_integer_value(since) : -1);
+
+    json_object_set_new(result, "seq", json_integer(last));
+    control_reply(call, result);
+}
+
+static const struct control_handler handlers[] = {
+    {"start", handle_start},
+    {"stop", handle_stop},
+    {"kill", handle_kill},
+    {"events.subscribe", handle_subscribe},
+    {0},
+};
+
+static void on_client_gone(void *opaque, struct peer *peer, bool owner)
+{
+    struct monitor *monitor = opaque;
+    GHashTableIter iterator;
+    void *call;
+
+    g_hash_table_iter_init(&iterator, monitor->pending);
+    while (g_hash_table_iter_next(&iterator, NULL, &call))
+        if (((struct control_call *)call)->peer == peer)
+            ((struct control_call *)call)->peer = NULL;
+    if (!owner)
+        return;
+    decide(monitor, 0, "abandoned", "the command that started the machine has gone");
+    g_main_loop_quit(monitor->loop);
+}
+
+/* ---- life ---- */
+
+static gboolean on_terminate(gpointer opaque)
+{
+    struct monitor *monitor = opaque;
+
+    decide(monitor, 1, "killed", "the monitor was told to end");
+    g_main_loop_quit(monitor->loop);
+    return G_SOURCE_CONTINUE;
+}
+
+static void tell_ended(struct monitor *monitor)
+{
+    json_t *details = json_object();
+
+    json_object_set_new(details, "status", json_integer(monitor->verdict.status));
+    json_object_set_new(details, "cause",
+                        json_string(monitor->verdict.cause ? monitor->verdict.cause : "failed"));
+    if (monitor->verdict.message)
+        json_object_set_new(details, "message", json_string(monitor->verdict.message));
+    clients_event(monitor->clients, "ended", details);
+    clients_flush(monitor->clients);
+}
+
+static void monitor_finish(struct monitor *monitor)
+{
+    if (monitor->stop_timer)
+        g_source_remove(monitor->stop_timer);
+    process_destroy(monitor->vmm);
+    fail_pending(monitor, "the machine has ended");
+    files_destroy(monitor->files);
+    folder_release(monitor->folder);
+    /* Last, so that whoever hears of the end finds nothing left. */
+    tell_ended(monitor);
+    peer_destroy(monitor->link);
+    clients_destroy(monitor->clients);
+    definition_destroy(monitor->definition);
+    g_hash_table_unref(monitor->pending);
+    g_main_loop_unref(monitor->loop);
+    g_free(monitor->last_log);
+    g_free(monitor->verdict.cause);
+    g_free(monitor->verdict.message);
+}
+
+int monitor_main(void)
+{
+    struct monitor monitor = {0};
+    struct clients_config config = {
+        .service = {.handlers = handlers, .forward = on_forward, .opaque = &monitor},
+        .gone = on_client_gone,
+    };
+    int status;
+
+    /* Keys of the terminal are the command's business. */
+    setsid();
+    signal(SIGPIPE, SIG_IGN);
+    monitor.loop = g_main_loop_new(NULL, FALSE);
+    monitor.pending = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+    monitor.clients = clients_create(&config);
+    clients_add(monitor.clients, PROCESS_LINK_FD, CONTROL_OBSERVE | CONTROL_OPERATE | CONTROL_OWN);
+    g_unix_signal_add(SIGTERM, on_terminate, &monitor);
+    g_unix_signal_add(SIGINT, on_terminate, &monitor);
+    g_main_loop_run(monitor.loop);
+    status = monitor.verdict.status;
+    monitor_finish(&monitor);
+    return status;
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The processes of a machine. Each is this same program in another role, with three descriptors:
+ * nothing on 0 and 1, a pipe to the monitor on 2, and its control connection on PROCESS_LINK_FD. It
+ * dies with the monitor.
+ */
+#pragma once
+
+#include <glib.h>
+#include <sys/types.h>
+
+#define PROCESS_LINK_FD 3
+
+struct process;
+
+struct process_ops {
+    /* One line that the process wrote to its standard error, cut at 4 KiB. */
+    void (*log)(void *opaque, const char *line);
+    /* It has ended (waitpid's status) and all that it wrote has been told. */
+    void (*ended)(void *opaque, int wait_status);
+};
+
+/* Start this program as `anima-vmm ROLE`. `*link_fd` gets the other end of its control connection.
+ * NULL and CONFIG_ERROR_FAILED on failure. Callbacks come from the default main context. */
+struct process *process_spawn(const char *role, const struct process_ops *ops, void *opaque,
+                              int *link_fd, GError **error);
+
+/* Kill it if it lives, wait for it, and free; no callback comes any more. NULL is fine. */
+void process_destroy(struct process *process);
+
+/* Kill it; `ended` follows. */
+void process_kill(struct process *process);
+
+pid_t process_pid(const struct process *process);
