@@ -62,6 +62,20 @@
 #define PC_PORT_SERIAL1       0x2F8
 #define PC_PORT_PCI_IO_BASE   0xC000 /* for I/O BARs, to 0xFFFF */
 
+/* ---- what ACPI's tables say of the power management block at PC_PORT_ACPI_PM ---- */
+#define PC_PM_EVENT         0x00 /* PM1a event block: status and enable, 4 bytes */
+#define PC_PM_CONTROL       0x04 /* PM1a control block, 2 bytes */
+#define PC_PM_TIMER         0x08 /* 4 bytes, 32 bits wide: FADT's TMR_VAL_EXT is set */
+#define PC_PM_GPE0          0x20 /* 8 bytes of status, 8 of enables */
+#define PC_PM_GPE0_LENGTH   16
+#define PC_APM_ACPI_ENABLE  0x02 /* written to PC_PORT_APM: FADT's ACPI_ENABLE */
+#define PC_APM_ACPI_DISABLE 0x03
+#define PC_SLP_TYP_S1       1 /* SLP_TYPa of the sleep states, as the ICH9 has them */
+#define PC_SLP_TYP_S3       5
+#define PC_SLP_TYP_S4       6
+#define PC_SLP_TYP_S5       7
+#define PC_RESET_VALUE      0x06 /* written to PC_PORT_RESET resets: FADT's RESET_VALUE */
+
 /* ---- global system interrupts: ISA numbers 0..15, then IOAPIC pins ---- */
 #define PC_GSI_PIT        0 /* IOAPIC pin 2 by an MADT override */
 #define PC_GSI_KEYBOARD   1
