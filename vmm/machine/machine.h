@@ -18,6 +18,7 @@
 
 #include "vmm/device/device.h"
 #include "vmm/engine/engine.h"
+#include "vmm/util/chardev.h"
 
 #define MACHINE_CPUS_MAX    255
 #define MACHINE_SERIALS     2
@@ -59,11 +60,6 @@ struct machine_image {
     const char *arguments;
 };
 
-/* Where a serial port's bytes go; -1: nowhere. Descriptors stay the caller's. */
-struct machine_serial {
-    int input, output;
-};
-
 struct machine_config {
     const char *name;
     const struct engine_ops *engine;
@@ -76,10 +72,12 @@ struct machine_config {
     struct machine_image modules[MACHINE_MODULES_MAX]; /* multiboot */
     unsigned module_count;
 
-    struct machine_serial serial[MACHINE_SERIALS];
-    bool debug_exit;    /* isa-debug-exit */
-    bool testdev;       /* pc-testdev */
-    bool debug_console; /* port E9h, to serial 0's output */
+    /* What the serial ports and the debug console are plugged into; NULL: nothing. They stay the
+     * caller's and outlive the machine. */
+    struct chardev *serial[MACHINE_SERIALS];
+    bool debug_exit;               /* isa-debug-exit */
+    bool testdev;                  /* pc-testdev */
+    struct chardev *debug_console; /* port E9h; NULL: no such device */
     bool pvpanic;
 
     enum machine_on_reboot on_reboot;
