@@ -213,11 +213,12 @@ const unsigned cpu_msr_slots_count = sizeof(cpu_msr_slots) / sizeof(cpu_msr_slot
 
 /* ---- power-on, INIT, SIPI ---- */
 
-#define LVT_MASKED      (1U << 16)
-#define LVT_EXTINT      (7U << 8)
-#define LAPIC_BASE_ADDR 0xfee00000UL
-#define LAPIC_BASE_BSP  (1UL << 8)
-#define LAPIC_BASE_ON   (1UL << 11)
+#define LVT_MASKED        (1U << 16)
+#define LVT_EXTINT        (7U << 8)
+#define LAPIC_BASE_ADDR   0xfee00000UL
+#define LAPIC_BASE_BSP    (1UL << 8)
+#define LAPIC_BASE_X2APIC (1UL << 10)
+#define LAPIC_BASE_ON     (1UL << 11)
 
 void cpu_lapic_init(struct cpu_lapic *lapic)
 {
@@ -227,6 +228,8 @@ void cpu_lapic_init(struct cpu_lapic *lapic)
     lapic->base_msr = kept.base_msr;
     lapic->id = kept.id;
     lapic->dfr = 0xffffffff;
+    if (kept.base_msr & LAPIC_BASE_X2APIC)
+        lapic->ldr = cpu_lapic_x2apic_ldr(kept.id);
     lapic->svr = 0xff;
     lapic->lvt_timer = lapic->lvt_thermal = lapic->lvt_perf = LVT_MASKED;
     lapic->lvt_lint0 = lapic->lvt_lint1 = lapic->lvt_error = lapic->lvt_cmci = LVT_MASKED;

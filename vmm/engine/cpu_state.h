@@ -174,6 +174,12 @@ void cpu_state_sipi(struct cpu_state *state, uint8_t vector);
 void cpu_lapic_reset(struct cpu_lapic *lapic, bool bsp, uint32_t apic_id);
 void cpu_lapic_init(struct cpu_lapic *lapic);
 
+/* The logical destination register follows from the id in x2APIC mode (SDM 3A, 11.12.10.2). */
+static inline uint32_t cpu_lapic_x2apic_ldr(uint32_t id)
+{
+    return id >> 4 << 16 | 1U << (id & 15);
+}
+
 /* Whether a processor of this definition can be in this state: reserved bits, modes that exclude
  * each other, addresses that are not canonical, features that are not shown. The state table's own
  * check is the part that depends on no definition (`cpu` NULL). */

@@ -11,6 +11,7 @@
  */
 #include <pthread.h>
 
+#include "vmm/engine/soft/lapic.h"
 #include "vmm/engine/soft/system.h"
 #include "vmm/engine/soft/tlb.h"
 
@@ -155,7 +156,9 @@ static void mmio_read(struct soft_cpu *cpu, uint64_t address, uint8_t *out, unsi
 {
     while (size) {
         unsigned step = aligned_step(address, size);
-        uint64_t value = cpu->exits->mmio_read(cpu->exits_opaque, address, step);
+        uint64_t value = is_lapic(cpu, address)
+                             ? soft_lapic_mmio_read(cpu, address & PAGE_OFFSET, step)
+                             : cpu->exits->mmio_read(cpu->exits_opaque, address, step);
 
         memcpy(out, &value, step);
         address += step;
@@ -171,7 +174,10 @@ static void mmio_write(struct soft_cpu *cpu, uint64_t address, const uint8_t *in
         uint64_t value = 0;
 
         memcpy(&value, in, step);
-        cpu->exits->mmio_write(cpu->exits_opaque, address, step, value);
+        if (is_lapic(cpu, address))
+            soft_lapic_mmio_write(cpu, address & PAGE_OFFSET, step, value);
+        else
+            cpu->exits->mmio_write(cpu->exits_opaque, address, step, value);
         address += step;
         in += step;
         size -= step;
