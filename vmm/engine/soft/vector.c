@@ -405,6 +405,7 @@ soft_exec_fn soft_select_vector(const struct soft_decoded *decoded, struct insn 
            (exec = vector_select_element(decoded, insn)) ||
            (exec = vector_select_masked(decoded, insn)) ||
            (exec = vector_select_special(decoded, insn)) ||
+           (exec = vector_select_state(decoded, insn)) ||
            (exec = select_arithmetic(decoded, insn)));
     return exec;
 }

@@ -199,3 +199,4 @@ soft_exec_fn vector_select_move(const struct soft_decoded *decoded, struct insn 
 soft_exec_fn vector_select_element(const struct soft_decoded *decoded, struct insn *insn);
 soft_exec_fn vector_select_masked(const struct soft_decoded *decoded, struct insn *insn);
 soft_exec_fn vector_select_special(const struct soft_decoded *decoded, struct insn *insn);
+soft_exec_fn vector_select_state(const struct soft_decoded *decoded, struct insn *insn);
