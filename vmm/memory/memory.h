@@ -134,3 +134,11 @@ void memory_dirty_mark(struct memory *memory, uint64_t page);
 bool memory_read(struct memory *memory, uint64_t gpa, void *buffer, uint64_t size);
 bool memory_write(struct memory *memory, uint64_t gpa, const void *buffer, uint64_t size);
 bool memory_load(struct memory *memory, uint64_t gpa, const void *buffer, uint64_t size);
+
+/* The next stretch [*begin, *end) at or behind `from`, within one range, whose pages may hold
+ * anything but zeros; false when there is none. Allocates nothing. */
+bool memory_next_data(const struct memory *memory, uint64_t from, uint64_t *begin, uint64_t *end);
+
+/* Make all of memory, ROM too, zero again and give its pages back to the host. Control thread,
+ * vCPUs parked, no DMA mapped. */
+void memory_clear(struct memory *memory);
