@@ -168,12 +168,13 @@ static void random_code(uint8_t *page)
     memset(page + 64, 0xcc, 64);
 }
 
-static void run_here(void *code)
-{
-    asm volatile("sti; call *%0; cli" ::"r"(code)
-                 : "rax", "rcx", "rdx", "rbx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
-                   "r14", "r15", "memory");
-}
+/* call_catching puts back every register that a C function keeps. */
+void run_here(void *code);
+asm("run_here:\n"
+    "   sti\n"
+    "   call *%rdi\n"
+    "   cli\n"
+    "   ret\n");
 
 static void user_here(void *code)
 {

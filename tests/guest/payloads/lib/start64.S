@@ -128,7 +128,7 @@ call_catching:
     movq %rsi, %rdi
     subq $8, %rsp
     call *%rax
-    addq $8, %rsp
+    movq catch_rsp, %rsp
     movl $1, %eax
     jmp 1f
     .globl catch_return
