@@ -147,8 +147,8 @@ static int bench_setup(void **state)
     for (unsigned i = 0; i < PCI_PIRQS; i++)
         lines[i] = (struct irq_line){pirq_set, bench, i};
     pci_root_connect(bench->env.pci, lines);
-    host_bridge_ops.defaults(&bench->env, &config);
-    bench->bridge = device_create(&host_bridge_ops, "host-bridge", &bench->env, &config, NULL);
+    host_bridge_device.defaults(&bench->env, &config);
+    bench->bridge = device_create(&host_bridge_device, "host-bridge", &bench->env, &config, NULL);
     bench->probe = (struct probe *)device_create(&probe_ops, "probe", &bench->env, &address, NULL);
     assert_non_null(bench->bridge);
     assert_non_null(bench->probe);
@@ -563,8 +563,8 @@ static struct device *port_create(struct bench *bench, struct device **probe)
 {
     struct root_port_config config;
 
-    root_port_ops.defaults(&bench->env, &config);
-    struct device *port = device_create(&root_port_ops, "port", &bench->env, &config, NULL);
+    root_port_device.defaults(&bench->env, &config);
+    struct device *port = device_create(&root_port_device, "port", &bench->env, &config, NULL);
     assert_non_null(port);
     struct pci_address address = {root_port_bus(port), 0, 0};
     *probe = device_create(&probe_ops, "slotted", &bench->env, &address, NULL);
@@ -690,8 +690,8 @@ static void the_lpc_bridge_routes_pirqs_to_both_controllers(void **state)
 
     for (unsigned i = 0; i < 24; i++)
         bench->env.gsi[i] = (struct irq_line){gsi_set, &levels, i};
-    lpc_ops.defaults(&bench->env, &config);
-    struct device *lpc = device_create(&lpc_ops, "lpc", &bench->env, &config, NULL);
+    lpc_device.defaults(&bench->env, &config);
+    struct device *lpc = device_create(&lpc_device, "lpc", &bench->env, &config, NULL);
     assert_non_null(lpc);
     pci_intx_set(&bench->probe->pci, true);
     assert_int_equal(levels, 1U << (16 + PROBE_PIRQ));

@@ -16,6 +16,17 @@
 #include "vmm/device/pci/root_port.h"
 
 const struct device_ops *const device_kinds[] = {
-    &pic_device,     &ioapic_device,   &hpet_device, &pit_device,    &rtc_device, &uart16550_device,
-    &acpi_pm_device, &host_bridge_ops, &lpc_ops,     &root_port_ops, NULL,
+    // clang-format off
+    &pic_device,
+    &ioapic_device,
+    &hpet_device,
+    &pit_device,
+    &rtc_device,
+    &uart16550_device,
+    &acpi_pm_device,
+    &host_bridge_device,
+    &lpc_device,
+    &root_port_device,
+    NULL,
+    // clang-format on
 };

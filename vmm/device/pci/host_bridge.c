@@ -302,7 +302,7 @@ static void host_bridge_post_load(struct device *device)
     ecam_update(bridge);
 }
 
-const struct device_ops host_bridge_ops = {
+const struct device_ops host_bridge_device = {
     .kind = "host-bridge",
     .description = "Q35 host bridge: PCI configuration, memory map registers",
     .size = sizeof(struct host_bridge),

@@ -11,4 +11,4 @@ struct host_bridge_config {
     bool ecam_enabled;  /* a direct boot finds the window open, firmware opens it itself */
 };
 
-extern const struct device_ops host_bridge_ops;
+extern const struct device_ops host_bridge_device;

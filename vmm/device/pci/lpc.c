@@ -286,7 +286,7 @@ static void lpc_post_load(struct device *device)
     isa_update(lpc);
 }
 
-const struct device_ops lpc_ops = {
+const struct device_ops lpc_device = {
     .kind = "lpc",
     .description = "ICH9 LPC bridge: PCI interrupt routing, chipset registers",
     .size = sizeof(struct lpc),

@@ -11,4 +11,4 @@ struct lpc_config {
     bool programmed;  /* a direct boot finds the registers as firmware would have left them */
 };
 
-extern const struct device_ops lpc_ops;
+extern const struct device_ops lpc_device;

@@ -314,7 +314,7 @@ static void root_port_post_load(struct device *device)
     port->host.powered = slot_powered(port);
 }
 
-const struct device_ops root_port_ops = {
+const struct device_ops root_port_device = {
     .kind = "root-port",
     .description = "PCI Express root port with a hot-plug slot",
     .size = sizeof(struct root_port),

@@ -17,7 +17,7 @@ struct root_port_config {
     uint16_t slot; /* physical slot number that the guest shows, 1..8191 */
 };
 
-extern const struct device_ops root_port_ops;
+extern const struct device_ops root_port_device;
 
 /* The bus behind the port. */
 struct pci_bus *root_port_bus(struct device *port);
