@@ -4,11 +4,11 @@
  *
  *     machine_create -> paused -> machine_resume <-> machine_pause ... ended -> machine_destroy
  *
- * Threads: everything here is called on one thread, the control thread, except machine_request_*.
- * The control thread runs a GMainContext (its thread-default one at machine_create): what the guest
- * asks for on a vCPU's thread (reset, power-off, exit, crash) is noted there and carried out from
- * that context. vCPUs are parked at an instruction's boundary whenever the machine is not running,
- * so their state, the devices' and memory may be read and changed then.
+ * Threads: everything here is called on one thread, the control thread, which runs the GMainContext
+ * that was its default at machine_create. What the guest asks for on a vCPU's thread (reset,
+ * power-off, exit, crash) parks the vCPUs at once and is carried out from that context. vCPUs are
+ * parked at an instruction's boundary whenever the machine is not running, so their state, the
+ * devices' and memory may be read and changed then.
  */
 #pragma once
 
@@ -55,9 +55,9 @@ enum machine_end {
 
 /* A file to boot, as an open descriptor that the machine reads again at each restart. */
 struct machine_image {
-    int fd;           /* -1: none; stays the caller's, and open while the machine lives */
-    const char *name; /* for messages */
-    const char *arguments;
+    int fd;                /* -1: none; stays the caller's, and open while the machine lives */
+    const char *name;      /* for messages */
+    const char *arguments; /* command line; NULL: none, for a module its name */
 };
 
 struct machine_config {

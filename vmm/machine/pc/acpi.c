@@ -9,6 +9,7 @@
 #include <gio/gio.h>
 #include <string.h>
 
+#include "vmm/device/legacy/hpet.h"
 #include "vmm/machine/pc/layout.h"
 
 /* What iasl made of acpi/: dsdt_aml_code, ssdt_pvpanic_aml_code. */
@@ -28,12 +29,6 @@ static const
 #define FACS_ALIGN    64
 #define FADT_SIZE     276 /* revision 6 */
 #define CHECKSUM_BYTE 9
-
-/* Offsets in the ICH9's power management block. */
-#define PM1_EVENT   0x00
-#define PM1_CONTROL 0x04
-#define PM_TIMER    0x08
-#define PM_GPE0     0x20
 
     struct builder {
     GByteArray *bytes;
@@ -177,6 +172,7 @@ static void put_facs(struct builder *builder)
 #define FADT_PROC_C1        (1U << 2)
 #define FADT_NO_SLEEP_KEY   (1U << 5)
 #define FADT_NO_FIXED_RTC   (1U << 6)
+#define FADT_TIMER_32       (1U << 8)
 #define FADT_RESET_REGISTER (1U << 10)
 #define BOOT_LEGACY_DEVICES (1U << 0)
 #define BOOT_8042           (1U << 1)
@@ -185,13 +181,13 @@ static void put_facs(struct builder *builder)
 
 static void put_fadt_addresses(GByteArray *bytes)
 {
-    put_address(bytes, true, 32, 2, PC_PORT_ACPI_PM + PM1_EVENT);
+    put_address(bytes, true, 32, 2, PC_PORT_ACPI_PM + PC_PM_EVENT);
     put_address(bytes, false, 0, 0, 0);
-    put_address(bytes, true, 16, 2, PC_PORT_ACPI_PM + PM1_CONTROL);
+    put_address(bytes, true, 16, 2, PC_PORT_ACPI_PM + PC_PM_CONTROL);
     put_address(bytes, false, 0, 0, 0);
     put_address(bytes, false, 0, 0, 0);
-    put_address(bytes, true, 32, 3, PC_PORT_ACPI_PM + PM_TIMER);
-    put_address(bytes, true, 128, 1, PC_PORT_ACPI_PM + PM_GPE0);
+    put_address(bytes, true, 32, 3, PC_PORT_ACPI_PM + PC_PM_TIMER);
+    put_address(bytes, true, 8 * PC_PM_GPE0_LENGTH, 1, PC_PORT_ACPI_PM + PC_PM_GPE0);
     put_address(bytes, false, 0, 0, 0);
 }
 
@@ -205,27 +201,28 @@ static void put_fadt(struct builder *builder)
     put8(bytes, 0);
     put8(bytes, 1); /* profile: desktop */
     put16(bytes, PC_GSI_SCI);
-    /* No SMI command port: the machine is in ACPI mode from the start. */
+    put32(bytes, PC_PORT_APM);
+    put8(bytes, PC_APM_ACPI_ENABLE);
+    put8(bytes, PC_APM_ACPI_DISABLE);
+    put16(bytes, 0); /* no S4BIOS, no P states */
+    put32(bytes, PC_PORT_ACPI_PM + PC_PM_EVENT);
+    put32(bytes, 0);
+    put32(bytes, PC_PORT_ACPI_PM + PC_PM_CONTROL);
     put32(bytes, 0);
     put32(bytes, 0);
-    put32(bytes, PC_PORT_ACPI_PM + PM1_EVENT);
+    put32(bytes, PC_PORT_ACPI_PM + PC_PM_TIMER);
+    put32(bytes, PC_PORT_ACPI_PM + PC_PM_GPE0);
     put32(bytes, 0);
-    put32(bytes, PC_PORT_ACPI_PM + PM1_CONTROL);
-    put32(bytes, 0);
-    put32(bytes, 0);
-    put32(bytes, PC_PORT_ACPI_PM + PM_TIMER);
-    put32(bytes, PC_PORT_ACPI_PM + PM_GPE0);
-    put32(bytes, 0);
-    put8(bytes, 4);       /* lengths: PM1 event, */
-    put8(bytes, 2);       /* PM1 control, */
-    put8(bytes, 0);       /* PM2 control, */
-    put8(bytes, 4);       /* timer, */
-    put8(bytes, 16);      /* GPE0, */
-    put8(bytes, 0);       /* GPE1 */
-    put8(bytes, 0);       /* GPE1 base */
-    put8(bytes, 0);       /* no _CST */
-    put16(bytes, 0xFFFF); /* no C2 */
-    put16(bytes, 0xFFFF); /* no C3 */
+    put8(bytes, 4);                 /* lengths: PM1 event, */
+    put8(bytes, 2);                 /* PM1 control, */
+    put8(bytes, 0);                 /* PM2 control, */
+    put8(bytes, 4);                 /* timer, */
+    put8(bytes, PC_PM_GPE0_LENGTH); /* GPE0, */
+    put8(bytes, 0);                 /* GPE1 */
+    put8(bytes, 0);                 /* GPE1 base */
+    put8(bytes, 0);                 /* no _CST */
+    put16(bytes, 0xFFFF);           /* no C2 */
+    put16(bytes, 0xFFFF);           /* no C3 */
     pad_to(bytes, start + 108);
     put8(bytes, PC_CMOS_CENTURY);
     put16(bytes, BOOT_LEGACY_DEVICES | BOOT_8042 | BOOT_NO_VGA | BOOT_NO_ASPM);
@@ -302,7 +299,7 @@ static void put_hpet(struct builder *builder)
     GByteArray *bytes = builder->bytes;
     guint start = table_begin(builder, "HPET", 1);
 
-    put32(bytes, PC_HPET_BLOCK_ID);
+    put32(bytes, HPET_BLOCK_ID);
     put_address(bytes, false, 0, 0, PC_HPET_BASE);
     put8(bytes, 0);
     put16(bytes, PC_HPET_MIN_TICK);

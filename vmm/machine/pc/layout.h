@@ -88,11 +88,9 @@
 #define PC_IOAPIC_PINS    24
 #define PC_IOAPIC_PIT_PIN 2
 
-/* ---- what ACPI tells of devices that describe themselves in registers ---- */
-#define PC_CMOS_CENTURY  0x32        /* CMOS byte of the century */
-#define PC_RESET_VALUE   0x06        /* to PC_PORT_RESET: reset the machine */
-#define PC_HPET_BLOCK_ID 0x8086A201U /* low half of the HPET's capability register */
-#define PC_HPET_MIN_TICK 100         /* HPET ticks that a periodic timer needs at least */
+/* ---- what ACPI's tables say of other devices ---- */
+#define PC_CMOS_CENTURY  0x32 /* FADT's CENTURY */
+#define PC_HPET_MIN_TICK 100  /* ticks that a periodic comparator needs at least */
 
 /* ---- PCI functions of bus 0 (device, function) ---- */
 #define PC_PCI_HOST_BRIDGE 0x00, 0

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The PC's board, machine version 1: what is soldered where. Every number is layout.h's.
+ *
+ *     vCPUs -- exit_ops --+-- port bus --- chipset and ISA devices
+ *       |                 +-- MMIO bus --- IOAPIC, HPET, PCI windows
+ *     local APICs <-- messages -- IOAPIC <-- GSI 0..23 --> PIC (0..15 only) --> LINT0 of vCPU 0
+ *
+ * GSI 0..15 are the ISA interrupts and reach both controllers, the timer's at IOAPIC pin 2. The
+ * interval timer and the RTC reach theirs through the HPET, which can take their place. PCI's INTx
+ * end at GSI 16..23, and by way of the LPC bridge at ISA interrupts.
+ */
+#include <gio/gio.h>
+#include <linux/pci_regs.h>
+#include <unistd.h>
+
+#include "vmm/device/legacy/acpi_pm.h"
+#include "vmm/device/legacy/hpet.h"
+#include "vmm/device/legacy/ioapic.h"
+#include "vmm/device/legacy/pic.h"
+#include "vmm/device/legacy/pit.h"
+#include "vmm/device/legacy/rtc.h"
+#include "vmm/device/legacy/uart16550.h"
+#include "vmm/device/pci/host_bridge.h"
+#include "vmm/device/pci/lpc.h"
+#include "vmm/device/pci/root_port.h"
+#include "vmm/machine/boot/boot.h"
+#include "vmm/machine/internal.h"
+#include "vmm/machine/pc/acpi.h"
+#include "vmm/machine/pc/layout.h"
+
+#define ISA_INTERRUPTS 16
+/* Comparators of the HPET may raise the lines of PCI, where sharing is usual. */
+#define HPET_ROUTES 0x00FF0000U
+
+/* "This call does not exist", of KVM's numbering (KVM_ENOSYS). */
+#define HYPERCALL_UNKNOWN ((uint64_t)-1000)
+
+struct pc {
+    struct machine *machine;
+    struct device *pic, *ioapic, *acpi_pm;
+    struct {
+        struct irq_line pic, ioapic;
+    } isa[ISA_INTERRUPTS];
+};
+
+/* ---- calls out of the CPU ---- */
+
+static uint64_t mmio_read(void *opaque, uint64_t address, unsigned size)
+{
+    struct pc *pc = opaque;
+    return bus_read(pc->machine->env.mmio, address, size);
+}
+
+static void mmio_write(void *opaque, uint64_t address, unsigned size, uint64_t value)
+{
+    struct pc *pc = opaque;
+    bus_write(pc->machine->env.mmio, address, size, value);
+}
+
+static uint32_t pio_read(void *opaque, uint16_t port, unsigned size)
+{
+    struct pc *pc = opaque;
+    return (uint32_t)bus_read(pc->machine->env.pio, port, size);
+}
+
+static void pio_write(void *opaque, uint16_t port, unsigned size, uint32_t value)
+{
+    struct pc *pc = opaque;
+    bus_write(pc->machine->env.pio, port, size, value);
+}
+
+static uint8_t extint_acknowledge(void *opaque)
+{
+    struct pc *pc = opaque;
+    return pic_acknowledge(pc->pic);
+}
+
+static void eoi_broadcast(void *opaque, uint8_t vector)
+{
+    struct pc *pc = opaque;
+    ioapic_eoi(pc->ioapic, vector);
+}
+
+/* The CPU models show no feature that has a call. */
+static uint64_t hypercall(void *opaque, unsigned vcpu, uint64_t number, const uint64_t args[4])
+{
+    return HYPERCALL_UNKNOWN;
+}
+
+const struct exit_ops pc_exit_ops = {
+    .mmio_read = mmio_read,
+    .mmio_write = mmio_write,
+    .pio_read = pio_read,
+    .pio_write = pio_write,
+    .extint_acknowledge = extint_acknowledge,
+    .eoi_broadcast = eoi_broadcast,
+    .hypercall = hypercall,
+};
+
+/* ---- memory ---- */
+
+/* Bytes of RAM below 4 GiB, holes included. */
+static uint64_t low_ram(const struct machine *machine)
+{
+    return MIN(machine->config.memory_size, PC_LOW_RAM_END);
+}
+
+static bool ram_add(struct machine *machine, const char *name, int fd, uint64_t base, uint64_t end,
+                    uint64_t offset, GError **error)
+{
+    return base >= end ||
+           memory_add(machine->memory, name, MEMORY_RAM, base, end - base, fd, offset, error);
+}
+
+bool pc_init(struct machine *machine, GError **error)
+{
+    uint64_t size = machine->config.memory_size, low = low_ram(machine);
+    uint64_t hole_end = PC_VGA_HOLE_BASE + PC_VGA_HOLE_SIZE;
+
+    machine->pc = g_new0(struct pc, 1);
+    machine->pc->machine = machine;
+    if (size > PC_MMIO64_BASE - PC_HIGH_RAM_BASE) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "memory: a machine of this version has at most 508 GiB");
+        return false;
+    }
+    int fd = memory_memfd("guest-ram", size, error);
+    if (fd < 0)
+        return false;
+    bool done = ram_add(machine, "ram-conventional", fd, 0, MIN(low, PC_VGA_HOLE_BASE), 0, error) &&
+                ram_add(machine, "ram-low", fd, hole_end, low, hole_end, error) &&
+                ram_add(machine, "ram-high", fd, PC_HIGH_RAM_BASE, PC_HIGH_RAM_BASE + size - low,
+                        low, error);
+    close(fd);
+    return done;
+}
+
+void pc_finish(struct machine *machine)
+{
+    g_free(machine->pc);
+    machine->pc = NULL;
+}
+
+/* ---- interrupts ---- */
+
+static void isa_set(void *opaque, unsigned pin, bool level)
+{
+    struct pc *pc = opaque;
+    irq_set(&pc->isa[pin].pic, level);
+    irq_set(&pc->isa[pin].ioapic, level);
+}
+
+static void pic_output(void *opaque, unsigned pin, bool level)
+{
+    struct machine *machine = opaque;
+    machine->config.engine->set_extint(machine->engine, level);
+}
+
+static void ioapic_route(void *opaque, unsigned pin, uint64_t address, uint32_t data, bool masked,
+                         bool level)
+{
+    struct machine *machine = opaque;
+    const struct engine_ops *ops = machine->config.engine;
+    if (ops->ioapic_route)
+        ops->ioapic_route(machine->engine, pin, address, data, masked, level);
+}
+
+/* Wire every global system interrupt to the controllers' inputs. */
+static void gsi_connect(struct machine *machine)
+{
+    struct pc *pc = machine->pc;
+
+    for (unsigned i = 0; i < ISA_INTERRUPTS; i++) {
+        pc->isa[i].pic = pic_input(pc->pic, i);
+        pc->isa[i].ioapic = ioapic_input(pc->ioapic, i == PC_GSI_PIT ? PC_IOAPIC_PIT_PIN : i);
+        machine->env.gsi[i] = (struct irq_line){isa_set, pc, i};
+    }
+    for (unsigned i = ISA_INTERRUPTS; i < PC_IOAPIC_PINS; i++)
+        machine->env.gsi[i] = ioapic_input(pc->ioapic, i);
+}
+
+/* ---- devices ---- */
+
+/* Put a device on the board; `device` (may be NULL) gets it. */
+static bool add(struct machine *machine, const struct device_ops *ops, const char *id,
+                const void *config, struct device **device, GError **error)
+{
+    struct device *made = device_create(ops, id, &machine->env, config, error);
+
+    if (!made)
+        return false;
+    g_ptr_array_add(machine->devices, made);
+    if (device)
+        *device = made;
+    return true;
+}
+
+static bool add_controllers(struct machine *machine, GError **error)
+{
+    struct pc *pc = machine->pc;
+    struct pic_config pic = {.output = {pic_output, machine, 0}};
+    struct ioapic_config ioapic = {
+        .base = PC_IOAPIC_BASE, .route = ioapic_route, .opaque = machine};
+
+    if (!add(machine, &pic_device, "pic", &pic, &pc->pic, error) ||
+        !add(machine, &ioapic_device, "ioapic", &ioapic, &pc->ioapic, error))
+        return false;
+    gsi_connect(machine);
+    return true;
+}
+
+static bool add_timers(struct machine *machine, GError **error)
+{
+    uint64_t size = machine->config.memory_size, low = low_ram(machine);
+    struct device *hpet;
+    struct hpet_config hpet_config = {
+        .base = PC_HPET_BASE,
+        .irq0 = machine->env.gsi[PC_GSI_PIT],
+        .irq8 = machine->env.gsi[PC_GSI_RTC],
+        .routes = HPET_ROUTES,
+    };
+    if (!add(machine, &hpet_device, "hpet", &hpet_config, &hpet, error))
+        return false;
+
+    struct pit_config pit = {.irq = hpet_legacy_input(hpet, 0)};
+    struct rtc_config rtc = {
+        .irq = hpet_legacy_input(hpet, 1),
+        .ram_low = low,
+        .ram_high = size - low,
+        .cpus = machine->config.cpus,
+    };
+    return add(machine, &pit_device, "pit", &pit, NULL, error) &&
+           add(machine, &rtc_device, "rtc", &rtc, NULL, error);
+}
+
+static bool add_serials(struct machine *machine, GError **error)
+{
+    struct uart16550_config serial[MACHINE_SERIALS] = {
+        {.port = PC_PORT_SERIAL0, .irq = machine->env.gsi[PC_GSI_SERIAL0]},
+        {.port = PC_PORT_SERIAL1, .irq = machine->env.gsi[PC_GSI_SERIAL1]},
+    };
+    static const char *const ids[MACHINE_SERIALS] = {"serial0", "serial1"};
+
+    for (unsigned i = 0; i < MACHINE_SERIALS; i++) {
+        serial[i].chardev = machine->config.serial[i];
+        if (!add(machine, &uart16550_device, ids[i], &serial[i], NULL, error))
+            return false;
+    }
+    return true;
+}
+
+static bool add_pci(struct machine *machine, GError **error)
+{
+    struct host_bridge_config bridge;
+    struct lpc_config lpc;
+
+    host_bridge_device.defaults(&machine->env, &bridge);
+    lpc_device.defaults(&machine->env, &lpc);
+    if (!add(machine, &host_bridge_device, "host-bridge", &bridge, NULL, error) ||
+        !add(machine, &lpc_device, "lpc", &lpc, NULL, error))
+        return false;
+    for (unsigned i = 0; i < PC_ROOT_PORTS; i++) {
+        g_autofree char *id = g_strdup_printf("root-port%u", i);
+        struct root_port_config port = {
+            .address = {NULL, PC_PCI_ROOT_PORTS + i / 4, i % 4},
+            .port = (uint8_t)(i + 1),
+            .slot = (uint16_t)(i + 1),
+        };
+        if (!add(machine, &root_port_device, id, &port, NULL, error))
+            return false;
+    }
+    return true;
+}
+
+bool pc_devices_create(struct machine *machine, GError **error)
+{
+    struct pc *pc = machine->pc;
+
+    if (!add_controllers(machine, error) || !add_timers(machine, error))
+        return false;
+    struct acpi_pm_config acpi_pm = {.sci = machine->env.gsi[PC_GSI_SCI]};
+    return add(machine, &acpi_pm_device, "acpi-pm", &acpi_pm, &pc->acpi_pm, error) &&
+           add_serials(machine, error) && add_pci(machine, error);
+}
+
+void pc_press_power_button(struct machine *machine)
+{
+    acpi_pm_power_button(machine->pc->acpi_pm);
+}
+
+/* ---- what firmware does ---- */
+
+/* Number the buses behind the root ports, in order. Windows are the operating system's to open. */
+static void number_buses(struct machine *machine)
+{
+    for (unsigned i = 0; i < PC_ROOT_PORTS; i++) {
+        uint8_t devfn = PCI_DEVFN(PC_PCI_ROOT_PORTS + i / 4, i % 4);
+        pci_config_write(machine->env.pci, 0, devfn, PCI_SECONDARY_BUS, 1, i + 1);
+        pci_config_write(machine->env.pci, 0, devfn, PCI_SUBORDINATE_BUS, 1, i + 1);
+    }
+}
+
+static struct boot_file boot_file(const struct machine_image *image)
+{
+    return (struct boot_file){.fd = image->fd, .name = image->name, .string = image->arguments};
+}
+
+static bool load_kernel(struct machine *machine, struct cpu_state *state, GError **error)
+{
+    const struct machine_config *config = &machine->config;
+    g_autofree struct boot_file *modules = g_new0(struct boot_file, MACHINE_MODULES_MAX + 1);
+    struct boot_image image = {
+        .memory = machine->memory,
+        .kernel = boot_file(&config->kernel),
+        .modules = modules,
+        .cmdline = config->kernel.arguments,
+        .acpi_rsdp = PC_ACPI_RSDP,
+    };
+
+    if (config->initrd.fd >= 0)
+        modules[image.module_count++] = boot_file(&config->initrd);
+    for (unsigned i = 0; i < config->module_count; i++)
+        modules[image.module_count++] = boot_file(&config->modules[i]);
+    return boot_load(&image, state, error);
+}
+
+bool pc_boot(struct machine *machine, GError **error)
+{
+    const struct engine_ops *ops = machine->config.engine;
+    struct acpi_config acpi = {.cpus = machine->config.cpus, .pvpanic = machine->config.pvpanic};
+    g_autofree struct cpu_state *state = g_new0(struct cpu_state, 1);
+
+    number_buses(machine);
+    if (!acpi_install(&acpi, machine->memory, error))
+        return false;
+    ops->vcpu_get_state(machine->cpus[0].vcpu, state);
+    return load_kernel(machine, state, error) &&
+           ops->vcpu_set_state(machine->cpus[0].vcpu, state, error);
+}
