@@ -16,6 +16,7 @@ static _Noreturn void leave(struct soft_cpu *cpu)
 {
     if (cpu->exclusive)
         soft_exclusive_end(cpu);
+    cpu->pending_db = 0; /* of an instruction that did not happen */
     siglongjmp(*cpu->escape, 1);
 }
 

@@ -176,6 +176,8 @@ static void mmio_write(struct soft_cpu *cpu, uint64_t address, const uint8_t *in
         memcpy(&value, in, step);
         if (is_lapic(cpu, address))
             soft_lapic_mmio_write(cpu, address & PAGE_OFFSET, step, value);
+        else if (is_lapic(cpu, address))
+            soft_lapic_mmio_write(cpu, address & PAGE_OFFSET, step, value);
         else
             cpu->exits->mmio_write(cpu->exits_opaque, address, step, value);
         address += step;

@@ -77,3 +77,31 @@ static inline unsigned soft_iopl(const struct soft_cpu *cpu)
 {
     return cpu->rflags >> 12 & 3;
 }
+
+/* Write a general register by number; 32 bits clear the upper half, 16 leave the rest alone. */
+static inline void soft_gpr_set(struct soft_cpu *cpu, unsigned index, uint64_t value, unsigned size)
+{
+    if (size == 8)
+        cpu->gpr[index] = value;
+    else if (size == 4)
+        cpu->gpr[index] = (uint32_t)value;
+    else
+        cpu->gpr[index] = (cpu->gpr[index] & ~0xffffUL) | (uint16_t)value;
+}
+
+/* Raise #GP(0) unless `size` bytes from `port` on may be accessed now (IOPL, the TSS's bitmap), and
+ * note I/O breakpoints. For IN, OUT, INS, OUTS before each access. io.c. */
+void soft_check_io(struct soft_cpu *cpu, uint16_t port, unsigned size);
+
+/* RDMSR, WRMSR after the privilege check; false is #GP(0). msr.c. */
+bool soft_rdmsr(struct soft_cpu *cpu, uint32_t index, uint64_t *value);
+bool soft_wrmsr(struct soft_cpu *cpu, uint32_t index, uint64_t value);
+/* The guest's time-stamp counter now. */
+uint64_t soft_rdtsc(struct soft_cpu *cpu);
+
+/* Groups of system instructions, one a file; soft_select_system asks them. */
+soft_exec_fn soft_select_segment(const struct soft_decoded *decoded, struct insn *insn);
+soft_exec_fn soft_select_transfer(const struct soft_decoded *decoded, struct insn *insn);
+soft_exec_fn soft_select_control(const struct soft_decoded *decoded, struct insn *insn);
+soft_exec_fn soft_select_syscall(const struct soft_decoded *decoded, struct insn *insn);
+soft_exec_fn soft_select_io(const struct soft_decoded *decoded, struct insn *insn);
