@@ -23,6 +23,7 @@
 #include "vmm/monitor/files.h"
 #include "vmm/monitor/folder.h"
 #include "vmm/monitor/process.h"
+#include "vmm/monitor/sandbox.h"
 
 #define STOP_TIMEOUT_MAX 86400 /* seconds */
 
@@ -110,7 +111,9 @@ static void on_vmm_log(void *opaque, const char *line)
     json_t *details = json_object();
 
     g_free(monitor->last_log);
-    monitor->last_log = g_utf8_make_valid(line, -1);
+    monitor->last_log = sandbox_explain(line);
+    if (!monitor->last_log)
+        monitor->last_log = g_utf8_make_valid(line, -1);
     json_object_set_new(details, "line", json_string(monitor->last_log));
     clients_event(monitor->clients, "log", details);
 }

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * anima-vmm: one program, several roles. It is started by libanima and by its own monitor, never
+ * by hand.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/monitor/monitor.h"
+#include "vmm/vmm.h"
+
+static const struct {
+    const char *name;
+    int (*main)(void);
+    const char *purpose;
+} roles[] = {
+    {"monitor", monitor_main, "hold a machine's name, open its files, start its vmm"},
+    {"vmm", vmm_main, "run a guest on the descriptors that the monitor hands over"},
+};
+
+int main(int argc, char **argv)
+{
+    const char *role = argc == 2 ? argv[1] : "";
+
+    for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
+        if (strcmp(role, roles[i].name) == 0)
+            return roles[i].main();
+    fprintf(stderr, "anima-vmm is started by libanima; see anima(1). Its roles:\n");
+    for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
+        fprintf(stderr, "  %-10s %s\n", roles[i].name, roles[i].purpose);
+    return 2;
+}

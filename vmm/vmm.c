@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The life of a vmm:
+ *
+ *     "start" comes -> engine chosen -> sandbox closed -> machine built, kernel loaded -> running
+ *     -> calls are answered -> the machine ends -> "finished" is sent -> the process ends
+ *
+ * This thread is the machine's control thread.
+ */
+#include "vmm/vmm.h"
+
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config/limits.h"
+#include "vmm/attachments.h"
+#include "vmm/control/method.h"
+#include "vmm/machine/machine.h"
+#include "vmm/machine/pc/layout.h"
+#include "vmm/monitor/process.h"
+#include "vmm/monitor/sandbox.h"
+
+#define LAST_WORDS_MS 1000
+
+_Static_assert(CONFIG_MEMORY_MAX <= PC_MMIO64_BASE - (PC_HIGH_RAM_BASE - PC_LOW_RAM_END),
+               "all RAM lies below the 64-bit PCI window");
+_Static_assert(CONFIG_CPUS_MAX <= MACHINE_CPUS_MAX, "a machine takes all CPUs of a definition");
+
+struct vmm {
+    GMainLoop *loop;
+    struct peer *link; /* to the monitor */
+    struct definition *definition;
+    struct attachments attachments;
+    struct sandbox_report sandbox;
+    const struct engine_ops *engine;
+    const char *why; /* this engine; static */
+    struct machine *machine;
+    gint64 started_us; /* monotonic */
+};
+
+/* ---- words to the monitor ---- */
+
+static void send_event(struct vmm *vmm, const char *type, const char *reason)
+{
+    json_t *params = json_object();
+
+    json_object_set_new(params, "type", json_string(type));
+    if (reason)
+        json_object_set_new(params, "reason", json_string(reason));
+    peer_send(vmm->link, rpc_notification("event", params), NULL, 0);
+}
+
+static void send_finished(struct vmm *vmm, int status, const char *cause, const char *message)
+{
+    json_t *params = json_object();
+
+    json_object_set_new(params, "status", json_integer(status));
+    json_object_set_new(params, "cause", json_string(cause));
+    if (message)
+        json_object_set_new(params, "message", json_string(message));
+    peer_send(vmm->link, rpc_notification("finished", params), NULL, 0);
+}
+
+/* ---- what the machine tells ---- */
+
+static const char *state_name(enum machine_state state)
+{
+    static const char *const names[] = {
+        [MACHINE_PAUSED] = "paused",
+        [MACHINE_RUNNING] = "running",
+        [MACHINE_CRASHED] = "crashed",
+        [MACHINE_ENDED] = "ended",
+    };
+    return names[state];
+}
+
+static void on_changed(void *opaque, enum machine_state state, const char *reason)
+{
+    send_event(opaque, state_name(state), reason);
+}
+
+static void on_restarted(void *opaque, const char *reason)
+{
+    send_event(opaque, "restarted", reason);
+}
+
+static void on_ended(void *opaque, enum machine_end end, int status, const char *reason)
+{
+    static const struct {
+        const char *cause;
+        int status;
+    } outcomes[] = {
+        [MACHINE_END_POWER_OFF] = {"power-off", 0}, [MACHINE_END_EXIT] = {"exit", 0},
+        [MACHINE_END_CRASH] = {"crash", 3},         [MACHINE_END_STOPPED] = {"stopped", 0},
+        [MACHINE_END_FAILED] = {"failed", 1},
+    };
+    struct vmm *vmm = opaque;
+
+    send_finished(vmm, end == MACHINE_END_EXIT ? status : outcomes[end].status, outcomes[end].cause,
+                  reason);
+    g_main_loop_quit(vmm->loop);
+}
+
+/* ---- building ---- */
+
+static enum machine_on_crash crash_policy(const char *word)
+{
+    if (strcmp(word, "pause") == 0)
+        return MACHINE_CRASH_PAUSE;
+    return strcmp(word, "restart") == 0 ? MACHINE_CRASH_RESTART : MACHINE_CRASH_EXIT;
+}
+
+static void configure_modules(const struct vmm *vmm, struct machine_config *config,
+                              GPtrArray *words)
+{
+    config->module_count = vmm->attachments.module_count;
+    for (unsigned i = 0; i < config->module_count; i++) {
+        char *name = g_strdup(definition_entry(vmm->definition, OPTION_MODULE, i));
+        char *space = strchr(name, ' ');
+
+        if (space)
+            *space++ = 0;
+        g_ptr_array_add(words, name);
+        config->modules[i] = (struct machine_image){
+            .fd = vmm->attachments.modules[i],
+            .name = name,
+            .arguments = space ? space : "",
+        };
+    }
+}
+
+/* `words` owns the strings that are made for the configuration. */
+static void configure(struct vmm *vmm, struct machine_config *config, GPtrArray *words)
+{
+    const struct definition *definition = vmm->definition;
+    const char *append = definition_text(definition, OPTION_APPEND);
+
+    *config = (struct machine_config){
+        .name = definition_text(definition, OPTION_NAME),
+        .engine = vmm->engine,
+        .cpu_model = definition_text(definition, OPTION_CPU),
+        .cpus = definition_number(definition, OPTION_CPUS),
+        .memory_size = definition_number(definition, OPTION_MEMORY),
+        .kernel = {vmm->attachments.kernel, definition_text(definition, OPTION_KERNEL),
+                   append ? append : ""},
+        .initrd = {vmm->attachments.initrd, definition_text(definition, OPTION_INITRD), ""},
+        .serial = {vmm->attachments.serial_line},
+        .debug_console = vmm->attachments.debug_console,
+        .debug_exit = definition_lists(definition, OPTION_DEVICE, "isa-debug-exit"),
+        .testdev = definition_lists(definition, OPTION_DEVICE, "pc-testdev"),
+        .pvpanic = definition_lists(definition, OPTION_DEVICE, "pvpanic"),
+        .on_reboot = strcmp(definition_text(definition, OPTION_ON_REBOOT), "exit") == 0
+                         ? MACHINE_REBOOT_EXIT
+                         : MACHINE_REBOOT_RESTART,
+        .on_crash = crash_policy(definition_text(definition, OPTION_ON_CRASH)),
+        .listener = {on_changed, on_restarted, on_ended, vmm},
+    };
+    configure_modules(vmm, config, words);
+}
+
+static bool build(struct vmm *vmm, GError **error)
+{
+    g_autoptr(GPtrArray) words = g_ptr_array_new_with_free_func(g_free);
+    struct machine_config config;
+    bool kvm;
+
+    vmm->engine = engine_find(definition_text(vmm->definition, OPTION_ENGINE), &vmm->why, error);
+    if (!vmm->engine)
+        return false;
+    kvm = strcmp(vmm->engine->name, "kvm") == 0;
+    if (!sandbox_enter(SANDBOX_VMM, kvm, &vmm->sandbox, error) ||
+        !attachments_open_lines(&vmm->attachments, vmm->definition, error))
+        return false;
+    configure(vmm, &config, words);
+    vmm->machine = machine_create(&config, error);
+    return vmm->machine != NULL;
+}
+
+static bool take_definition(struct vmm *vmm, struct control_call *call, GError **error)
+{
+    vmm->definition = definition_create();
+    return definition_from_json(vmm->definition, json_object_get(call->params, "definition"),
+                                error) &&
+           attachments_take(&vmm->attachments, vmm->definition,
+                            json_object_get(call->params, "fds"), call->fds, call->count, error);
+}
+
+/* ---- words from the monitor ---- */
+
+static void handle_start(void *opaque, struct control_call *call)
+{
+    struct vmm *vmm = opaque;
+    GError *error = NULL;
+    json_t *started;
+
+    if (vmm->definition) {
+        control_fail(call, RPC_ERROR_STATE, "the machine was started before");
+        return;
+    }
+    if (!take_definition(vmm, call, &error) || !build(vmm, &error)) {
+        control_fail_error(call, error);
+        g_main_loop_quit(vmm->loop);
+        return;
+    }
+    vmm->started_us = g_get_monotonic_time();
+    started = json_object();
+    json_object_set_new(started, "type", json_string("started"));
+    json_object_set_new(started, "engine", json_string(vmm->engine->name));
+    json_object_set_new(started, "why", json_string(vmm->why));
+    peer_send(vmm->link, rpc_notification("event", started), NULL, 0);
+    control_reply(call, NULL);
+    if (!definition_number(vmm->definition, OPTION_PAUSED))
+        machine_resume(vmm->machine);
+}
+
+static json_t *describe_sandbox(const struct sandbox_report *report)
+{
+    json_t *sandbox = json_object();
+
+    json_object_set_new(sandbox, "namespaces", json_boolean(report->namespaces));
+    json_object_set_new(sandbox, "landlock", json_integer(report->landlock));
+    json_object_set_new(sandbox, "seccomp", json_boolean(report->seccomp));
+    return sandbox;
+}
+
+static void handle_query(void *opaque, struct control_call *call)
+{
+    struct vmm *vmm = opaque;
+    json_t *result = json_object();
+    struct machine_status status;
+
+    machine_query(vmm->machine, &status);
+    json_object_set_new(result, "state", json_string(state_name(status.state)));
+    json_object_set_new(result, "machine",
+                        json_string(definition_text(vmm->definition, OPTION_MACHINE)));
+    json_object_set_new(result, "engine", json_string(status.engine));
+    json_object_set_new(result, "engine_why", json_string(vmm->why));
+    json_object_set_new(result, "cpu", json_string(status.cpu_model));
+    json_object_set_new(result, "cpus", json_integer(status.cpus));
+    json_object_set_new(result, "memory", json_integer(status.memory_size));
+    json_object_set_new(result, "uptime_ms",
+                        json_integer((g_get_monotonic_time() - vmm->started_us) / 1000));
+    json_object_set_new(result, "clock_ns", json_integer(status.clock_ns));
+    json_object_set_new(result, "guest_errors", json_integer(status.guest_errors));
+    json_object_set_new(result, "pid", json_integer(getpid()));
+    json_object_set_new(result, "sandbox", describe_sandbox(&vmm->sandbox));
+    control_reply(call, result);
+}
+
+static void handle_pause(void *opaque, struct control_call *call)
+{
+    struct vmm *vmm = opaque;
+
+    machine_pause(vmm->machine);
+    control_reply(call, NULL);
+}
+
+static void handle_resume(void *opaque, struct control_call *call)
+{
+    struct vmm *vmm = opaque;
+
+    if (machine_resume(vmm->machine))
+        control_reply(call, NULL);
+    else
+        control_fail(call, RPC_ERROR_STATE, "resume: the machine crashed; reset or kill it");
+}
+
+static void handle_reset(void *opaque, struct control_call *call)
+{
+    struct vmm *vmm = opaque;
+    GError *error = NULL;
+
+    if (machine_reset(vmm->machine, "asked for by the control socket", &error))
+        control_reply(call, NULL);
+    else
+        control_fail_error(call, error);
+}
+
+static void handle_nmi(void *opaque, struct control_call *call)
+{
+    struct vmm *vmm = opaque;
+
+    machine_engine(vmm->machine)->nmi(machine_vcpu(vmm->machine, 0));
+    control_reply(call, NULL);
+}
+
+static void handle_power_button(void *opaque, struct control_call *call)
+{
+    struct vmm *vmm = opaque;
+
+    machine_press_power_button(vmm->machine);
+    control_reply(call, NULL);
+}
+
+static const struct control_handler handlers[] = {
+    {"start", handle_start},
+    {"query", handle_query},
+    {"pause", handle_pause},
+    {"resume", handle_resume},
+    {"reset", handle_reset},
+    {"nmi", handle_nmi},
+    {"power-button", handle_power_button},
+    {0},
+};
+
+static void on_line(void *opaque, struct peer *peer, const char *line, size_t length, int *fds,
+                    unsigned count)
+{
+    struct vmm *vmm = opaque;
+    struct control_service service = {.handlers = handlers, .opaque = vmm};
+    struct rpc_message message;
+
+    if (!control_receive(peer, line, length, &message))
+        return;
+    if (!vmm->machine && message.method && strcmp(message.method, "start") != 0)
+        peer_send(peer, rpc_failure(message.id, RPC_ERROR_STATE, "the machine is not started"),
+                  NULL, 0);
+    else
+        control_serve(&service, peer, CONTROL_OBSERVE | CONTROL_OPERATE | CONTROL_OWN, &message,
+                      fds, count);
+    rpc_message_clear(&message);
+}
+
+/* Without a monitor there is nobody to run for. */
+static void on_closed(void *opaque, struct peer *peer)
+{
+    struct vmm *vmm = opaque;
+
+    g_main_loop_quit(vmm->loop);
+}
+
+static const struct peer_ops link_ops = {on_line, on_closed};
+
+int vmm_main(void)
+{
+    struct vmm vmm = {.attachments = {.kernel = -1, .initrd = -1, .gdb = -1, .serial = -1}};
+
+    signal(SIGPIPE, SIG_IGN);
+    vmm.loop = g_main_loop_new(NULL, FALSE);
+    vmm.link = peer_create(PROCESS_LINK_FD, &link_ops, &vmm);
+    g_main_loop_run(vmm.loop);
+    machine_destroy(vmm.machine);
+    attachments_finish(&vmm.attachments);
+    peer_flush(vmm.link, LAST_WORDS_MS);
+    peer_destroy(vmm.link);
+    definition_destroy(vmm.definition);
+    g_main_loop_unref(vmm.loop);
+    return 0;
+}
