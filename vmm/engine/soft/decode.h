@@ -27,3 +27,8 @@ enum soft_decode_result {
  * show in CPUID decodes to #UD. */
 enum soft_decode_result soft_decode(const struct cpu_definition *model, uint8_t code_size,
                                     const uint8_t *bytes, unsigned available, struct insn *insn);
+
+#define SOFT_NO_OFFSET 0xff
+
+/* Byte offset of a general register (of any width) in soft_cpu.gpr; SOFT_NO_OFFSET for others. */
+uint8_t soft_register_offset(ZydisRegister reg);
