@@ -131,7 +131,7 @@ union soft_vector {
 struct soft_cpu {
     /* Hot. */
     uint64_t gpr[GPR_COUNT];
-    uint64_t rip;              /* of the instruction being executed */
+    uint64_t rip;              /* of the instruction being executed; between two, the next one's */
     uint64_t next_rip;         /* where it goes on; a branch changes this */
     uint64_t rflags;           /* whole and exact at all times; bit 1 set */
     _Atomic uint32_t requests; /* enum soft_request; looked at between blocks */
@@ -187,6 +187,8 @@ struct soft_cpu {
      * done by soft_deliver) changes it. */
     bool step_trap;
     bool nmi_masked;
+    bool nmi_waiting;       /* an NMI was requested and not yet taken */
+    bool interrupt_waiting; /* a maskable interrupt may wait: ask soft_interrupt_pending */
     uint8_t break_code, break_data, break_io; /* DR0..3 enabled for each kind; soft_update_debug */
     uint8_t mp_state;                         /* enum cpu_mp_state */
     uint64_t pending_db; /* DR6 bits of a debug trap to deliver after this instruction; whoever

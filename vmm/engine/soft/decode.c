@@ -16,8 +16,11 @@ struct isa_feature {
     uint8_t word, bit;
 };
 
-#define ALWAYS       0xfe
-#define F(word, bit) {word, (bit) + 1}
+#define ALWAYS 0xfe
+#define F(word, bit)    \
+    {                   \
+        word, (bit) + 1 \
+    }
 
 /* Sets that are not listed have bit 0 here: unknown to every model. */
 static const struct isa_feature isa_features[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
@@ -118,8 +121,6 @@ static bool instruction_shown(const struct cpu_definition *model,
         return cpu_has(model, CPU_1_EDX, 11);
     case ZYDIS_MNEMONIC_CMPXCHG8B:
         return cpu_has(model, CPU_1_EDX, 8);
-    case ZYDIS_MNEMONIC_WBNOINVD:
-        return cpu_has(model, CPU_80000008_EBX, 9);
     case ZYDIS_MNEMONIC_MOVDIRI:
         return cpu_has(model, CPU_7_ECX, 27);
     case ZYDIS_MNEMONIC_MOVDIR64B:

@@ -5,29 +5,29 @@
  */
 #include "vmm/engine/soft/operand.h"
 
-#define DEFINE_MOVE(bits)                                                                      \
-    static void mov##bits##_rr(struct soft_cpu *cpu, const struct insn *insn)                  \
-    {                                                                                          \
-        reg_set##bits(cpu, insn->reg_offset, reg_get##bits(cpu, insn->rm_offset));             \
-    }                                                                                          \
-    static void mov##bits##_rm(struct soft_cpu *cpu, const struct insn *insn)                  \
-    {                                                                                          \
-        uint64_t linear = soft_operand_address(cpu, insn, bits / 8, SOFT_READ);                \
-        reg_set##bits(cpu, insn->reg_offset, soft_read##bits(cpu, linear));                    \
-    }                                                                                          \
-    static void mov##bits##_mr(struct soft_cpu *cpu, const struct insn *insn)                  \
-    {                                                                                          \
-        uint64_t linear = soft_operand_address(cpu, insn, bits / 8, SOFT_WRITE);               \
-        soft_write##bits(cpu, linear, reg_get##bits(cpu, insn->reg_offset));                   \
-    }                                                                                          \
-    static void mov##bits##_ri(struct soft_cpu *cpu, const struct insn *insn)                  \
-    {                                                                                          \
-        reg_set##bits(cpu, insn->reg_offset, (uint##bits##_t)insn->immediate);                 \
-    }                                                                                          \
-    static void mov##bits##_mi(struct soft_cpu *cpu, const struct insn *insn)                  \
-    {                                                                                          \
-        uint64_t linear = soft_operand_address(cpu, insn, bits / 8, SOFT_WRITE);               \
-        soft_write##bits(cpu, linear, (uint##bits##_t)insn->immediate);                        \
+#define DEFINE_MOVE(bits)                                                          \
+    static void mov##bits##_rr(struct soft_cpu *cpu, const struct insn *insn)      \
+    {                                                                              \
+        reg_set##bits(cpu, insn->reg_offset, reg_get##bits(cpu, insn->rm_offset)); \
+    }                                                                              \
+    static void mov##bits##_rm(struct soft_cpu *cpu, const struct insn *insn)      \
+    {                                                                              \
+        uint64_t linear = soft_operand_address(cpu, insn, bits / 8, SOFT_READ);    \
+        reg_set##bits(cpu, insn->reg_offset, soft_read##bits(cpu, linear));        \
+    }                                                                              \
+    static void mov##bits##_mr(struct soft_cpu *cpu, const struct insn *insn)      \
+    {                                                                              \
+        uint64_t linear = soft_operand_address(cpu, insn, bits / 8, SOFT_WRITE);   \
+        soft_write##bits(cpu, linear, reg_get##bits(cpu, insn->reg_offset));       \
+    }                                                                              \
+    static void mov##bits##_ri(struct soft_cpu *cpu, const struct insn *insn)      \
+    {                                                                              \
+        reg_set##bits(cpu, insn->reg_offset, (uint##bits##_t)insn->immediate);     \
+    }                                                                              \
+    static void mov##bits##_mi(struct soft_cpu *cpu, const struct insn *insn)      \
+    {                                                                              \
+        uint64_t linear = soft_operand_address(cpu, insn, bits / 8, SOFT_WRITE);   \
+        soft_write##bits(cpu, linear, (uint##bits##_t)insn->immediate);            \
     }
 DEFINE_MOVE(8)
 DEFINE_MOVE(16)
@@ -35,17 +35,17 @@ DEFINE_MOVE(32)
 DEFINE_MOVE(64)
 
 /* A narrow source to a wide register, zero- or sign-extended. */
-#define DEFINE_EXTEND(name, type, from, to)                                                    \
-    static void name##from##_##to##_rr(struct soft_cpu *cpu, const struct insn *insn)          \
-    {                                                                                          \
-        reg_set##to(cpu, insn->reg_offset,                                                     \
-                    (uint##to##_t)(type##from##_t)reg_get##from(cpu, insn->rm_offset));        \
-    }                                                                                          \
-    static void name##from##_##to##_rm(struct soft_cpu *cpu, const struct insn *insn)          \
-    {                                                                                          \
-        uint64_t linear = soft_operand_address(cpu, insn, from / 8, SOFT_READ);                \
-        reg_set##to(cpu, insn->reg_offset,                                                     \
-                    (uint##to##_t)(type##from##_t)soft_read##from(cpu, linear));               \
+#define DEFINE_EXTEND(name, type, from, to)                                             \
+    static void name##from##_##to##_rr(struct soft_cpu *cpu, const struct insn *insn)   \
+    {                                                                                   \
+        reg_set##to(cpu, insn->reg_offset,                                              \
+                    (uint##to##_t)(type##from##_t)reg_get##from(cpu, insn->rm_offset)); \
+    }                                                                                   \
+    static void name##from##_##to##_rm(struct soft_cpu *cpu, const struct insn *insn)   \
+    {                                                                                   \
+        uint64_t linear = soft_operand_address(cpu, insn, from / 8, SOFT_READ);         \
+        reg_set##to(cpu, insn->reg_offset,                                              \
+                    (uint##to##_t)(type##from##_t)soft_read##from(cpu, linear));        \
     }
 DEFINE_EXTEND(movzx, uint, 8, 16)
 DEFINE_EXTEND(movzx, uint, 8, 32)
@@ -76,20 +76,19 @@ static void lea64(struct soft_cpu *cpu, const struct insn *insn)
 
 /* CMOVcc reads its source, and clears the upper half of a 32-bit destination, in any case. The
  * condition is in aux[0]. */
-#define DEFINE_CMOV(bits)                                                                      \
-    static void cmov##bits##_rr(struct soft_cpu *cpu, const struct insn *insn)                 \
-    {                                                                                          \
-        bool moves = condition_holds(cpu->rflags, insn->aux[0]);                               \
-        reg_set##bits(cpu, insn->reg_offset,                                                   \
-                      reg_get##bits(cpu, moves ? insn->rm_offset : insn->reg_offset));         \
-    }                                                                                          \
-    static void cmov##bits##_rm(struct soft_cpu *cpu, const struct insn *insn)                 \
-    {                                                                                          \
-        uint##bits##_t src =                                                                   \
-            soft_read##bits(cpu, soft_operand_address(cpu, insn, bits / 8, SOFT_READ));        \
-        bool moves = condition_holds(cpu->rflags, insn->aux[0]);                               \
-        reg_set##bits(cpu, insn->reg_offset,                                                   \
-                      moves ? src : reg_get##bits(cpu, insn->reg_offset));                     \
+#define DEFINE_CMOV(bits)                                                                         \
+    static void cmov##bits##_rr(struct soft_cpu *cpu, const struct insn *insn)                    \
+    {                                                                                             \
+        bool moves = condition_holds(cpu->rflags, insn->aux[0]);                                  \
+        reg_set##bits(cpu, insn->reg_offset,                                                      \
+                      reg_get##bits(cpu, moves ? insn->rm_offset : insn->reg_offset));            \
+    }                                                                                             \
+    static void cmov##bits##_rm(struct soft_cpu *cpu, const struct insn *insn)                    \
+    {                                                                                             \
+        uint##bits##_t src =                                                                      \
+            soft_read##bits(cpu, soft_operand_address(cpu, insn, bits / 8, SOFT_READ));           \
+        bool moves = condition_holds(cpu->rflags, insn->aux[0]);                                  \
+        reg_set##bits(cpu, insn->reg_offset, moves ? src : reg_get##bits(cpu, insn->reg_offset)); \
     }
 DEFINE_CMOV(16)
 DEFINE_CMOV(32)
@@ -176,8 +175,7 @@ static void cqo(struct soft_cpu *cpu, const struct insn *insn)
     cpu->gpr[GPR_RDX] = (int64_t)cpu->gpr[GPR_RAX] < 0 ? UINT64_MAX : 0;
 }
 
-/* The table's address is the memory operand, AL the index; aux[0] is not used, since the sum wraps
- * at the address size. */
+/* The sum of table and index wraps at the address size. */
 static void xlat(struct soft_cpu *cpu, const struct insn *insn)
 {
     uint64_t offset = cpu->gpr[GPR_RBX] + (uint8_t)cpu->gpr[GPR_RAX];
@@ -185,11 +183,14 @@ static void xlat(struct soft_cpu *cpu, const struct insn *insn)
 
     if (insn->address_size != 8)
         offset = insn->address_size == 4 ? (uint32_t)offset : (uint16_t)offset;
-    linear = soft_linear(cpu, insn->segment, offset, 1, SOFT_READ);
-    reg_set8(cpu, GPR_RAX * 8, soft_read8(cpu, linear));
+    linear = mem_address(cpu, insn->segment, offset, 1, SOFT_READ);
+    reg_set8(cpu, GPR_RAX, soft_read8(cpu, linear));
 }
 
-#define SIZES(name, form) {name##8##form, name##16##form, name##32##form, name##64##form}
+#define SIZES(name, form)                                             \
+    {                                                                 \
+        name##8##form, name##16##form, name##32##form, name##64##form \
+    }
 
 static soft_exec_fn select_mov(const struct soft_decoded *decoded, struct insn *insn)
 {

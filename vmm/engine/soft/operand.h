@@ -11,25 +11,7 @@
 #pragma once
 
 #include "vmm/engine/soft/decode.h"
-#include "vmm/engine/soft/mem.h"
-
-#define FLAG_CF   (1UL << 0)
-#define FLAG_PF   (1UL << 2)
-#define FLAG_AF   (1UL << 4)
-#define FLAG_ZF   (1UL << 6)
-#define FLAG_SF   (1UL << 7)
-#define FLAG_TF   (1UL << 8)
-#define FLAG_IF   (1UL << 9)
-#define FLAG_DF   (1UL << 10)
-#define FLAG_OF   (1UL << 11)
-#define FLAG_IOPL (3UL << 12)
-#define FLAG_NT   (1UL << 14)
-#define FLAG_RF   (1UL << 16)
-#define FLAG_VM   (1UL << 17)
-#define FLAG_AC   (1UL << 18)
-#define FLAG_VIF  (1UL << 19)
-#define FLAG_VIP  (1UL << 20)
-#define FLAG_ID   (1UL << 21)
+#include "vmm/engine/soft/system.h"
 
 #define FLAGS_STATUS (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
 
@@ -150,6 +132,15 @@ static inline void mem_set(struct soft_cpu *cpu, uint64_t linear, uint64_t value
     default:
         soft_write64(cpu, linear, value);
     }
+}
+
+/* Linear address of an implied operand of `size` bytes at `offset` (already wrapped). */
+static inline uint64_t mem_address(struct soft_cpu *cpu, unsigned segment, uint64_t offset,
+                                   unsigned size, enum soft_access access)
+{
+    if (cpu->flat)
+        return segment < SEG_FS ? offset : offset + cpu->seg[segment].base;
+    return soft_segment_address(cpu, segment, offset, size, access);
 }
 
 /* Host address of `size` bytes that may be read and written, or NULL when the TLB does not know. */

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The cache of decoded blocks. See block.h.
+ *
+ * All storage is one anonymous mapping, bump-allocated: blocks that were thrown away leave holes
+ * until the whole is emptied. Writers on other threads only put page numbers into a short queue and
+ * set SOFT_REQUEST_CODE; the vCPU's thread empties it between blocks. So nothing that executes is
+ * ever freed under it.
+ */
+#include "vmm/engine/soft/block.h"
+
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include "vmm/engine/soft/decode.h"
+#include "vmm/engine/soft/mem.h"
+#include "vmm/memory/memory.h"
+
+#define INSN_CAPACITY  (512U << 10)
+#define BLOCK_CAPACITY (128U << 10)
+#define PAGE_CAPACITY  (16U << 10)
+#define BLOCK_BUCKETS  (64U << 10)
+#define PAGE_BUCKETS   (16U << 10)
+#define BLOCK_INSNS    64U /* longest block */
+#define QUEUE_LENGTH   64U
+
+/* A guest-physical page that has blocks. */
+struct code_page {
+    uint64_t page;
+    struct soft_block *blocks;
+    struct code_page *next; /* with the same hash, or free */
+};
+
+struct soft_blocks {
+    unsigned insns_used, blocks_used, pages_used;
+    struct code_page *free_pages;
+    struct insn crossing; /* the instruction that crosses its page, decoded anew each time */
+    struct soft_block crossing_block;
+    pthread_mutex_t lock; /* of what follows */
+    unsigned queued;
+    bool unmapped; /* or too many for the queue */
+    uint64_t queue[QUEUE_LENGTH];
+    struct soft_block *buckets[BLOCK_BUCKETS];
+    struct code_page *page_buckets[PAGE_BUCKETS];
+    struct code_page pages[PAGE_CAPACITY];
+    struct soft_block blocks[BLOCK_CAPACITY];
+    struct insn insns[INSN_CAPACITY] __attribute__((aligned(64)));
+};
+
+/* The vCPU that this thread runs: its own writes must leave the block. */
+static _Thread_local struct soft_cpu *running;
+
+static unsigned hash_pointer(const uint8_t *host)
+{
+    return (unsigned)((uintptr_t)host * 0x9e3779b97f4a7c15UL >> 48) % BLOCK_BUCKETS;
+}
+
+static unsigned hash_page(uint64_t page)
+{
+    return (unsigned)((page >> 12) * 0x9e3779b97f4a7c15UL >> 50) % PAGE_BUCKETS;
+}
+
+struct soft_blocks *soft_blocks_create(struct soft_cpu *cpu)
+{
+    struct soft_blocks *blocks = mmap(NULL, sizeof(*blocks), PROT_READ | PROT_WRITE,
+                                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (blocks == MAP_FAILED)
+        return NULL;
+    pthread_mutex_init(&blocks->lock, NULL);
+    return blocks;
+}
+
+void soft_blocks_destroy(struct soft_blocks *blocks)
+{
+    if (!blocks)
+        return;
+    pthread_mutex_destroy(&blocks->lock);
+    munmap(blocks, sizeof(*blocks));
+}
+
+void soft_blocks_enter(struct soft_cpu *cpu)
+{
+    running = cpu;
+}
+
+void soft_blocks_flush(struct soft_cpu *cpu)
+{
+    struct soft_blocks *blocks = cpu->blocks;
+
+    memset(blocks->buckets, 0, sizeof(blocks->buckets));
+    memset(blocks->page_buckets, 0, sizeof(blocks->page_buckets));
+    blocks->insns_used = blocks->blocks_used = blocks->pages_used = 0;
+    blocks->free_pages = NULL;
+}
+
+/* ---- throwing away ---- */
+
+static void unlink_block(struct soft_blocks *blocks, struct soft_block *block)
+{
+    struct soft_block **link = &blocks->buckets[hash_pointer(block->host)];
+
+    while (*link != block)
+        link = &(*link)->next;
+    *link = block->next;
+    block->host = NULL;
+}
+
+static void drop_page(struct soft_blocks *blocks, uint64_t page)
+{
+    struct code_page **link = &blocks->page_buckets[hash_page(page)], *entry;
+
+    while (*link && (*link)->page != page)
+        link = &(*link)->next;
+    entry = *link;
+    if (!entry)
+        return;
+    for (struct soft_block *block = entry->blocks; block; block = block->page_next)
+        unlink_block(blocks, block);
+    *link = entry->next;
+    entry->next = blocks->free_pages;
+    blocks->free_pages = entry;
+}
+
+static void request_drain(struct soft_cpu *cpu)
+{
+    if (running == cpu) {
+        atomic_fetch_or(&cpu->requests, SOFT_REQUEST_CODE);
+        cpu->block_end = true;
+    } else {
+        soft_request(cpu, SOFT_REQUEST_CODE);
+    }
+}
+
+void soft_blocks_page_written(struct soft_cpu *cpu, uint64_t page)
+{
+    struct soft_blocks *blocks = cpu->blocks;
+
+    pthread_mutex_lock(&blocks->lock);
+    if (blocks->queued < QUEUE_LENGTH)
+        blocks->queue[blocks->queued++] = page & GUEST_PAGE_MASK;
+    else
+        blocks->unmapped = true;
+    pthread_mutex_unlock(&blocks->lock);
+    request_drain(cpu);
+}
+
+void soft_blocks_unmapped(struct soft_cpu *cpu)
+{
+    struct soft_blocks *blocks = cpu->blocks;
+
+    pthread_mutex_lock(&blocks->lock);
+    blocks->unmapped = true;
+    pthread_mutex_unlock(&blocks->lock);
+    request_drain(cpu);
+}
+
+void soft_blocks_drain(struct soft_cpu *cpu)
+{
+    struct soft_blocks *blocks = cpu->blocks;
+
+    pthread_mutex_lock(&blocks->lock);
+    if (blocks->unmapped)
+        soft_blocks_flush(cpu);
+    else
+        for (unsigned i = 0; i < blocks->queued; i++)
+            drop_page(blocks, blocks->queue[i]);
+    blocks->unmapped = false;
+    blocks->queued = 0;
+    pthread_mutex_unlock(&blocks->lock);
+}
+
+/* ---- building ---- */
+
+/* The page's entry; a new one marks the page, before its bytes are looked at. */
+static struct code_page *page_get(struct soft_cpu *cpu, uint64_t page)
+{
+    struct soft_blocks *blocks = cpu->blocks;
+    struct code_page **bucket = &blocks->page_buckets[hash_page(page)], *entry;
+
+    for (entry = *bucket; entry; entry = entry->next)
+        if (entry->page == page)
+            return entry;
+    entry = blocks->free_pages;
+    if (entry)
+        blocks->free_pages = entry->next;
+    else
+        entry = &blocks->pages[blocks->pages_used++];
+    *entry = (struct code_page){.page = page, .next = *bucket};
+    *bucket = entry;
+    memory_mark_code(cpu->memory, page);
+    return entry;
+}
+
+/* The instruction at `linear` needs the next page too: fetch it, which may raise, and decode the
+ * bytes of both. */
+static struct soft_block *decode_crossing(struct soft_cpu *cpu, uint64_t linear,
+                                          const uint8_t *host, unsigned room)
+{
+    struct soft_blocks *blocks = cpu->blocks;
+    uint64_t next = linear + room, gpa;
+    const uint8_t *more;
+    uint8_t bytes[15];
+
+    if (!cpu->flat)
+        next = (uint32_t)next;
+    more = soft_fetch_page(cpu, next, &gpa);
+    memcpy(bytes, host, room);
+    if (more)
+        memcpy(bytes + room, more, sizeof(bytes) - room);
+    else
+        memset(bytes + room, 0xff, sizeof(bytes) - room);
+    if (soft_decode(cpu->model, cpu->code_size, bytes, sizeof(bytes), &blocks->crossing) !=
+        SOFT_DECODE_OK)
+        soft_general_protection(cpu, 0);
+    blocks->crossing_block = (struct soft_block){.host = host,
+                                                 .insns = &blocks->crossing,
+                                                 .count = 1,
+                                                 .bytes = blocks->crossing.length,
+                                                 .code_size = cpu->code_size};
+    return &blocks->crossing_block;
+}
+
+/* Decode from `host` on, until control may leave or the page ends. */
+static unsigned decode_run(struct soft_cpu *cpu, const uint8_t *host, unsigned room,
+                           struct insn *insns, unsigned *bytes, enum soft_decode_result *result)
+{
+    unsigned count = 0;
+
+    *bytes = 0;
+    *result = SOFT_DECODE_OK;
+    while (count < BLOCK_INSNS && *bytes < room) {
+        struct insn *insn = &insns[count];
+
+        *result = soft_decode(cpu->model, cpu->code_size, host + *bytes, room - *bytes, insn);
+        if (*result != SOFT_DECODE_OK)
+            break;
+        count++;
+        *bytes += insn->length;
+        if (insn->prefixes & INSN_ENDS_BLOCK)
+            break;
+    }
+    return count;
+}
+
+static struct soft_block *build(struct soft_cpu *cpu, uint64_t linear, const uint8_t *host,
+                                uint64_t gpa)
+{
+    struct soft_blocks *blocks = cpu->blocks;
+    unsigned room = GUEST_PAGE_SIZE - (linear & (GUEST_PAGE_SIZE - 1)), bytes, bucket;
+    enum soft_decode_result result;
+    struct code_page *page;
+    struct soft_block *block;
+    struct insn *insns;
+    unsigned count;
+
+    if (blocks->insns_used + BLOCK_INSNS > INSN_CAPACITY || blocks->blocks_used == BLOCK_CAPACITY ||
+        blocks->pages_used == PAGE_CAPACITY)
+        soft_blocks_flush(cpu);
+    page = page_get(cpu, gpa & GUEST_PAGE_MASK);
+    insns = &blocks->insns[blocks->insns_used];
+    count = decode_run(cpu, host, room, insns, &bytes, &result);
+    if (!count) {
+        if (result == SOFT_DECODE_TRUNCATED)
+            return decode_crossing(cpu, linear, host, room);
+        soft_general_protection(cpu, 0);
+    }
+    blocks->insns_used += count;
+    block = &blocks->blocks[blocks->blocks_used++];
+    bucket = hash_pointer(host);
+    *block = (struct soft_block){.host = host,
+                                 .insns = insns,
+                                 .next = blocks->buckets[bucket],
+                                 .page_next = page->blocks,
+                                 .count = (uint16_t)count,
+                                 .bytes = (uint16_t)bytes,
+                                 .code_size = cpu->code_size};
+    blocks->buckets[bucket] = block;
+    page->blocks = block;
+    return block;
+}
+
+struct soft_block *soft_blocks_find(struct soft_cpu *cpu, uint64_t linear)
+{
+    uint64_t gpa;
+    const uint8_t *host = soft_fetch_page(cpu, linear, &gpa);
+
+    if (__builtin_expect(!host, 0))
+        return NULL;
+    for (struct soft_block *block = cpu->blocks->buckets[hash_pointer(host)]; block;
+         block = block->next)
+        if (block->host == host && block->code_size == cpu->code_size)
+            return block;
+    return build(cpu, linear, host, gpa);
+}

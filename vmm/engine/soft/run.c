@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The run loop: what happens between instructions (SDM 3A, 6.9; 3B, 17.3).
+ *
+ * Blocks execute without a look aside. Before each one the loop serves what other threads asked
+ * for, then takes debug traps, NMIs and interrupts in the order of their priority. What must be
+ * looked at before or after every instruction (single step, the interrupt shadow, RF, instruction
+ * breakpoints, a debugger, a code segment that ends within the block) goes one instruction at a
+ * time.
+ *
+ * A fault comes back to the sigsetjmp in soft_run; so do faults in its delivery.
+ */
+#include "vmm/engine/soft/block.h"
+#include "vmm/engine/soft/system.h"
+
+#define SHADOW_MOV_SS 2
+#define DR6_BS        (1U << 14)
+
+/* What soft_run knows beyond the vCPU's own state. */
+struct run {
+    struct soft_cpu *cpu;
+    bool resumed; /* no instruction was executed yet: a debugger's breakpoint here is done with */
+};
+
+/* ---- executing ---- */
+
+static inline void execute(struct soft_cpu *cpu, const struct insn *insn)
+{
+    cpu->rip = cpu->next_rip;
+    cpu->next_rip += insn->length;
+    cpu->insn = insn;
+    insn->exec(cpu, insn);
+}
+
+static inline uint64_t code_linear(const struct soft_cpu *cpu)
+{
+    if (__builtin_expect(cpu->flat, 1))
+        return cpu->rip;
+    return (uint32_t)(cpu->seg[SEG_CS].base + cpu->rip);
+}
+
+/* The block at rip, found or decoded; raises what a fetch raises. */
+static inline struct soft_block *find_block(struct soft_cpu *cpu)
+{
+    struct soft_block *block;
+
+    cpu->insn = NULL;
+    if (!cpu->flat && cpu->rip > cpu->seg[SEG_CS].limit)
+        soft_general_protection(cpu, 0);
+    block = soft_blocks_find(cpu, code_linear(cpu));
+    if (__builtin_expect(!block, 0))
+        soft_undefined(cpu);
+    return block;
+}
+
+static void run_block(struct soft_cpu *cpu, const struct soft_block *block)
+{
+    const struct insn *insn = block->insns, *end = insn + block->count;
+
+    cpu->block_end = false;
+    do {
+        execute(cpu, insn);
+    } while (++insn != end && !cpu->block_end);
+}
+
+/* One instruction with all that may surround it. */
+static void run_single(struct soft_cpu *cpu)
+{
+    const struct insn *insn;
+
+    if (cpu->break_code)
+        soft_check_code_breakpoint(cpu);
+    insn = find_block(cpu)->insns;
+    if (!cpu->flat && cpu->rip + insn->length - 1 > cpu->seg[SEG_CS].limit)
+        soft_general_protection(cpu, 0);
+    cpu->step_trap = cpu->rflags & FLAG_TF;
+    cpu->rflags &= ~FLAG_RF;
+    cpu->shadow = 0;
+    cpu->block_end = false;
+    execute(cpu, insn);
+    if (cpu->next_rip == cpu->rip && (insn->prefixes & (INSN_REP | INSN_REPNE)))
+        cpu->rflags |= FLAG_RF; /* a string instruction in its middle */
+    if (cpu->step_trap && cpu->shadow != SHADOW_MOV_SS)
+        cpu->pending_db |= DR6_BS;
+    cpu->step_trap = false;
+}
+
+/* ---- requests and events ---- */
+
+static void clear_request(struct soft_cpu *cpu, uint32_t request)
+{
+    atomic_fetch_and(&cpu->requests, ~request);
+}
+
+/* Serve what other threads asked for. true: leave soft_run, kicked. */
+static bool serve_requests(struct soft_cpu *cpu, uint32_t requests)
+{
+    clear_request(cpu, requests);
+    if (requests & SOFT_REQUEST_FLUSH)
+        soft_tlb_flush(cpu, true);
+    if (requests & SOFT_REQUEST_CODE)
+        soft_blocks_drain(cpu);
+    if (requests & SOFT_REQUEST_INIT)
+        soft_take_init(cpu);
+    if ((requests & SOFT_REQUEST_SIPI) && cpu->mp_state == CPU_WAIT_FOR_SIPI)
+        soft_take_sipi(cpu);
+    if (requests & SOFT_REQUEST_TIMER)
+        soft_lapic_timer(cpu);
+    if (requests & SOFT_REQUEST_NMI)
+        cpu->nmi_waiting = true;
+    if (requests & SOFT_REQUEST_INTERRUPT)
+        cpu->interrupt_waiting = true;
+    return requests & SOFT_REQUEST_KICK;
+}
+
+static inline bool nmi_ready(const struct soft_cpu *cpu)
+{
+    return cpu->nmi_waiting && !cpu->nmi_masked && !cpu->shadow;
+}
+
+static inline bool interrupt_ready(const struct soft_cpu *cpu)
+{
+    return cpu->interrupt_waiting && (cpu->rflags & FLAG_IF) && !cpu->shadow;
+}
+
+static void take_nmi(struct soft_cpu *cpu)
+{
+    cpu->nmi_waiting = false;
+    cpu->mp_state = CPU_RUNNABLE;
+    cpu->nmi_masked = true;
+    soft_deliver(cpu, SOFT_EVENT_NMI, EXC_NMI, false, 0, cpu->rip);
+}
+
+/* More may wait behind the one that is taken, so `interrupt_waiting` stays until there is none. */
+static void take_interrupt(struct soft_cpu *cpu)
+{
+    int vector = soft_interrupt_pending(cpu) ? soft_interrupt_acknowledge(cpu) : -1;
+
+    if (vector < 0) {
+        cpu->interrupt_waiting = false;
+        return;
+    }
+    cpu->mp_state = CPU_RUNNABLE;
+    soft_deliver(cpu, SOFT_EVENT_EXTERNAL, (uint8_t)vector, false, 0, cpu->rip);
+}
+
+/* Events of a boundary, most urgent first; rip is the boundary. */
+static void take_events(struct soft_cpu *cpu)
+{
+    if (cpu->pending_db && cpu->shadow != SHADOW_MOV_SS) {
+        cpu->mp_state = CPU_RUNNABLE;
+        soft_deliver_debug_trap(cpu);
+    } else if (nmi_ready(cpu)) {
+        take_nmi(cpu);
+    } else if (interrupt_ready(cpu)) {
+        take_interrupt(cpu);
+    }
+}
+
+static inline bool events_ready(const struct soft_cpu *cpu)
+{
+    return cpu->pending_db || nmi_ready(cpu) || interrupt_ready(cpu);
+}
+
+/* ---- a debugger outside ---- */
+
+static bool debugger_breakpoint(const struct soft_cpu *cpu)
+{
+    uint64_t linear = code_linear(cpu);
+
+    for (unsigned i = 0; i < cpu->debug.breakpoints; i++)
+        if (cpu->debug.address[i] == linear)
+            return true;
+    return false;
+}
+
+/* Whether instructions must be taken one at a time. */
+static inline bool single(const struct soft_cpu *cpu)
+{
+    return (cpu->rflags & (FLAG_TF | FLAG_RF)) || cpu->shadow || cpu->break_code ||
+           cpu->debug.single_step || cpu->debug.breakpoints;
+}
+
+/* Up to the next boundary at which the loop must look around. false: `exit` says why not. */
+static bool advance_single(struct run *run, enum vcpu_exit *exit)
+{
+    struct soft_cpu *cpu = run->cpu;
+
+    *exit = VCPU_EXIT_DEBUG;
+    if (!run->resumed && (cpu->debug.single_step || debugger_breakpoint(cpu)))
+        return false;
+    run->resumed = false;
+    run_single(cpu);
+    return true;
+}
+
+static inline void advance(struct soft_cpu *cpu)
+{
+    const struct soft_block *block = find_block(cpu);
+
+    if (__builtin_expect(!cpu->flat && cpu->rip + block->bytes - 1 > cpu->seg[SEG_CS].limit, 0))
+        run_single(cpu);
+    else
+        run_block(cpu, block);
+}
+
+static inline void reach_boundary(struct soft_cpu *cpu)
+{
+    if (!cpu->flat)
+        cpu->next_rip = (uint32_t)cpu->next_rip;
+    cpu->rip = cpu->next_rip;
+}
+
+static enum vcpu_exit loop(struct run *run)
+{
+    struct soft_cpu *cpu = run->cpu;
+    enum vcpu_exit exit;
+
+    for (;;) {
+        uint32_t requests = atomic_load_explicit(&cpu->requests, memory_order_relaxed);
+
+        reach_boundary(cpu);
+        if (__builtin_expect(requests != 0, 0) && serve_requests(cpu, requests))
+            return VCPU_EXIT_KICKED;
+        if (__builtin_expect(events_ready(cpu), 0) && cpu->mp_state <= CPU_HALTED &&
+            !(cpu->shadow == SHADOW_MOV_SS)) {
+            take_events(cpu);
+            continue;
+        }
+        if (__builtin_expect(cpu->mp_state != CPU_RUNNABLE, 0)) {
+            if (cpu->mp_state == CPU_SHUTDOWN)
+                return VCPU_EXIT_SHUTDOWN;
+            soft_wait(cpu);
+            continue;
+        }
+        if (__builtin_expect(single(cpu), 0)) {
+            if (!advance_single(run, &exit))
+                return exit;
+        } else {
+            advance(cpu);
+        }
+    }
+}
+
+enum vcpu_exit soft_run(struct soft_cpu *cpu)
+{
+    struct run run = {.cpu = cpu, .resumed = true};
+    enum vcpu_exit exit;
+    sigjmp_buf escape;
+
+    cpu->escape = &escape;
+    cpu->interrupt_waiting = true; /* look anew: the state may have been set */
+    soft_blocks_enter(cpu);
+    if (sigsetjmp(escape, 0)) {
+        run.resumed = false;
+        cpu->step_trap = false;
+        soft_handle_fault(cpu);
+    }
+    exit = loop(&run);
+    soft_blocks_enter(NULL);
+    cpu->escape = NULL;
+    return exit;
+}
