@@ -16,12 +16,12 @@
 
 static struct soft_machine machine;
 
-#define CPU (machine.cpu)
+#define CPU  (machine.cpu)
 #define R(n) (machine.cpu->gpr[GPR_##n])
-#define RUN(...)                                                                               \
-    do {                                                                                       \
-        static const uint8_t code[] = {__VA_ARGS__};                                           \
-        soft_machine_run(&machine, code, sizeof(code));                                        \
+#define RUN(...)                                                \
+    do {                                                        \
+        static const uint8_t run_code[] = {__VA_ARGS__};        \
+        soft_machine_run(&machine, run_code, sizeof(run_code)); \
     } while (0)
 
 static int setup(void **state)
@@ -96,10 +96,10 @@ static void memory_operands_in_every_addressing_form(void **state)
     R(RBX) = TEST_DATA;
     R(RSI) = 4;
     R(RAX) = 1;
-    RUN(0x03, 0x44, 0xf3, 0x08,                          /* add eax, [rbx+rsi*8+8] */
-        0x29, 0x43, 0x28,                                /* sub [rbx+0x28], eax */
-        0x8b, 0x0c, 0x25, 0x28, 0x00, 0x02, 0x00,        /* mov ecx, [0x20028] */
-        0x8b, 0x15, 0x14, 0x00, 0x01, 0x00,              /* mov edx, [rip+0x10014] */
+    RUN(0x03, 0x44, 0xf3, 0x08,                   /* add eax, [rbx+rsi*8+8] */
+        0x29, 0x43, 0x28,                         /* sub [rbx+0x28], eax */
+        0x8b, 0x0c, 0x25, 0x28, 0x00, 0x02, 0x00, /* mov ecx, [0x20028] */
+        0x8b, 0x15, 0x14, 0x00, 0x01, 0x00,       /* mov edx, [rip+0x10014] */
         0x90);
     assert_int_equal(machine.fault, -1);
     assert_int_equal(R(RAX), 0x11223345);
@@ -184,8 +184,8 @@ static void multiplication_of_all_sizes(void **state)
     R(RAX) = 0x1234567890abcdef;
     R(RCX) = 0xfedcba0987654321;
     RUN(0x48, 0xf7, 0xe1);
-    assert_int_equal(R(RDX), (uint64_t)(((unsigned __int128)0x1234567890abcdef *
-                                         0xfedcba0987654321) >> 64));
+    assert_int_equal(
+        R(RDX), (uint64_t)(((unsigned __int128)0x1234567890abcdef * 0xfedcba0987654321) >> 64));
     R(RAX) = 0xffff;
     CPU->next_rip = TEST_CODE;
     RUN(0xf6, 0xe8); /* imul al: -1 * -1 */
@@ -364,9 +364,9 @@ static void real_mode_wraps_and_addresses_by_16_bits(void **state)
     machine.ram[TEST_DATA + 0x10] = 0x77;
     R(RBX) = 0xfff0;
     R(RSI) = 0x0010;
-    RUN(0x8a, 0x40, 0x10, /* mov al, [bx+si+0x10] */
+    RUN(0x8a, 0x40, 0x10,                   /* mov al, [bx+si+0x10] */
         0x66, 0xb9, 0x78, 0x56, 0x34, 0x12, /* mov ecx, 0x12345678 */
-        0x66, 0x51, 0x5a, 0x5d); /* push ecx; pop dx; pop bp */
+        0x66, 0x51, 0x5a, 0x5d);            /* push ecx; pop dx; pop bp */
     assert_int_equal(machine.fault, -1);
     assert_int_equal(R(RAX), 0x77);
     assert_int_equal(R(RCX), 0x12345678);
@@ -439,9 +439,8 @@ static void an_instruction_has_at_most_15_bytes(void **state)
 static void code_that_rewrites_itself_is_seen(void **state)
 {
     R(RBX) = TEST_CODE + 8;
-    RUN(0xc6, 0x03, 0x07,  /* mov byte [rbx], 7 */
-        0x90, 0x90, 0x90, 0x90,
-        0xb0, 0x05);       /* mov al, 5: its immediate is rewritten */
+    RUN(0xc6, 0x03, 0x07,                    /* mov byte [rbx], 7 */
+        0x90, 0x90, 0x90, 0x90, 0xb0, 0x05); /* mov al, 5: its immediate is rewritten */
     assert_int_equal(R(RAX), 7);
 }
 
