@@ -428,6 +428,19 @@ uint64_t bus_reentries(struct bus *bus)
     return __atomic_load_n(&bus->reentries, __ATOMIC_RELAXED);
 }
 
+void bus_for_each(struct bus *bus,
+                  void (*fn)(void *opaque, const char *name, uint64_t first, uint64_t last),
+                  void *opaque)
+{
+    rcu_reader_lock();
+    const struct table *table = rcu_load(&bus->table);
+    for (size_t i = 0; i < table->count; i++) {
+        const struct span *span = &table->spans[i];
+        fn(opaque, span->window->name, span->first, span->last);
+    }
+    leave_section(bus);
+}
+
 bool bus_is_claimed(struct bus *bus, uint64_t address)
 {
     rcu_reader_lock();

@@ -69,5 +69,11 @@ void bus_write(struct bus *bus, uint64_t address, unsigned size, uint64_t value)
 /* Accesses dropped since creation because they re-entered a window. */
 uint64_t bus_reentries(struct bus *bus);
 
+/* Call `fn` for each stretch of addresses that one window answers, ascending; for dumps and tests.
+ * `name` is valid during the call. `fn` must not claim, move or release. */
+void bus_for_each(struct bus *bus,
+                  void (*fn)(void *opaque, const char *name, uint64_t first, uint64_t last),
+                  void *opaque);
+
 /* Whether any window covers the address; for tests and dumps. */
 bool bus_is_claimed(struct bus *bus, uint64_t address);

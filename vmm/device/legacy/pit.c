@@ -58,6 +58,7 @@ struct channel_state {
 struct pit_state {
     struct channel_state channels[3];
     uint8_t port_b;
+    bool line; /* level of channel 0's interrupt line, as last driven */
 };
 
 struct pit {
@@ -98,6 +99,7 @@ static const struct state_table channel_table =
 static const struct state_field fields[] = {
     STATE_NESTED_ARRAY(struct pit_state, channels, &channel_table),
     STATE_RANGE(struct pit_state, port_b, 0, PORT_B_KEPT),
+    STATE_B(struct pit_state, line),
 };
 
 static const struct state_table table = STATE_TABLE("pit", 1, struct pit_state, fields);
@@ -232,6 +234,12 @@ static uint64_t next_rise(const struct channel_state *channel, uint64_t tick)
 
 /* ---- interrupts of channel 0 ---- */
 
+static void drive_locked(struct pit *pit, bool level)
+{
+    pit->state.line = level;
+    irq_set(&pit->config.irq, level);
+}
+
 static void arm_locked(struct pit *pit, uint64_t tick)
 {
     const struct channel_state *channel = &pit->state.channels[0];
@@ -258,8 +266,8 @@ static void timer_fired(void *opaque)
     /* Somebody may have programmed the channel anew while this was on its way. */
     if (pit->due <= tick) {
         settle(channel, tick);
-        irq_set(&pit->config.irq, false);
-        irq_set(&pit->config.irq, true);
+        drive_locked(pit, false);
+        drive_locked(pit, true);
         arm_locked(pit, tick);
     }
     g_mutex_unlock(&pit->device.lock);
@@ -271,7 +279,7 @@ static void changed_locked(struct pit *pit, unsigned index, uint64_t tick)
     if (index != 0)
         return;
     settle(&pit->state.channels[0], tick);
-    irq_set(&pit->config.irq, output_at(&pit->state.channels[0], tick));
+    drive_locked(pit, output_at(&pit->state.channels[0], tick));
     arm_locked(pit, tick);
 }
 
@@ -552,7 +560,9 @@ static void post_load(struct device *device)
     struct pit *pit = pit_of(device);
 
     g_mutex_lock(&device->lock);
-    changed_locked(pit, 0, tick_now(pit));
+    settle(&pit->state.channels[0], tick_now(pit));
+    irq_set(&pit->config.irq, pit->state.line);
+    arm_locked(pit, tick_now(pit));
     g_mutex_unlock(&device->lock);
 }
 

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A bench for one device: buses, a manual clock, a little memory, and instruments on everything
+ * that the device can reach. Included by device tests, each of which is a program of its own.
+ */
+#pragma once
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/device/device.h"
+#include "vmm/device/pci/pci.h"
+
+#define BENCH_WALL  (1700000000LL * NS_PER_SECOND) /* 2023-11-14 22:13:20 UTC, a Tuesday */
+#define BENCH_RAM   (1UL << 20)
+#define BENCH_LINES 64
+#define US          1000LL
+#define MS          1000000LL
+
+struct bench {
+    struct device_env env;
+    int ram;
+    struct {
+        bool level;
+        unsigned rises;
+        int64_t rose_at; /* machine time of the last rise */
+    } lines[BENCH_LINES];
+    unsigned messages; /* MSIs; the last one: */
+    uint64_t address;
+    uint32_t data;
+    unsigned resets, power_offs, sleeps, exits, crashes;
+    unsigned s_state;
+    int status;
+};
+
+static inline void bench_line_set(void *controller, unsigned pin, bool level)
+{
+    struct bench *bench = controller;
+
+    if (level && !bench->lines[pin].level) {
+        bench->lines[pin].rises++;
+        bench->lines[pin].rose_at = clock_now(bench->env.clock);
+    }
+    bench->lines[pin].level = level;
+}
+
+static inline void bench_msi(void *opaque, uint64_t address, uint32_t data)
+{
+    struct bench *bench = opaque;
+
+    bench->messages++;
+    bench->address = address;
+    bench->data = data;
+}
+
+static inline void bench_reset(void *machine, const char *reason)
+{
+    ((struct bench *)machine)->resets++;
+}
+
+static inline void bench_power_off(void *machine, const char *reason)
+{
+    ((struct bench *)machine)->power_offs++;
+}
+
+static inline void bench_sleep(void *machine, unsigned s_state)
+{
+    ((struct bench *)machine)->sleeps++;
+    ((struct bench *)machine)->s_state = s_state;
+}
+
+static inline void bench_exit(void *machine, int status)
+{
+    ((struct bench *)machine)->exits++;
+    ((struct bench *)machine)->status = status;
+}
+
+static inline void bench_crashed(void *machine, const char *reason)
+{
+    ((struct bench *)machine)->crashes++;
+}
+
+static inline struct irq_line bench_line(struct bench *bench, unsigned pin)
+{
+    return (struct irq_line){bench_line_set, bench, pin};
+}
+
+static inline struct bench *bench_create(void)
+{
+    struct bench *bench = g_new0(struct bench, 1);
+
+    bench->env.clock = clock_create_manual(BENCH_WALL);
+    bench->env.pio = bus_create("pio", UINT16_MAX);
+    bench->env.mmio = bus_create("mmio", (1ULL << 52) - 1);
+    bench->env.memory = memory_create();
+    bench->env.pci = pci_root_create();
+    bench->ram = memory_memfd("bench", BENCH_RAM, NULL);
+    assert_true(bench->ram >= 0);
+    assert_true(
+        memory_add(bench->env.memory, "ram", MEMORY_RAM, 0, BENCH_RAM, bench->ram, 0, NULL));
+    for (unsigned i = 0; i < BENCH_LINES; i++)
+        bench->env.gsi[i] = bench_line(bench, i);
+    bench->env.msi = bench_msi;
+    bench->env.msi_opaque = bench;
+    bench->env.requests = (struct machine_requests){
+        .reset = bench_reset,
+        .power_off = bench_power_off,
+        .sleep = bench_sleep,
+        .exit = bench_exit,
+        .crashed = bench_crashed,
+        .machine = bench,
+    };
+    return bench;
+}
+
+/* All devices are destroyed before. */
+static inline void bench_destroy(struct bench *bench)
+{
+    pci_bus_destroy(bench->env.pci);
+    memory_destroy(bench->env.memory);
+    bus_destroy(bench->env.mmio);
+    bus_destroy(bench->env.pio);
+    clock_destroy(bench->env.clock);
+    close(bench->ram);
+    g_free(bench);
+}
+
+/* A device in its place in the standard PC. */
+static inline struct device *bench_device(struct bench *bench, const struct device_ops *ops)
+{
+    g_autofree void *config = g_malloc0(ops->config_size + 1);
+    GError *error = NULL;
+
+    if (ops->defaults)
+        ops->defaults(&bench->env, config);
+    struct device *device = device_create(ops, ops->kind, &bench->env, config, &error);
+    if (!device)
+        fail_msg("%s: %s", ops->kind, error ? error->message : "no error given");
+    return device;
+}
+
+static inline uint8_t in8(struct bench *bench, uint16_t port)
+{
+    return bus_read(bench->env.pio, port, 1);
+}
+
+static inline void out8(struct bench *bench, uint16_t port, uint8_t value)
+{
+    bus_write(bench->env.pio, port, 1, value);
+}
+
+static inline uint16_t in16(struct bench *bench, uint16_t port)
+{
+    return bus_read(bench->env.pio, port, 2);
+}
+
+static inline void out16(struct bench *bench, uint16_t port, uint16_t value)
+{
+    bus_write(bench->env.pio, port, 2, value);
+}
+
+static inline uint32_t in32(struct bench *bench, uint16_t port)
+{
+    return bus_read(bench->env.pio, port, 4);
+}
+
+static inline void out32(struct bench *bench, uint16_t port, uint32_t value)
+{
+    bus_write(bench->env.pio, port, 4, value);
+}
+
+static inline void bench_step(struct bench *bench, int64_t ns)
+{
+    clock_step(bench->env.clock, ns);
+}
+
+/* The level and the number of rises of a line, and forget the rises. */
+static inline unsigned bench_rises(struct bench *bench, unsigned pin)
+{
+    unsigned rises = bench->lines[pin].rises;
+
+    bench->lines[pin].rises = 0;
+    return rises;
+}

@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What every kind of device owes the machine, tried on each of device_kinds[]: a saved state loads
+ * into a fresh device and is saved again as the same bytes with the same interrupt lines up; a
+ * reset device equals a fresh one; damaged streams are refused whole or give a device that goes on;
+ * a pause changes nothing. Between these, a seeded guest writes nonsense to all registers.
+ */
+#include "tests/unit/device_bench.h"
+
+#include "vmm/device/pci/pci.h"
+
+#define SEED    20240611
+#define TRAFFIC 1500
+
+/* One device on its bench. */
+struct subject {
+    const struct device_ops *ops;
+    struct bench *bench;
+    struct device *device;
+    int64_t age; /* machine time */
+};
+
+static struct subject subject_create(const struct device_ops *ops, int64_t age)
+{
+    struct subject subject = {.ops = ops, .bench = bench_create(), .age = age};
+
+    bench_step(subject.bench, age);
+    subject.device = bench_device(subject.bench, ops);
+    return subject;
+}
+
+static void subject_destroy(struct subject *subject)
+{
+    device_destroy(subject->device);
+    bench_destroy(subject->bench);
+}
+
+static void subject_step(struct subject *subject, int64_t ns)
+{
+    bench_step(subject->bench, ns);
+    subject->age += ns;
+}
+
+/* ---- a guest that writes nonsense ---- */
+
+struct stretch {
+    struct bus *bus;
+    uint64_t first, last;
+};
+
+struct survey {
+    struct bus *bus;
+    GArray *stretches;
+};
+
+static void note_stretch(void *opaque, const char *name, uint64_t first, uint64_t last)
+{
+    struct survey *survey = opaque;
+    struct stretch stretch = {survey->bus, first, last};
+
+    assert_non_null(name);
+    g_array_append_val(survey->stretches, stretch);
+}
+
+static GArray *survey_windows(struct bench *bench)
+{
+    struct survey survey = {bench->env.pio, g_array_new(false, false, sizeof(struct stretch))};
+
+    bus_for_each(bench->env.pio, note_stretch, &survey);
+    survey.bus = bench->env.mmio;
+    bus_for_each(bench->env.mmio, note_stretch, &survey);
+    return survey.stretches;
+}
+
+static uint64_t odd_value(GRand *rand)
+{
+    static const uint64_t edges[] = {0, 1, 0x80, 0xFF, 0x7FFF, 0xFFFF, UINT32_MAX, UINT64_MAX};
+
+    switch (g_rand_int_range(rand, 0, 4)) {
+    case 0:
+        return edges[g_rand_int_range(rand, 0, G_N_ELEMENTS(edges))];
+    case 1:
+        return g_rand_int(rand) & 0xFF;
+    default:
+        return (uint64_t)g_rand_int(rand) << 32 | g_rand_int(rand);
+    }
+}
+
+static void one_access(struct subject *subject, GArray *stretches, GRand *rand)
+{
+    const struct stretch *stretch =
+        &g_array_index(stretches, struct stretch, g_rand_int_range(rand, 0, stretches->len));
+    uint64_t length = MIN(stretch->last - stretch->first + 1, 1 << 16);
+    uint64_t address = stretch->first + g_rand_int_range(rand, 0, length);
+    unsigned size =
+        1U << g_rand_int_range(rand, 0, stretch->bus == subject->bench->env.pio ? 3 : 4);
+
+    if (g_rand_boolean(rand))
+        bus_write(stretch->bus, address, size, odd_value(rand));
+    else
+        bus_read(stretch->bus, address, size);
+}
+
+static void one_configuration_access(struct subject *subject, GRand *rand)
+{
+    unsigned size = 1U << g_rand_int_range(rand, 0, 3);
+    unsigned offset = g_rand_int_range(rand, 0, 4096 / size) * size;
+
+    for (unsigned devfn = 0; devfn < 256; devfn++) {
+        if (!pci_bus_function(subject->bench->env.pci, devfn))
+            continue;
+        if (g_rand_boolean(rand))
+            pci_config_write(subject->bench->env.pci, 0, devfn, offset, size, odd_value(rand));
+        else
+            pci_config_read(subject->bench->env.pci, 0, devfn, offset, size);
+    }
+}
+
+static void traffic(struct subject *subject, GRand *rand, unsigned accesses)
+{
+    GArray *stretches = survey_windows(subject->bench);
+
+    for (unsigned i = 0; i < accesses; i++) {
+        unsigned kind = g_rand_int_range(rand, 0, 32);
+
+        if (kind == 0) {
+            subject_step(subject, g_rand_int_range(rand, 0, 3 * MS));
+        } else if (kind < 8) {
+            one_configuration_access(subject, rand);
+        } else if (kind == 8) { /* windows may have moved */
+            g_array_unref(stretches);
+            stretches = survey_windows(subject->bench);
+        } else if (stretches->len) {
+            one_access(subject, stretches, rand);
+        }
+    }
+    g_array_unref(stretches);
+}
+
+/* ---- comparing ---- */
+
+static void assert_same_bytes(const char *kind, GBytes *left, GBytes *right)
+{
+    g_autoptr(GString) text_left = g_string_new(NULL), text_right = g_string_new(NULL);
+
+    if (g_bytes_equal(left, right))
+        return;
+    assert_true(state_dump(left, kind, text_left, NULL));
+    assert_true(state_dump(right, kind, text_right, NULL));
+    assert_string_equal(text_left->str, text_right->str);
+    fail_msg("%s: the bytes differ, their dumps do not", kind);
+}
+
+static void assert_same_lines(const struct subject *left, const struct subject *right)
+{
+    for (unsigned i = 0; i < BENCH_LINES; i++) {
+        if (left->bench->lines[i].level != right->bench->lines[i].level)
+            fail_msg("%s: line %u is %s after load", left->ops->kind, i,
+                     right->bench->lines[i].level ? "up" : "down");
+    }
+}
+
+static bool is_kept(const struct device_ops *ops, const char *line)
+{
+    for (unsigned i = 0; ops->kept_over_reset && ops->kept_over_reset[i]; i++) {
+        g_autofree char *prefix = g_strdup_printf("%s.%s", ops->kind, ops->kept_over_reset[i]);
+        size_t length = strlen(prefix);
+        if (g_str_has_prefix(line, prefix) && strchr(" [.=", line[length]))
+            return true;
+    }
+    return false;
+}
+
+/* The dump of a device's state without what it keeps over a reset. */
+static char *reset_dump(struct subject *subject)
+{
+    g_autoptr(GBytes) bytes = device_save(subject->device);
+    g_autoptr(GString) all = g_string_new(NULL);
+    GString *rest = g_string_new(NULL);
+
+    assert_true(state_dump(bytes, subject->ops->kind, all, NULL));
+    g_auto(GStrv) lines = g_strsplit(all->str, "\n", -1);
+    for (unsigned i = 0; lines[i]; i++) {
+        if (!is_kept(subject->ops, lines[i]))
+            g_string_append_printf(rest, "%s\n", lines[i]);
+    }
+    return g_string_free(rest, false);
+}
+
+/* ---- the contract ---- */
+
+static void check_save_and_load(const struct device_ops *ops, GRand *rand)
+{
+    struct subject first = subject_create(ops, 5 * MS);
+
+    for (unsigned round = 0; round < 8; round++) {
+        traffic(&first, rand, TRAFFIC / 8);
+        g_autoptr(GBytes) saved = device_save(first.device);
+        struct subject second = subject_create(ops, first.age);
+        GError *error = NULL;
+
+        if (!device_load(second.device, saved, &error))
+            fail_msg("%s: its own state is refused: %s", ops->kind, error->message);
+        g_autoptr(GBytes) again = device_save(second.device);
+        assert_same_bytes(ops->kind, saved, again);
+        assert_same_lines(&first, &second);
+        traffic(&second, rand, 50);
+        subject_destroy(&second);
+    }
+    subject_destroy(&first);
+}
+
+static void check_reset(const struct device_ops *ops, GRand *rand)
+{
+    struct subject subject = subject_create(ops, 5 * MS);
+
+    traffic(&subject, rand, TRAFFIC);
+    device_reset(subject.device);
+    struct subject fresh = subject_create(ops, subject.age);
+    g_autofree char *after = reset_dump(&subject);
+    g_autofree char *expected = reset_dump(&fresh);
+    assert_string_equal(after, expected);
+    assert_same_lines(&fresh, &subject);
+    subject_destroy(&fresh);
+    subject_destroy(&subject);
+}
+
+/* A load that fails leaves the state alone; one that succeeds leaves a device that works. */
+static void try_load(struct subject *subject, GBytes *bytes, GRand *rand)
+{
+    g_autoptr(GBytes) before = device_save(subject->device);
+    GError *error = NULL;
+
+    if (device_load(subject->device, bytes, &error)) {
+        assert_null(error);
+        traffic(subject, rand, 60);
+        return;
+    }
+    assert_non_null(error);
+    g_error_free(error);
+    g_autoptr(GBytes) after = device_save(subject->device);
+    assert_same_bytes(subject->ops->kind, before, after);
+}
+
+static void check_damaged_streams(const struct device_ops *ops, GRand *rand)
+{
+    struct subject subject = subject_create(ops, 5 * MS);
+    gsize length;
+
+    traffic(&subject, rand, TRAFFIC / 4);
+    g_autoptr(GBytes) saved = device_save(subject.device);
+    const uint8_t *data = g_bytes_get_data(saved, &length);
+
+    for (unsigned i = 0; i < 20; i++) {
+        g_autoptr(GBytes) part = g_bytes_new(data, length * i / 20);
+        assert_false(device_load(subject.device, part, NULL));
+    }
+    for (unsigned i = 0; i < 300; i++) {
+        g_autofree uint8_t *copy = g_memdup2(data, length);
+        unsigned flips = g_rand_int_range(rand, 1, 4);
+
+        for (unsigned j = 0; j < flips; j++)
+            copy[g_rand_int_range(rand, 0, length)] = odd_value(rand);
+        g_autoptr(GBytes) damaged = g_bytes_new(copy, length);
+        try_load(&subject, damaged, rand);
+    }
+    assert_true(device_load(subject.device, saved, NULL));
+    subject_destroy(&subject);
+}
+
+static void check_pause(const struct device_ops *ops, GRand *rand)
+{
+    struct subject subject = subject_create(ops, 5 * MS);
+
+    traffic(&subject, rand, TRAFFIC / 4);
+    clock_pause(subject.bench->env.clock);
+    g_autoptr(GBytes) before = device_save(subject.device);
+    clock_pause(subject.bench->env.clock);
+    g_autoptr(GBytes) after = device_save(subject.device);
+    assert_same_bytes(ops->kind, before, after);
+    clock_resume(subject.bench->env.clock);
+    clock_resume(subject.bench->env.clock);
+    g_autoptr(GBytes) resumed = device_save(subject.device);
+    assert_same_bytes(ops->kind, before, resumed);
+    traffic(&subject, rand, TRAFFIC / 4);
+    subject_destroy(&subject);
+}
+
+static void for_each_kind(void (*check)(const struct device_ops *ops, GRand *rand), bool stateful)
+{
+    for (unsigned i = 0; device_kinds[i]; i++) {
+        if (stateful && !device_kinds[i]->state)
+            continue;
+        GRand *rand = g_rand_new_with_seed(SEED + i);
+        check(device_kinds[i], rand);
+        g_rand_free(rand);
+    }
+}
+
+static void a_saved_state_loads_into_a_fresh_device_and_saves_the_same(void **state)
+{
+    for_each_kind(check_save_and_load, true);
+}
+
+static void a_reset_device_equals_a_fresh_one(void **state)
+{
+    for_each_kind(check_reset, true);
+}
+
+static void damaged_streams_are_refused_or_harmless(void **state)
+{
+    for_each_kind(check_damaged_streams, true);
+}
+
+static void pausing_twice_changes_nothing(void **state)
+{
+    for_each_kind(check_pause, true);
+}
+
+static void check_survival(const struct device_ops *ops, GRand *rand)
+{
+    struct subject subject = subject_create(ops, 0);
+
+    traffic(&subject, rand, 4 * TRAFFIC);
+    device_reset(subject.device);
+    traffic(&subject, rand, TRAFFIC);
+    subject_destroy(&subject);
+}
+
+static void nonsense_leaves_every_device_alive(void **state)
+{
+    for_each_kind(check_survival, false);
+}
+
+static void kinds_and_their_tables_have_names_of_their_own(void **state)
+{
+    g_autoptr(GHashTable) kinds = g_hash_table_new(g_str_hash, g_str_equal);
+
+    for (unsigned i = 0; device_kinds[i]; i++) {
+        const struct device_ops *ops = device_kinds[i];
+
+        assert_true(g_hash_table_add(kinds, (gpointer)ops->kind));
+        assert_non_null(ops->description);
+        assert_true(ops->size >= sizeof(struct device));
+        assert_true((ops->config_size != 0) == (ops->defaults != NULL));
+        if (ops->state)
+            assert_true(ops->state_offset + ops->state->size <= ops->size);
+    }
+}
+
+static void swallow(const gchar *domain, GLogLevelFlags level, const gchar *message, gpointer data)
+{
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(kinds_and_their_tables_have_names_of_their_own),
+        cmocka_unit_test(nonsense_leaves_every_device_alive),
+        cmocka_unit_test(a_saved_state_loads_into_a_fresh_device_and_saves_the_same),
+        cmocka_unit_test(a_reset_device_equals_a_fresh_one),
+        cmocka_unit_test(damaged_streams_are_refused_or_harmless),
+        cmocka_unit_test(pausing_twice_changes_nothing),
+    };
+
+    /* Guest errors are what this is about. */
+    g_log_set_handler("anima", G_LOG_LEVEL_MESSAGE | G_LOG_LEVEL_WARNING, swallow, NULL);
+    alarm(110);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
