@@ -26,7 +26,7 @@ static bool config_check(const struct machine_config *config, GError **error)
         wrong = "memory: expected whole pages of 4096 bytes";
     else if (config->module_count > MACHINE_MODULES_MAX)
         wrong = "module: a machine takes at most 64";
-    else if (config->kernel.fd < 0)
+    else if (config->kernel.fd < 0 && !config->incoming)
         wrong = "kernel: nothing to boot; name a kernel";
     if (wrong)
         g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, wrong);
@@ -108,7 +108,7 @@ static bool machine_init(struct machine *machine, GError **error)
     env_init(machine);
     return pc_init(machine, error) && engine_init(machine, error) &&
            machine_cpus_create(machine, error) && pc_devices_create(machine, error) &&
-           pc_boot(machine, error);
+           (machine->config.incoming || pc_boot(machine, error));
 }
 
 struct machine *machine_create(const struct machine_config *config, GError **error)

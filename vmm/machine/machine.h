@@ -71,6 +71,7 @@ struct machine_config {
     struct machine_image initrd;
     struct machine_image modules[MACHINE_MODULES_MAX]; /* multiboot */
     unsigned module_count;
+    bool incoming; /* nothing to boot: machine_load brings the state */
 
     /* What the serial ports and the debug console are plugged into; NULL: nothing. They stay the
      * caller's and outlive the machine. */

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A machine as a stream (state/stream.h): section "clock", one section "vcpu/N" per vCPU, one
+ * "device/ID" per device with state, then RAM. The clock comes first, as devices arm their timers
+ * by it when they are loaded.
+ *
+ * A machine is loaded over one that was made from the stream's definition and has not run. Every
+ * section that its board has must be there, and no other may.
+ */
+#include "vmm/machine/machine_stream.h"
+
+#include <gio/gio.h>
+#include <string.h>
+
+#include "vmm/machine/internal.h"
+#include "vmm/memory/ram_stream.h"
+
+#define CLOCK_SECTION "clock"
+#define CPU_PREFIX    "vcpu/"
+#define DEVICE_PREFIX "device/"
+
+struct clock_state {
+    uint64_t now_ns;
+};
+static const struct state_field clock_fields[] = {
+    STATE_RANGE(struct clock_state, now_ns, 0, INT64_MAX / 2),
+};
+static const struct state_table clock_table =
+    STATE_TABLE("clock", 1, struct clock_state, clock_fields);
+
+/* ---- saving ---- */
+
+static bool write_state(struct stream_writer *writer, const char *name,
+                        const struct state_table *table, GBytes *bytes, GError **error)
+{
+    gsize size;
+    const void *data = g_bytes_get_data(bytes, &size);
+    return stream_write(writer, name, table->version, STREAM_STATE, data, size, error);
+}
+
+static bool save_clock(struct machine *machine, struct stream_writer *writer, GError **error)
+{
+    struct clock_state state = {.now_ns = (uint64_t)clock_now(machine->clock)};
+    g_autoptr(GBytes) bytes = state_save(&clock_table, &state);
+    return write_state(writer, CLOCK_SECTION, &clock_table, bytes, error);
+}
+
+static bool save_cpus(struct machine *machine, struct stream_writer *writer, GError **error)
+{
+    g_autofree struct cpu_state *state = g_new0(struct cpu_state, 1);
+
+    for (unsigned i = 0; i < machine->config.cpus; i++) {
+        g_autofree char *name = g_strdup_printf(CPU_PREFIX "%u", i);
+        machine->config.engine->vcpu_get_state(machine->cpus[i].vcpu, state);
+        g_autoptr(GBytes) bytes = state_save(&cpu_state_table, state);
+        if (!write_state(writer, name, &cpu_state_table, bytes, error))
+            return false;
+    }
+    return true;
+}
+
+static bool save_devices(struct machine *machine, struct stream_writer *writer, GError **error)
+{
+    for (guint i = 0; i < machine->devices->len; i++) {
+        struct device *device = machine->devices->pdata[i];
+        g_autoptr(GBytes) bytes = device_save(device);
+        g_autofree char *name = g_strconcat(DEVICE_PREFIX, device->id, NULL);
+        if (bytes && !write_state(writer, name, device->ops->state, bytes, error))
+            return false;
+    }
+    return true;
+}
+
+bool machine_save(struct machine *machine, int fd, const char *definition, GError **error)
+{
+    if (machine->state == MACHINE_RUNNING || machine->state == MACHINE_ENDED) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY, "%s: pause the machine before saving it",
+                    machine->config.name);
+        return false;
+    }
+    struct stream_writer *writer = stream_writer_create(fd, definition, error);
+    if (!writer)
+        return false;
+    bool done = save_clock(machine, writer, error) && save_cpus(machine, writer, error) &&
+                save_devices(machine, writer, error) &&
+                ram_stream_write(machine->memory, writer, error) &&
+                stream_writer_finish(writer, error);
+    stream_writer_destroy(writer);
+    return done;
+}
+
+/* ---- loading ---- */
+
+struct loader {
+    struct machine *machine;
+    bool clock;
+    unsigned cpus, devices;
+};
+
+static bool load_clock(struct loader *loader, const struct stream_section *section, GError **error)
+{
+    struct clock_state state = {0};
+
+    if (!state_load(&clock_table, &state, section->content, error))
+        return false;
+    clock_set(loader->machine->clock, (int64_t)state.now_ns);
+    loader->clock = true;
+    return true;
+}
+
+static bool load_cpu(struct loader *loader, const char *number,
+                     const struct stream_section *section, GError **error)
+{
+    struct machine *machine = loader->machine;
+    g_autofree struct cpu_state *state = g_new0(struct cpu_state, 1);
+    guint64 index;
+
+    if (!g_ascii_string_to_unsigned(number, 10, 0, machine->config.cpus - 1, &index, error))
+        return false;
+    machine->config.engine->vcpu_get_state(machine->cpus[index].vcpu, state);
+    loader->cpus++;
+    return state_load(&cpu_state_table, state, section->content, error) &&
+           machine->config.engine->vcpu_set_state(machine->cpus[index].vcpu, state, error);
+}
+
+static bool load_device(struct loader *loader, const char *id, const struct stream_section *section,
+                        GError **error)
+{
+    struct device *device = machine_device(loader->machine, id);
+
+    if (!device) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                    "the stream has a device %s, which this machine lacks", id);
+        return false;
+    }
+    loader->devices++;
+    return device_load(device, section->content, error);
+}
+
+static enum stream_verdict receive(void *opaque, const struct stream_section *section,
+                                   GError **error)
+{
+    struct loader *loader = opaque;
+    const char *name = section->name;
+    bool done;
+
+    if (!strcmp(name, CLOCK_SECTION)) {
+        done = load_clock(loader, section, error);
+    } else if (!strcmp(name, STREAM_RAM)) {
+        done = ram_stream_load(loader->machine->memory, section, error);
+    } else if (!loader->clock) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                    "the stream has section %s before its clock", name);
+        done = false;
+    } else if (g_str_has_prefix(name, CPU_PREFIX)) {
+        done = load_cpu(loader, name + strlen(CPU_PREFIX), section, error);
+    } else if (g_str_has_prefix(name, DEVICE_PREFIX)) {
+        done = load_device(loader, name + strlen(DEVICE_PREFIX), section, error);
+    } else {
+        return STREAM_UNKNOWN;
+    }
+    return done ? STREAM_TAKEN : STREAM_FAILED;
+}
+
+static bool check_complete(const struct loader *loader, GError **error)
+{
+    const struct machine *machine = loader->machine;
+    unsigned devices = 0;
+
+    for (guint i = 0; i < machine->devices->len; i++)
+        devices += ((struct device *)machine->devices->pdata[i])->ops->state != NULL;
+    if (loader->clock && loader->cpus == machine->config.cpus && loader->devices == devices)
+        return true;
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                "the stream has %u of %u vCPUs and %u of %u devices", loader->cpus,
+                machine->config.cpus, loader->devices, devices);
+    return false;
+}
+
+bool machine_load(struct machine *machine, struct stream_reader *reader, GError **error)
+{
+    struct loader loader = {.machine = machine};
+
+    if (machine->state != MACHINE_PAUSED) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY, "%s: only a paused machine can be loaded",
+                    machine->config.name);
+        return false;
+    }
+    memory_clear(machine->memory);
+    if (stream_read(reader, receive, &loader, error) && check_complete(&loader, error))
+        return true;
+    machine_crash(machine, "the state could not be loaded");
+    return false;
+}
