@@ -126,6 +126,7 @@ struct machine *machine_create(const struct machine_config *config, GError **err
     g_cond_init(&machine->parking);
     if (machine_init(machine, error))
         return machine;
+    machine->state = MACHINE_ENDED;
     machine_destroy(machine);
     return NULL;
 }
@@ -222,7 +223,7 @@ void machine_end(struct machine *machine, enum machine_end end, int status, cons
 
 void machine_stop(struct machine *machine)
 {
-    if (machine->state == MACHINE_ENDED || !machine->engine || !machine->cpus)
+    if (machine->state == MACHINE_ENDED)
         return;
     if (machine->state == MACHINE_RUNNING)
         machine_cpus_park(machine);

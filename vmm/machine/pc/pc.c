@@ -12,13 +12,19 @@
  */
 #include <gio/gio.h>
 #include <linux/pci_regs.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "vmm/device/legacy/acpi_pm.h"
+#include "vmm/device/legacy/debug_console.h"
+#include "vmm/device/legacy/debug_exit.h"
 #include "vmm/device/legacy/hpet.h"
+#include "vmm/device/legacy/i8042.h"
 #include "vmm/device/legacy/ioapic.h"
+#include "vmm/device/legacy/pc_testdev.h"
 #include "vmm/device/legacy/pic.h"
 #include "vmm/device/legacy/pit.h"
+#include "vmm/device/legacy/pvpanic.h"
 #include "vmm/device/legacy/rtc.h"
 #include "vmm/device/legacy/uart16550.h"
 #include "vmm/device/pci/host_bridge.h"
@@ -273,6 +279,26 @@ static bool add_pci(struct machine *machine, GError **error)
     return true;
 }
 
+/* What test kernels and panicking guests talk to, where it was asked for. */
+static bool add_extras(struct machine *machine, GError **error)
+{
+    const struct machine_config *config = &machine->config;
+    struct debug_exit_config debug_exit = {.port = PC_PORT_DEBUG_EXIT};
+    struct debug_console_config console = {.port = PC_PORT_DEBUG_CONSOLE,
+                                           .chardev = config->debug_console};
+    struct pvpanic_config pvpanic = {.port = PC_PORT_PVPANIC};
+    struct pc_testdev_config testdev;
+
+    memcpy(testdev.lines, machine->env.gsi, sizeof(testdev.lines));
+    return (!config->debug_exit ||
+            add(machine, &debug_exit_device, "isa-debug-exit", &debug_exit, NULL, error)) &&
+           (!config->debug_console ||
+            add(machine, &debug_console_device, "debug-console", &console, NULL, error)) &&
+           (!config->pvpanic || add(machine, &pvpanic_device, "pvpanic", &pvpanic, NULL, error)) &&
+           (!config->testdev ||
+            add(machine, &pc_testdev_device, "pc-testdev", &testdev, NULL, error));
+}
+
 bool pc_devices_create(struct machine *machine, GError **error)
 {
     struct pc *pc = machine->pc;
@@ -280,8 +306,14 @@ bool pc_devices_create(struct machine *machine, GError **error)
     if (!add_controllers(machine, error) || !add_timers(machine, error))
         return false;
     struct acpi_pm_config acpi_pm = {.sci = machine->env.gsi[PC_GSI_SCI]};
+    /* The A20 gate leads nowhere: no CPU of this age masks address bit 20. */
+    struct i8042_config i8042 = {
+        .keyboard_irq = machine->env.gsi[PC_GSI_KEYBOARD],
+        .mouse_irq = machine->env.gsi[PC_GSI_MOUSE],
+    };
     return add(machine, &acpi_pm_device, "acpi-pm", &acpi_pm, &pc->acpi_pm, error) &&
-           add_serials(machine, error) && add_pci(machine, error);
+           add(machine, &i8042_device, "i8042", &i8042, NULL, error) &&
+           add_serials(machine, error) && add_pci(machine, error) && add_extras(machine, error);
 }
 
 void pc_press_power_button(struct machine *machine)
