@@ -282,6 +282,7 @@ void soft_handle_fault(struct soft_cpu *cpu)
     cpu->delivering = -1;
     if (first == EXC_DF && class_of(vector) != CLASS_BENIGN) {
         cpu->mp_state = CPU_SHUTDOWN;
+        cpu->next_rip = cpu->rip;
         cpu->block_end = true;
         return;
     }
