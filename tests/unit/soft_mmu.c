@@ -472,6 +472,65 @@ static void rom_is_read_and_takes_no_writes(void **state)
     assert_null(soft_atomic_pointer(f->cpu, TARGET + 0x10, 4, SOFT_MMU_USER));
 }
 
+static void alignment_is_checked_for_user_code_that_asks_for_it(void **state)
+{
+    struct fixture *f = *state;
+
+    map_4kb(f, TARGET, DATA, P | W | U);
+    map_4kb(f, TARGET + 0x1000, DATA + 0x1000, P | W | U);
+    f->cpu->seg[SEG_SS].attributes = 0xcf3;
+    f->cpu->rflags |= FLAG_AC;
+    soft_update_mode(f->cpu);
+    assert_int_equal(RAISED(f, (void)soft_read32(f->cpu, TARGET + 2)), -1);
+    f->cpu->cr0 |= CR0_AM;
+    soft_update_mode(f->cpu);
+    for (volatile unsigned again = 0; again < 2; again++) {
+        assert_int_equal(RAISED(f, (void)soft_read32(f->cpu, TARGET + 4)), -1);
+        assert_int_equal(RAISED(f, (void)soft_read32(f->cpu, TARGET + 2)), EXC_AC);
+        assert_int_equal(RAISED(f, soft_write16(f->cpu, TARGET + 0xfff, 0)), EXC_AC);
+        assert_int_equal(RAISED(f, soft_write8(f->cpu, TARGET + 3, 0)), -1);
+    }
+    f->cpu->seg[SEG_SS].attributes = 0xc93;
+    soft_update_mode(f->cpu);
+    assert_int_equal(RAISED(f, (void)soft_read32_as(f->cpu, TARGET + 2, SOFT_MMU_USER)), -1);
+}
+
+/* Breakpoint 0 watches `address` for 4 bytes in the manner of R/W bits `kind`. */
+static void watch(struct fixture *f, uint64_t address, unsigned kind)
+{
+    f->cpu->dr[0] = address;
+    f->cpu->dr7 = 0x400 | 2 | kind << 16 | 3 << 18;
+    soft_update_debug(f->cpu);
+    f->cpu->pending_db = 0;
+}
+
+static void data_breakpoints_see_each_access(void **state)
+{
+    struct fixture *f = *state;
+
+    map_4kb(f, TARGET, DATA, P | W | U);
+    soft_write32_as(f->cpu, TARGET, 5, SOFT_MMU_USER);
+    watch(f, TARGET + 8, 1);
+    for (unsigned again = 0; again < 2; again++) {
+        f->cpu->pending_db = 0;
+        (void)soft_read32_as(f->cpu, TARGET + 8, SOFT_MMU_USER);
+        soft_write32_as(f->cpu, TARGET + 4, 1, SOFT_MMU_USER);
+        soft_write32_as(f->cpu, TARGET + 12, 1, SOFT_MMU_USER);
+        assert_int_equal(f->cpu->pending_db, 0);
+        soft_write64_as(f->cpu, TARGET + 1, 1, SOFT_MMU_USER);
+        assert_int_equal(f->cpu->pending_db, 1);
+    }
+    watch(f, TARGET + 8, 3);
+    (void)soft_read8_as(f->cpu, TARGET + 11, SOFT_MMU_USER);
+    assert_int_equal(f->cpu->pending_db, 1);
+    f->cpu->dr7 = 0x400;
+    soft_update_debug(f->cpu);
+    f->cpu->pending_db = 0;
+    soft_write32_as(f->cpu, TARGET + 8, 1, SOFT_MMU_USER);
+    assert_int_equal(f->cpu->pending_db, 0);
+    assert_int_equal(soft_tlb_slot(f->cpu, SOFT_MMU_USER, TARGET)->write_tag, TARGET);
+}
+
 static void a_fault_inside_an_exclusive_section_leaves_it(void **state)
 {
     struct fixture *f = *state;
@@ -507,6 +566,8 @@ int main(void)
         TEST(without_paging_linear_is_physical),
         TEST(mmio_is_split_into_aligned_pieces),
         TEST(rom_is_read_and_takes_no_writes),
+        TEST(alignment_is_checked_for_user_code_that_asks_for_it),
+        TEST(data_breakpoints_see_each_access),
         TEST(a_fault_inside_an_exclusive_section_leaves_it),
     };
 

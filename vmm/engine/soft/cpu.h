@@ -79,6 +79,7 @@ enum soft_mmu_mode {
     SOFT_MMU_USER,          /* CPL 3 */
     SOFT_MMU_SUPERVISOR,    /* CPL 0..2, or implicit: SMAP in force if CR4 says so */
     SOFT_MMU_SUPERVISOR_AC, /* CPL 0..2 with EFLAGS.AC: user pages reachable under SMAP */
+    SOFT_MMU_USER_ALIGNED,  /* CPL 3 with alignment checks on: its TLB stays empty */
     SOFT_MMU_MODES,
 };
 

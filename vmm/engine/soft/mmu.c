@@ -20,8 +20,9 @@
 
 /* What of an access lies in one page. */
 struct piece {
-    uint64_t linear, physical;
+    uint64_t linear;
     unsigned size;
+    struct soft_translation translation;
     uint8_t *host; /* of the first byte; NULL: MMIO, or ROM for a write */
 };
 
@@ -75,6 +76,12 @@ static void note_watched(struct soft_cpu *cpu, uint64_t linear, unsigned size, b
 
 /* ---- translation ---- */
 
+/* The mode whose rights and TLB count: alignment checks make no difference to either. */
+static unsigned rights_mode(unsigned mode)
+{
+    return mode == SOFT_MMU_USER_ALIGNED ? SOFT_MMU_USER : mode;
+}
+
 static uint64_t translate(struct soft_cpu *cpu, uint64_t linear, enum soft_access access,
                           unsigned mode, struct soft_translation *translation)
 {
@@ -82,9 +89,18 @@ static uint64_t translate(struct soft_cpu *cpu, uint64_t linear, enum soft_acces
 
     if (soft_long_mode(cpu) && !soft_canonical(linear))
         raise_noncanonical(cpu);
-    if (!soft_walk(cpu, linear, access, mode, translation, &error))
+    if (!soft_walk(cpu, linear, access, rights_mode(mode), translation, &error))
         soft_raise_page_fault(cpu, linear, error);
     return translation->physical;
+}
+
+/* #AC (SDM 3A, table 6-7): of numbers up to 8 bytes, and of 80-bit ones as if they had 8. */
+static void check_alignment(struct soft_cpu *cpu, uint64_t linear, unsigned size, unsigned mode)
+{
+    unsigned alignment = size == 10 ? 8 : size;
+
+    if (mode == SOFT_MMU_USER_ALIGNED && alignment <= 8 && (linear & (alignment - 1)))
+        soft_raise(cpu, EXC_AC, 0);
 }
 
 /* The register page of an xAPIC lies over whatever else is there. */
@@ -95,9 +111,9 @@ static bool is_lapic(const struct soft_cpu *cpu, uint64_t physical)
 
 /* Find a piece's memory and enter its page into the TLB if that may be. */
 static void locate(struct soft_cpu *cpu, struct piece *piece, enum soft_access access,
-                   unsigned mode, const struct soft_translation *translation)
+                   unsigned mode)
 {
-    uint64_t page = piece->physical & ~PAGE_OFFSET;
+    uint64_t page = piece->translation.physical & ~PAGE_OFFSET;
     bool keep = true;
 
     piece->host = NULL;
@@ -110,15 +126,16 @@ static void locate(struct soft_cpu *cpu, struct piece *piece, enum soft_access a
     if (!piece->host)
         return;
     if (keep && !(cpu->break_data && page_watched(cpu, piece->linear)))
-        soft_tlb_fill(cpu, mode, piece->linear, access, translation, piece->host);
-    piece->host += piece->physical & PAGE_OFFSET;
+        soft_tlb_fill(cpu, rights_mode(mode), piece->linear, access, &piece->translation,
+                      piece->host);
+    piece->host += piece->translation.physical & PAGE_OFFSET;
 }
 
-/* Translate and check the whole access, then find its memory. Returns the number of pieces. */
+/* Translate and check the whole access. Returns the number of pieces; where they lie is found when
+ * each is moved, since a device that is called for the first may change the map for the second. */
 static unsigned prepare(struct soft_cpu *cpu, uint64_t linear, unsigned size,
                         enum soft_access access, unsigned mode, struct piece pieces[2])
 {
-    struct soft_translation translations[2];
     unsigned room = PAGE_SIZE - (linear & PAGE_OFFSET), count = 1;
 
     pieces[0].linear = linear;
@@ -132,11 +149,8 @@ static unsigned prepare(struct soft_cpu *cpu, uint64_t linear, unsigned size,
         count = 2;
     }
     for (unsigned i = 0; i < count; i++)
-        pieces[i].physical = translate(cpu, pieces[i].linear, access, mode, &translations[i]);
-    for (unsigned i = 0; i < count; i++)
-        locate(cpu, &pieces[i], access, mode, &translations[i]);
-    if (cpu->break_data && access != SOFT_FETCH)
-        note_watched(cpu, linear, size, access == SOFT_WRITE);
+        translate(cpu, pieces[i].linear, access, mode, &pieces[i].translation);
+    check_alignment(cpu, linear, size, mode);
     return count;
 }
 
@@ -209,21 +223,24 @@ static void copy_once(void *to, const void *from, unsigned size)
     }
 }
 
-static void read_piece(struct soft_cpu *cpu, const struct piece *piece, uint8_t *out)
+static void read_piece(struct soft_cpu *cpu, struct piece *piece, uint8_t *out, unsigned mode)
 {
+    locate(cpu, piece, SOFT_READ, mode);
     if (piece->host)
         copy_once(out, piece->host, piece->size);
     else
-        mmio_read(cpu, piece->physical, out, piece->size);
+        mmio_read(cpu, piece->translation.physical, out, piece->size);
 }
 
-static void write_piece(struct soft_cpu *cpu, const struct piece *piece, const uint8_t *in)
+static void write_piece(struct soft_cpu *cpu, struct piece *piece, const uint8_t *in, unsigned mode)
 {
+    uint64_t physical = piece->translation.physical;
+
+    locate(cpu, piece, SOFT_WRITE, mode);
     if (piece->host)
         copy_once(piece->host, in, piece->size);
-    else if (is_lapic(cpu, piece->physical) ||
-             !memory_read_begin(cpu->memory, piece->physical & ~PAGE_OFFSET))
-        mmio_write(cpu, piece->physical, in, piece->size);
+    else if (is_lapic(cpu, physical) || !memory_read_begin(cpu->memory, physical & ~PAGE_OFFSET))
+        mmio_write(cpu, physical, in, piece->size);
 }
 
 void soft_read_slow(struct soft_cpu *cpu, uint64_t linear, void *out, unsigned size, unsigned mode)
@@ -231,9 +248,11 @@ void soft_read_slow(struct soft_cpu *cpu, uint64_t linear, void *out, unsigned s
     struct piece pieces[2];
     unsigned count = prepare(cpu, linear, size, SOFT_READ, mode, pieces);
 
-    read_piece(cpu, &pieces[0], out);
+    if (cpu->break_data)
+        note_watched(cpu, linear, size, false);
+    read_piece(cpu, &pieces[0], out, mode);
     if (count == 2)
-        read_piece(cpu, &pieces[1], (uint8_t *)out + pieces[0].size);
+        read_piece(cpu, &pieces[1], (uint8_t *)out + pieces[0].size, mode);
 }
 
 void soft_write_slow(struct soft_cpu *cpu, uint64_t linear, const void *in, unsigned size,
@@ -242,38 +261,29 @@ void soft_write_slow(struct soft_cpu *cpu, uint64_t linear, const void *in, unsi
     struct piece pieces[2];
     unsigned count = prepare(cpu, linear, size, SOFT_WRITE, mode, pieces);
 
-    write_piece(cpu, &pieces[0], in);
+    if (cpu->break_data)
+        note_watched(cpu, linear, size, true);
+    write_piece(cpu, &pieces[0], in, mode);
     if (count == 2)
-        write_piece(cpu, &pieces[1], (const uint8_t *)in + pieces[0].size);
+        write_piece(cpu, &pieces[1], (const uint8_t *)in + pieces[0].size, mode);
 }
 
 /* ---- probes, fetches, atomics ---- */
 
-static void probe(struct soft_cpu *cpu, uint64_t linear, unsigned size, enum soft_access access,
-                  unsigned mode)
-{
-    struct soft_translation translation;
-    unsigned room = PAGE_SIZE - (linear & PAGE_OFFSET);
-    uint64_t next = linear + room;
-
-    translate(cpu, linear, access, mode, &translation);
-    if (size <= room)
-        return;
-    if (cpu->code_size != 8 && linear <= UINT32_MAX)
-        next = (uint32_t)next;
-    translate(cpu, next, access, mode, &translation);
-}
-
 void soft_probe_write(struct soft_cpu *cpu, uint64_t linear, unsigned size, unsigned mode)
 {
+    struct piece pieces[2];
+
     if (soft_tlb_slot(cpu, mode, linear)->write_tag != SOFT_TAG(linear, size))
-        probe(cpu, linear, size, SOFT_WRITE, mode);
+        prepare(cpu, linear, size, SOFT_WRITE, mode, pieces);
 }
 
 void soft_probe_read(struct soft_cpu *cpu, uint64_t linear, unsigned size, unsigned mode)
 {
+    struct piece pieces[2];
+
     if (soft_tlb_slot(cpu, mode, linear)->read_tag != SOFT_TAG(linear, size))
-        probe(cpu, linear, size, SOFT_READ, mode);
+        prepare(cpu, linear, size, SOFT_READ, mode, pieces);
 }
 
 const uint8_t *soft_fetch_slow(struct soft_cpu *cpu, uint64_t linear, uint64_t *gpa)
@@ -301,6 +311,9 @@ void *soft_atomic_pointer(struct soft_cpu *cpu, uint64_t linear, unsigned size, 
         return (void *)(entry->host + linear);
     if (prepare(cpu, linear, size, SOFT_WRITE, mode, pieces) == 2)
         return NULL;
+    locate(cpu, &pieces[0], SOFT_WRITE, mode);
+    if (pieces[0].host && cpu->break_data)
+        note_watched(cpu, linear, size, true);
     return pieces[0].host;
 }
 

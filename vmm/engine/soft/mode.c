@@ -22,7 +22,8 @@ void soft_update_mode(struct soft_cpu *cpu)
         cpu->code_size = cs->attributes & SEGMENT_DB ? 4 : 2;
     cpu->flat = cpu->code_size == 8;
     if (cpu->cpl == 3)
-        cpu->mmu_mode = SOFT_MMU_USER;
+        cpu->mmu_mode =
+            (cpu->cr0 & CR0_AM) && (cpu->rflags & FLAG_AC) ? SOFT_MMU_USER_ALIGNED : SOFT_MMU_USER;
     else if ((cpu->cr4 & CR4_SMAP) && (cpu->rflags & FLAG_AC))
         cpu->mmu_mode = SOFT_MMU_SUPERVISOR_AC;
     else
