@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * A vCPU of the software engine by itself, for tests: 1 MB of RAM at 0, no paging, flat segments,
- * code at TEST_CODE, data at TEST_DATA, a stack below TEST_STACK. The surroundings (bus, local
- * APIC) are not there.
+ * code at TEST_CODE, data at TEST_DATA, a stack below TEST_STACK. It has its local APIC and a
+ * manual clock; no device answers on the bus.
  */
 #pragma once
 
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/engine/soft/block.h"
 #include "vmm/engine/soft/decode.h"
+#include "vmm/engine/soft/lapic.h"
 #include "vmm/engine/soft/system.h"
+#include "vmm/machine/clock.h"
 #include "vmm/memory/memory.h"
 
 #define TEST_RAM   0x100000UL
@@ -21,6 +25,8 @@
 struct soft_machine {
     struct memory *memory;
     struct cpu_definition model;
+    struct clock *clock;
+    struct soft_apics *apics;
     struct soft_cpu *cpu;
     uint8_t *ram;
     int fault; /* vector of the fault that ended soft_machine_run; -1 none */
@@ -52,6 +58,33 @@ static inline void soft_machine_map_changed(void *opaque)
 {
 }
 
+static inline uint64_t soft_machine_mmio_read(void *opaque, uint64_t address, unsigned size)
+{
+    return UINT64_MAX;
+}
+
+static inline void soft_machine_mmio_write(void *opaque, uint64_t address, unsigned size,
+                                           uint64_t value)
+{
+}
+
+static inline uint32_t soft_machine_pio_read(void *opaque, uint16_t port, unsigned size)
+{
+    return UINT32_MAX;
+}
+
+static inline void soft_machine_pio_write(void *opaque, uint16_t port, unsigned size,
+                                          uint32_t value)
+{
+}
+
+static const struct exit_ops soft_machine_exits = {
+    .mmio_read = soft_machine_mmio_read,
+    .mmio_write = soft_machine_mmio_write,
+    .pio_read = soft_machine_pio_read,
+    .pio_write = soft_machine_pio_write,
+};
+
 /* Every feature bit of the model set: what decodes at all is executed. */
 static inline void soft_machine_init(struct soft_machine *machine)
 {
@@ -79,15 +112,22 @@ static inline void soft_machine_init(struct soft_machine *machine)
     machine->cpu->memory = machine->memory;
     machine->cpu->model = &machine->model;
     machine->cpu->blocks = soft_blocks_create(machine->cpu);
+    machine->cpu->exits = &soft_machine_exits;
     machine->cpu->delivering = -1;
     machine->cpu->lapic_page = SOFT_TLB_NONE;
     soft_tlb_init(machine->cpu);
+    machine->clock = machine->cpu->clock = clock_create_manual(0);
+    machine->apics = soft_apics_create(1);
+    machine->cpu->lapic = soft_lapic_create(machine->apics, machine->cpu);
     memory_listen(machine->memory, &listener);
 }
 
 static inline void soft_machine_finish(struct soft_machine *machine)
 {
     memory_unlisten(machine->memory, machine);
+    soft_lapic_destroy(machine->cpu->lapic);
+    soft_apics_destroy(machine->apics);
+    clock_destroy(machine->clock);
     soft_blocks_destroy(machine->cpu->blocks);
     free(machine->cpu);
     memory_destroy(machine->memory);
@@ -114,6 +154,7 @@ static inline void soft_machine_reset(struct soft_machine *machine, unsigned cod
                                            .limit = code_size == 2 ? 0xffff : 0xffffffff};
     cpu->seg[SEG_CS].attributes = 0x9b | (code_size == 8 ? SEGMENT_L : attributes & SEGMENT_DB);
     cpu->seg[SEG_CS].base = code_size == 2 ? TEST_CODE : 0;
+    cpu->seg[SEG_CS].selector = (uint16_t)(cpu->seg[SEG_CS].base >> 4);
     cpu->next_rip = cpu->rip = code_size == 2 ? 0 : TEST_CODE;
     soft_update_mode(cpu);
 }

@@ -254,6 +254,7 @@ enum vcpu_exit soft_run(struct soft_cpu *cpu)
     if (sigsetjmp(escape, 0)) {
         run.resumed = false;
         cpu->step_trap = false;
+        cpu->pending_db = 0; /* breakpoints of an instruction that did not complete */
         soft_handle_fault(cpu);
     }
     exit = loop(&run);
