@@ -283,16 +283,18 @@ void soft_deliver(struct soft_cpu *cpu, enum soft_event event, uint8_t vector, b
 
 /* Run until something of enum vcpu_exit happens; on the vCPU's thread. run.c. */
 enum vcpu_exit soft_run(struct soft_cpu *cpu);
-/* Set bits of enum soft_request and wake the vCPU if it waits. Any thread. soft.c. */
+/* Set bits of enum soft_request and wake the vCPU if it waits. Any thread. request.c. */
 void soft_request(struct soft_cpu *cpu, uint32_t requests);
-/* Sleep until cpu->requests is not 0. soft.c. */
+/* Sleep until cpu->requests is not 0. request.c. */
 void soft_wait(struct soft_cpu *cpu);
 /* Whether a maskable interrupt (LAPIC, or 8259 through LINT0) may be taken now by priority; the
  * run loop looks at IF. Called after SOFT_REQUEST_INTERRUPT. lapic.c. */
 bool soft_interrupt_pending(struct soft_cpu *cpu);
 /* Take it: acknowledge and give its vector, or -1 when it has gone meanwhile. lapic.c. */
 int soft_interrupt_acknowledge(struct soft_cpu *cpu);
-/* SOFT_REQUEST_TIMER, _INIT and _SIPI, between two instructions. lapic.c, soft.c. */
+/* SOFT_REQUEST_FLUSH: drop every TLB entry and tell those who wait for it. coherence.c. */
+void soft_take_flush(struct soft_cpu *cpu);
+/* SOFT_REQUEST_TIMER, _INIT and _SIPI, between two instructions. lapic.c, state.c. */
 void soft_lapic_timer(struct soft_cpu *cpu);
 void soft_take_init(struct soft_cpu *cpu);
 void soft_take_sipi(struct soft_cpu *cpu);

@@ -11,8 +11,7 @@
  */
 #include "vmm/engine/soft/lapic_internal.h"
 
-#include <stdlib.h>
-#include <string.h>
+#include <glib.h>
 
 #include "vmm/engine/soft/mem.h"
 
@@ -452,12 +451,10 @@ void soft_lapic_set(struct soft_cpu *cpu, const struct cpu_lapic *in)
 
 struct soft_lapic *soft_lapic_create(struct soft_apics *apics, struct soft_cpu *cpu)
 {
-    struct soft_lapic *lapic = calloc(1, sizeof(*lapic));
-
-    if (!lapic || cpu->index >= apics->capacity) {
-        free(lapic);
+    if (cpu->index >= apics->capacity || atomic_load(&apics->lapics[cpu->index]))
         return NULL;
-    }
+    struct soft_lapic *lapic = g_new0(struct soft_lapic, 1);
+
     lapic->apics = apics;
     lapic->cpu = cpu;
     pthread_mutex_init(&lapic->lock, NULL);
@@ -476,19 +473,18 @@ void soft_lapic_destroy(struct soft_lapic *lapic)
     atomic_store(&lapic->apics->lapics[lapic->cpu->index], NULL);
     clock_timer_destroy(lapic->timer);
     pthread_mutex_destroy(&lapic->lock);
-    free(lapic);
+    g_free(lapic);
 }
 
 struct soft_apics *soft_apics_create(unsigned capacity)
 {
-    struct soft_apics *apics = calloc(1, sizeof(*apics) + capacity * sizeof(struct soft_lapic *));
+    struct soft_apics *apics = g_malloc0(sizeof(*apics) + capacity * sizeof(struct soft_lapic *));
 
-    if (apics)
-        apics->capacity = capacity;
+    apics->capacity = capacity;
     return apics;
 }
 
 void soft_apics_destroy(struct soft_apics *apics)
 {
-    free(apics);
+    g_free(apics);
 }

@@ -23,7 +23,7 @@ struct soft_apics *soft_apics_create(unsigned capacity);
 void soft_apics_destroy(struct soft_apics *apics);
 
 /* The local APIC of `cpu` (index, clock, model and exits are set), after power-on; becomes
- * cpu->lapic. Control thread. */
+ * cpu->lapic. NULL when its place is taken or does not exist. Control thread. */
 struct soft_lapic *soft_lapic_create(struct soft_apics *apics, struct soft_cpu *cpu);
 void soft_lapic_destroy(struct soft_lapic *lapic);
 

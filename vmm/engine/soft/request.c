@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "vmm/engine/soft/cpu.h"
+#include "vmm/engine/soft/soft.h"
 
 void soft_request(struct soft_cpu *cpu, uint32_t requests)
 {
@@ -19,6 +19,8 @@ void soft_request(struct soft_cpu *cpu, uint32_t requests)
 
 void soft_wait(struct soft_cpu *cpu)
 {
+    soft_leave(cpu);
     while (atomic_load(&cpu->requests) == 0)
         syscall(SYS_futex, &cpu->requests, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+    soft_enter(cpu);
 }

@@ -97,7 +97,7 @@ static bool serve_requests(struct soft_cpu *cpu, uint32_t requests)
 {
     clear_request(cpu, requests);
     if (requests & SOFT_REQUEST_FLUSH)
-        soft_tlb_flush(cpu, true);
+        soft_take_flush(cpu);
     if (requests & SOFT_REQUEST_CODE)
         soft_blocks_drain(cpu);
     if (requests & SOFT_REQUEST_INIT)

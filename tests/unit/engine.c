@@ -1,0 +1,553 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Small payloads through the interface of engines, the same on each engine that this host has. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/engine/engine.h"
+
+#define RAM_SIZE  0x100000UL
+#define CODE      0x1000U
+#define PORT_LOG  0xe9 /* each byte is noted */
+#define PORT_KICK 0xea /* the vCPU is kicked */
+#define PORT_IN   0xeb
+#define MMIO_BASE 0xd0000000UL
+
+static const struct engine_ops *ops;
+
+static struct fixture {
+    struct memory *memory;
+    struct clock *clock;
+    struct engine *engine;
+    struct vcpu *vcpu;
+    char log[64];
+    unsigned logged;
+    uint64_t mmio_address, mmio_value;
+    unsigned mmio_size, eois;
+    uint8_t eoi_vector;
+    uint64_t hypercall_args[4];
+} fixture;
+
+static void note(char byte)
+{
+    if (fixture.logged < sizeof(fixture.log) - 1)
+        fixture.log[fixture.logged++] = byte;
+}
+
+static uint64_t mmio_read(void *opaque, uint64_t address, unsigned size)
+{
+    fixture.mmio_address = address;
+    fixture.mmio_size = size;
+    return 0x1122334455667788;
+}
+
+static void mmio_write(void *opaque, uint64_t address, unsigned size, uint64_t value)
+{
+    fixture.mmio_address = address;
+    fixture.mmio_size = size;
+    fixture.mmio_value = value;
+}
+
+static uint32_t pio_read(void *opaque, uint16_t port, unsigned size)
+{
+    return port == PORT_IN ? 0xa5b6c7d8 : UINT32_MAX;
+}
+
+static void pio_write(void *opaque, uint16_t port, unsigned size, uint32_t value)
+{
+    if (port == PORT_LOG)
+        note((char)value);
+    else if (port == PORT_KICK)
+        ops->vcpu_kick(fixture.vcpu);
+}
+
+static uint8_t extint_acknowledge(void *opaque)
+{
+    ops->set_extint(fixture.engine, false);
+    return 0x21;
+}
+
+static void eoi_broadcast(void *opaque, uint8_t vector)
+{
+    fixture.eois++;
+    fixture.eoi_vector = vector;
+}
+
+static uint64_t hypercall(void *opaque, unsigned vcpu, uint64_t number, const uint64_t args[4])
+{
+    memcpy(fixture.hypercall_args, args, sizeof(fixture.hypercall_args));
+    return number + 1;
+}
+
+static const struct exit_ops exits = {
+    .mmio_read = mmio_read,
+    .mmio_write = mmio_write,
+    .pio_read = pio_read,
+    .pio_write = pio_write,
+    .extint_acknowledge = extint_acknowledge,
+    .eoi_broadcast = eoi_broadcast,
+    .hypercall = hypercall,
+};
+
+static int setup(void **state)
+{
+    struct engine_config config = {.exits = &exits, .cpus = 1, .cpu_model = "default"};
+    GError *error = NULL;
+    int fd = memory_memfd("engine-test", RAM_SIZE, NULL);
+
+    memset(&fixture, 0, sizeof(fixture));
+    config.memory = fixture.memory = memory_create();
+    assert_true(memory_add(fixture.memory, "ram", MEMORY_RAM, 0, RAM_SIZE, fd, 0, NULL));
+    close(fd);
+    config.clock = fixture.clock = clock_create(NULL);
+    clock_resume(fixture.clock);
+    fixture.engine = ops->create(&config, &error);
+    if (!fixture.engine)
+        fail_msg("%s", error->message);
+    fixture.vcpu = ops->vcpu_create(fixture.engine, 0, &error);
+    if (!fixture.vcpu)
+        fail_msg("%s", error->message);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    ops->vcpu_destroy(fixture.vcpu);
+    ops->destroy(fixture.engine);
+    clock_destroy(fixture.clock);
+    memory_destroy(fixture.memory);
+    return 0;
+}
+
+/* ---- helpers ---- */
+
+static struct cpu_state get(void)
+{
+    struct cpu_state state;
+
+    ops->vcpu_get_state(fixture.vcpu, &state);
+    return state;
+}
+
+static void set(const struct cpu_state *state)
+{
+    GError *error = NULL;
+
+    if (!ops->vcpu_set_state(fixture.vcpu, state, &error))
+        fail_msg("%s", error->message);
+}
+
+static void put(uint32_t address, const void *bytes, size_t size)
+{
+    assert_true(memory_load(fixture.memory, address, bytes, size));
+}
+
+/* Real-mode code at 0:CODE, stack at 0:0800h. */
+static void load_real(const void *code, size_t size)
+{
+    struct cpu_state state = get();
+
+    put(CODE, code, size);
+    state.segments[SEG_CS].selector = 0;
+    state.segments[SEG_CS].base = 0;
+    state.rip = CODE;
+    state.gpr[GPR_RSP] = 0x800;
+    set(&state);
+}
+
+/* 32-bit code at CODE in flat segments, without paging. */
+static void load_flat(const void *code, size_t size)
+{
+    struct cpu_state state = get();
+
+    put(CODE, code, size);
+    for (unsigned i = 0; i <= SEG_GS; i++)
+        state.segments[i] =
+            (struct cpu_segment){.selector = i == SEG_CS ? 8 : 16,
+                                 .attributes = (i == SEG_CS ? 0x9b : 0x93) | SEGMENT_DB | SEGMENT_G,
+                                 .limit = 0xffffffff};
+    state.cr0 |= 1;
+    state.rip = CODE;
+    state.gpr[GPR_RSP] = 0x800;
+    set(&state);
+}
+
+static void run_until_kicked(void)
+{
+    enum vcpu_exit exit = ops->vcpu_run(fixture.vcpu);
+
+    if (exit == VCPU_EXIT_ERROR)
+        fail_msg("%s", ops->vcpu_error(fixture.vcpu));
+    assert_int_equal(exit, VCPU_EXIT_KICKED);
+}
+
+#define REAL(...)                              \
+    do {                                       \
+        const uint8_t code_[] = {__VA_ARGS__}; \
+        load_real(code_, sizeof(code_));       \
+    } while (0)
+#define FLAT(...)                              \
+    do {                                       \
+        const uint8_t code_[] = {__VA_ARGS__}; \
+        load_flat(code_, sizeof(code_));       \
+    } while (0)
+
+#define OUT_LOG(byte) 0xb0, (byte), 0xe6, PORT_LOG /* mov al, byte; out PORT_LOG, al */
+#define OUT_KICK      0xe6, PORT_KICK
+#define HLT           0xf4
+
+/* ---- payloads ---- */
+
+static void ports_are_written_and_a_kick_ends_the_run(void **state)
+{
+    REAL(OUT_LOG('h'), OUT_LOG('i'), OUT_KICK, OUT_LOG('!'), OUT_KICK, HLT);
+    run_until_kicked();
+    assert_string_equal(fixture.log, "hi");
+    run_until_kicked();
+    assert_string_equal(fixture.log, "hi!");
+}
+
+static void a_kick_before_the_run_is_not_lost(void **state)
+{
+    REAL(HLT);
+    ops->vcpu_kick(fixture.vcpu);
+    run_until_kicked();
+}
+
+static void ports_are_read_in_all_widths(void **state)
+{
+    struct cpu_state after;
+
+    /* in al, PORT_IN; mov bl, al; in ax, PORT_IN; mov cx, ax; in eax, PORT_IN */
+    REAL(0xe4, PORT_IN, 0x88, 0xc3, 0xe5, PORT_IN, 0x89, 0xc1, 0x66, 0xe5, PORT_IN, OUT_KICK);
+    run_until_kicked();
+    after = get();
+    assert_int_equal(after.gpr[GPR_RBX] & 0xff, 0xd8);
+    assert_int_equal(after.gpr[GPR_RCX] & 0xffff, 0xc7d8);
+    assert_int_equal(after.gpr[GPR_RAX] & 0xffffffff, 0xa5b6c7d8);
+}
+
+static void string_output_writes_every_byte(void **state)
+{
+    put(0x2000, "strings", 7);
+    /* cld; mov si, 2000h; mov cx, 7; mov dx, PORT_LOG; rep outsb */
+    REAL(0xfc, 0xbe, 0x00, 0x20, 0xb9, 7, 0, 0xba, PORT_LOG, 0, 0xf3, 0x6e, OUT_KICK);
+    run_until_kicked();
+    assert_string_equal(fixture.log, "strings");
+    assert_int_equal(get().gpr[GPR_RCX] & 0xffff, 0);
+}
+
+static void *kick_later(void *opaque)
+{
+    usleep(20000);
+    ops->vcpu_kick(fixture.vcpu);
+    return NULL;
+}
+
+static void run_and_kick_later(void)
+{
+    pthread_t thread;
+
+    pthread_create(&thread, NULL, kick_later, NULL);
+    run_until_kicked();
+    pthread_join(thread, NULL);
+}
+
+static void halted_vcpus_wait_for_the_kick(void **state)
+{
+    REAL(HLT, OUT_LOG('x'), HLT);
+    run_and_kick_later();
+    assert_int_equal(get().mp_state, CPU_HALTED);
+    assert_int_equal(get().rip, CODE + 1);
+    run_and_kick_later();
+    assert_int_equal(get().mp_state, CPU_HALTED);
+    assert_string_equal(fixture.log, "");
+}
+
+static void a_kick_from_another_thread_ends_a_loop(void **state)
+{
+    REAL(0xeb, 0xfe); /* jmp $ */
+    run_and_kick_later();
+    assert_int_equal(get().rip, CODE);
+}
+
+static void a_triple_fault_is_a_shutdown(void **state)
+{
+    /* lidt [2000h], which holds a limit of 0; int3 */
+    REAL(0x0f, 0x01, 0x1e, 0x00, 0x20, 0xcc);
+    assert_int_equal(ops->vcpu_run(fixture.vcpu), VCPU_EXIT_SHUTDOWN);
+}
+
+static void what_is_no_memory_goes_to_the_bus(void **state)
+{
+    /* mov dword [MMIO_BASE + 8], 12345678h; mov al, [MMIO_BASE + 3] */
+    FLAT(0xc7, 0x05, 8, 0, 0, 0xd0, 0x78, 0x56, 0x34, 0x12, OUT_KICK, 0xa0, 3, 0, 0, 0xd0,
+         OUT_KICK);
+    run_until_kicked();
+    assert_int_equal(fixture.mmio_address, MMIO_BASE + 8);
+    assert_int_equal(fixture.mmio_size, 4);
+    assert_int_equal(fixture.mmio_value, 0x12345678);
+    run_until_kicked();
+    assert_int_equal(fixture.mmio_address, MMIO_BASE + 3);
+    assert_int_equal(fixture.mmio_size, 1);
+    assert_int_equal(get().gpr[GPR_RAX] & 0xff, 0x88);
+}
+
+static void writes_are_seen_in_memory_and_as_dirty(void **state)
+{
+    uint64_t bitmap[4] = {0};
+    uint32_t value;
+
+    memory_dirty_start(fixture.memory, MEMORY_CLIENT_MIGRATION);
+    /* mov dword [5004h], 0badcafeh */
+    FLAT(0xc7, 0x05, 0x04, 0x50, 0, 0, 0xfe, 0xca, 0xad, 0x0b, OUT_KICK);
+    memory_dirty_collect(fixture.memory, MEMORY_CLIENT_MIGRATION, 0, 256, bitmap);
+    run_until_kicked();
+    assert_true(memory_read(fixture.memory, 0x5004, &value, sizeof(value)));
+    assert_int_equal(value, 0x0badcafe);
+    memset(bitmap, 0, sizeof(bitmap));
+    memory_dirty_collect(fixture.memory, MEMORY_CLIENT_MIGRATION, 0, 256, bitmap);
+    assert_int_equal(bitmap[0], 1 << 5);
+    assert_int_equal(bitmap[1] | bitmap[2] | bitmap[3], 0);
+}
+
+/* A handler at 3000h that logs `byte` and returns; `eoi` writes the local APIC's register. */
+static void install_handler(unsigned vector, char byte)
+{
+    const uint16_t entry[2] = {0x3000, 0};
+    const uint8_t handler[] = {OUT_LOG((uint8_t)byte), OUT_KICK, 0xcf};
+
+    put(vector * 4, entry, sizeof(entry));
+    put(0x3000, handler, sizeof(handler));
+}
+
+static void enable_lapic(void)
+{
+    struct cpu_state state = get();
+
+    state.lapic.svr = 0x1ff;
+    set(&state);
+}
+
+static void a_message_interrupts_a_halted_vcpu(void **state)
+{
+    install_handler(0x40, 'i');
+    REAL(0xfb, HLT, OUT_LOG('n'), OUT_KICK, HLT); /* sti; hlt */
+    enable_lapic();
+    ops->msi(fixture.engine, 0xfee00000, 0x40);
+    run_until_kicked();
+    assert_string_equal(fixture.log, "i");
+    run_until_kicked();
+    assert_string_equal(fixture.log, "in");
+    assert_int_equal(get().lapic.isr[2], 1);
+}
+
+static void interrupts_wait_for_the_flag(void **state)
+{
+    install_handler(0x40, 'i');
+    /* nop; out log 'a'; sti; nop; hlt */
+    REAL(0x90, OUT_LOG('a'), 0xfb, 0x90, HLT);
+    enable_lapic();
+    ops->msi(fixture.engine, 0xfee00000, 0x40);
+    run_until_kicked();
+    assert_string_equal(fixture.log, "ai");
+}
+
+static void the_8259_interrupts_through_lint0(void **state)
+{
+    install_handler(0x21, 'p');
+    REAL(0xfb, HLT, OUT_LOG('n'), OUT_KICK, HLT);
+    ops->set_extint(fixture.engine, true);
+    run_until_kicked();
+    assert_string_equal(fixture.log, "p");
+    run_until_kicked();
+    assert_string_equal(fixture.log, "pn");
+}
+
+static void an_eoi_of_a_level_interrupt_is_broadcast(void **state)
+{
+    /* An IDT entry for vector 51h, flat: EOI, log, kick. */
+    const uint32_t gdt[] = {0, 0, 0x0000ffff, 0x00cf9b00, 0x0000ffff, 0x00cf9300};
+    const uint32_t gate[] = {0x00083000, 0x00008e00};
+    /* mov dword [0fee000b0h], 0; log; kick; iret */
+    const uint8_t handler[] = {0xc7, 0x05, 0xb0,         0,        0xe0, 0xfe, 0, 0,
+                               0,    0,    OUT_LOG('e'), OUT_KICK, 0xcf};
+
+    FLAT(0xfb, HLT, OUT_LOG('n'), OUT_KICK, HLT);
+    put(0x4000, gdt, sizeof(gdt));
+    put(0x5000 + 0x51 * 8, gate, sizeof(gate));
+    put(0x3000, handler, sizeof(handler));
+    struct cpu_state setup = get();
+    setup.gdtr = (struct cpu_table_register){.base = 0x4000, .limit = sizeof(gdt) - 1};
+    setup.idtr = (struct cpu_table_register){.base = 0x5000, .limit = 0x7ff};
+    setup.lapic.svr = 0x1ff;
+    set(&setup);
+    ops->ioapic_route(fixture.engine, 5, 0xfee00000, 0x8051, false, true);
+    ops->msi(fixture.engine, 0xfee00000, 0xc051);
+    run_until_kicked();
+    assert_string_equal(fixture.log, "e");
+    assert_int_equal(fixture.eois, 1);
+    assert_int_equal(fixture.eoi_vector, 0x51);
+    assert_int_equal(get().lapic.isr[2], 0);
+}
+
+static void an_nmi_goes_through_vector_two(void **state)
+{
+    install_handler(2, 'N');
+    REAL(OUT_KICK, HLT, HLT);
+    run_until_kicked();
+    ops->nmi(fixture.vcpu);
+    run_until_kicked();
+    assert_string_equal(fixture.log, "N");
+}
+
+static void the_timer_of_the_lapic_ends_a_halt(void **state)
+{
+    install_handler(0x40, 't');
+    REAL(0xfb, HLT, HLT);
+    struct cpu_state setup = get();
+    setup.lapic.svr = 0x1ff;
+    setup.lapic.lvt_timer = 0x40;
+    setup.lapic.timer_divide = 0xb;
+    setup.lapic.timer_initial = setup.lapic.timer_current = 3000000;
+    set(&setup);
+    run_until_kicked();
+    assert_string_equal(fixture.log, "t");
+}
+
+static void state_goes_round(void **state)
+{
+    struct cpu_state before = get(), after;
+
+    for (unsigned i = 0; i < GPR_COUNT; i++)
+        before.gpr[i] = 0x1111111111111111UL * i;
+    for (unsigned i = 0; i < 16; i++)
+        memset(before.vector[i], 0x10 + i, 16);
+    before.x87.control = 0x37f;
+    before.x87.tag = 1;
+    before.x87.registers[0][9] = 0x3f;
+    before.x87.registers[0][7] = 0x80;
+    before.mxcsr = 0x1fa0;
+    before.rip = CODE;
+    before.cr2 = 0x1234;
+    before.dr[1] = 0x5678;
+    before.msrs.lstar = 0xffffffff81000000;
+    before.msrs.star = 0x23001000000000;
+    before.msrs.kernel_gs_base = 0x7fff00000000;
+    before.segments[SEG_FS].base = 0x10000;
+    before.lapic.svr = 0x1ff;
+    before.lapic.lvt_timer = 0x10041;
+    before.lapic.irr[3] = 4;
+    set(&before);
+    after = get();
+    assert_memory_equal(after.gpr, before.gpr, sizeof(before.gpr));
+    assert_memory_equal(after.vector, before.vector, sizeof(before.vector));
+    assert_memory_equal(&after.x87.registers, &before.x87.registers, 80);
+    assert_int_equal(after.x87.tag, 1);
+    assert_int_equal(after.x87.control, 0x37f);
+    assert_int_equal(after.mxcsr, 0x1fa0);
+    assert_int_equal(after.cr2, before.cr2);
+    assert_int_equal(after.dr[1], before.dr[1]);
+    assert_int_equal(after.msrs.lstar, before.msrs.lstar);
+    assert_int_equal(after.msrs.star, before.msrs.star);
+    assert_int_equal(after.msrs.kernel_gs_base, before.msrs.kernel_gs_base);
+    assert_int_equal(after.segments[SEG_FS].base, 0x10000);
+    assert_int_equal(after.lapic.lvt_timer, 0x10041);
+    assert_int_equal(after.lapic.irr[3], 4);
+    assert_true(after.tsc >= before.tsc);
+}
+
+static void impossible_states_are_refused(void **state)
+{
+    struct cpu_state hostile = get(), kept = get();
+    GError *error = NULL;
+
+    hostile.cr4 = 1UL << 40;
+    hostile.gpr[0] = 77;
+    assert_false(ops->vcpu_set_state(fixture.vcpu, &hostile, &error));
+    assert_non_null(error);
+    g_error_free(error);
+    assert_int_equal(get().gpr[0], kept.gpr[0]);
+}
+
+static void single_steps_and_breakpoints_come_back(void **state)
+{
+    struct vcpu_debug debug = {.single_step = true};
+
+    REAL(0x40, 0x40, 0x40, 0x40, OUT_KICK, HLT); /* inc ax */
+    assert_true(ops->vcpu_set_debug(fixture.vcpu, &debug, NULL));
+    assert_int_equal(ops->vcpu_run(fixture.vcpu), VCPU_EXIT_DEBUG);
+    assert_int_equal(get().rip, CODE + 1);
+    assert_int_equal(ops->vcpu_run(fixture.vcpu), VCPU_EXIT_DEBUG);
+    assert_int_equal(get().rip, CODE + 2);
+    debug = (struct vcpu_debug){.breakpoints = 1, .address = {CODE + 3}};
+    assert_true(ops->vcpu_set_debug(fixture.vcpu, &debug, NULL));
+    assert_int_equal(ops->vcpu_run(fixture.vcpu), VCPU_EXIT_DEBUG);
+    assert_int_equal(get().rip, CODE + 3);
+    debug.breakpoints = 0;
+    assert_true(ops->vcpu_set_debug(fixture.vcpu, &debug, NULL));
+    run_until_kicked();
+    assert_int_equal(get().gpr[GPR_RAX] & 0xffff, 4);
+}
+
+static void addresses_translate_through_the_guests_tables(void **state)
+{
+    const uint32_t directory[] = {0x00000083, 0x00400083};
+    uint64_t physical;
+
+    FLAT(HLT);
+    assert_true(ops->vcpu_translate(fixture.vcpu, 0x1234, &physical));
+    assert_int_equal(physical, 0x1234);
+    put(0x8000, directory, sizeof(directory));
+    struct cpu_state paged = get();
+    paged.cr3 = 0x8000;
+    paged.cr4 |= 1 << 4;
+    paged.cr0 |= 1UL << 31;
+    set(&paged);
+    assert_true(ops->vcpu_translate(fixture.vcpu, 0x400123, &physical));
+    assert_int_equal(physical, 0x400123);
+    assert_false(ops->vcpu_translate(fixture.vcpu, 0x800000, &physical));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(ports_are_written_and_a_kick_ends_the_run),
+        TEST(a_kick_before_the_run_is_not_lost),
+        TEST(ports_are_read_in_all_widths),
+        TEST(string_output_writes_every_byte),
+        TEST(halted_vcpus_wait_for_the_kick),
+        TEST(a_triple_fault_is_a_shutdown),
+        TEST(what_is_no_memory_goes_to_the_bus),
+        TEST(writes_are_seen_in_memory_and_as_dirty),
+        TEST(a_message_interrupts_a_halted_vcpu),
+        TEST(interrupts_wait_for_the_flag),
+        TEST(the_8259_interrupts_through_lint0),
+        TEST(an_eoi_of_a_level_interrupt_is_broadcast),
+        TEST(an_nmi_goes_through_vector_two),
+        TEST(the_timer_of_the_lapic_ends_a_halt),
+        TEST(a_kick_from_another_thread_ends_a_loop),
+        TEST(state_goes_round),
+        TEST(impossible_states_are_refused),
+        TEST(single_steps_and_breakpoints_come_back),
+        TEST(addresses_translate_through_the_guests_tables),
+    };
+    int failures = 0;
+
+    for (unsigned i = 0; engines[i]; i++) {
+        ops = engines[i];
+        printf("engine %s\n", ops->name);
+        failures += cmocka_run_group_tests_name(ops->name, tests, NULL, NULL);
+    }
+    return failures;
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The engines there are, and the choice among them. "auto" takes KVM only where it runs kernels in
+ * hardware: some hosts have a /dev/kvm that interprets ring 0.
+ */
+#include "vmm/engine/engine.h"
+
+#include <string.h>
+
+#include "vmm/engine/engines.h"
+
+const struct engine_ops *const engines[] = {&soft_engine_ops, NULL};
+
+const struct engine_ops *engine_find(const char *name, const char **why, GError **error)
+{
+    *why = "as asked for";
+    if (strcmp(name, "auto") == 0) {
+        *why = "KVM is not supported yet";
+        return &soft_engine_ops;
+    }
+    for (unsigned i = 0; engines[i]; i++) {
+        if (strcmp(name, engines[i]->name) == 0)
+            return engines[i];
+    }
+    GString *names = g_string_new("auto");
+    for (unsigned i = 0; engines[i]; i++)
+        g_string_append_printf(names, ", %s", engines[i]->name);
+    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                "engine '%s' is not known; there are %s", name, names->str);
+    g_string_free(names, TRUE);
+    return NULL;
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Aliases of guest memory among threads: TLB entries and decoded code of each vCPU, and the
+ * authority in memory/ that asks to drop them.
+ *
+ * A vCPU's thread is inside or outside. Who needs an alias dropped raises the vCPU's count of
+ * wanted flushes and waits until it is done, or until the vCPU is outside: it flushes before it
+ * comes in again. A vCPU that waits for another steps outside itself, so that two may wait for each
+ * other; it does so only between instructions or from a device's handler, where it holds no bare
+ * pointer.
+ *
+ * Code that was written is dropped without waiting: the architecture demands that another processor
+ * serializes before it relies on new code (SDM 3A, 9.1.3).
+ */
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "vmm/engine/soft/block.h"
+#include "vmm/engine/soft/mem.h"
+#include "vmm/engine/soft/soft.h"
+
+static _Thread_local struct soft_cpu *current;
+
+void soft_set_current(struct soft_cpu *cpu)
+{
+    current = cpu;
+}
+
+/* ---- inside and outside ---- */
+
+static void wake(_Atomic uint32_t *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
+static void wait_while(_Atomic uint32_t *word, uint32_t value)
+{
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+void soft_take_flush(struct soft_cpu *cpu)
+{
+    struct vcpu *vcpu = cpu->vcpu;
+    uint32_t wanted = vcpu ? atomic_load(&vcpu->flush_wanted) : 0;
+
+    soft_tlb_flush(cpu, true);
+    if (!vcpu)
+        return;
+    atomic_store(&vcpu->flush_done, wanted);
+    wake(&vcpu->flush_done);
+}
+
+void soft_enter(struct soft_cpu *cpu)
+{
+    struct vcpu *vcpu = cpu->vcpu;
+
+    if (!vcpu)
+        return;
+    atomic_store(&vcpu->outside, 0);
+    if (atomic_load(&vcpu->flush_wanted) != atomic_load(&vcpu->flush_done))
+        soft_take_flush(cpu);
+}
+
+void soft_leave(struct soft_cpu *cpu)
+{
+    struct vcpu *vcpu = cpu->vcpu;
+
+    if (!vcpu)
+        return;
+    atomic_store(&vcpu->outside, 1);
+    /* Those who wait look at `outside` after they are woken by the other word. */
+    if (atomic_load(&vcpu->flush_wanted) != atomic_load(&vcpu->flush_done))
+        wake(&vcpu->flush_done);
+}
+
+/* Until `vcpu` holds no alias from before. */
+static void flush_and_wait(struct vcpu *vcpu)
+{
+    uint32_t wanted = atomic_fetch_add(&vcpu->flush_wanted, 1) + 1;
+
+    soft_request(vcpu->cpu, SOFT_REQUEST_FLUSH);
+    for (;;) {
+        uint32_t done = atomic_load(&vcpu->flush_done);
+
+        if ((int32_t)(done - wanted) >= 0 || atomic_load(&vcpu->outside))
+            return;
+        wait_while(&vcpu->flush_done, done);
+    }
+}
+
+/* All vCPUs but the current one. */
+static void flush_others(struct soft_engine *engine)
+{
+    bool inside = current && !atomic_load(&current->vcpu->outside);
+
+    if (engine->count == 1 && current)
+        return;
+    if (inside)
+        soft_leave(current);
+    for (unsigned i = 0; i < engine->count; i++) {
+        struct vcpu *vcpu = engine->vcpus[i];
+
+        if (vcpu && vcpu->cpu != current)
+            flush_and_wait(vcpu);
+    }
+    if (inside)
+        soft_enter(current);
+}
+
+/* ---- what memory/ says ---- */
+
+static void unmapped(void *opaque, uint64_t base, uint64_t size)
+{
+    struct soft_engine *engine = opaque;
+
+    for (unsigned i = 0; i < engine->count; i++) {
+        if (engine->vcpus[i])
+            soft_blocks_unmapped(engine->vcpus[i]->cpu);
+    }
+    if (current)
+        soft_tlb_flush(current, true);
+    flush_others(engine);
+}
+
+static void write_protected(void *opaque, uint64_t page)
+{
+    if (current)
+        soft_tlb_protect(current, page);
+    flush_others(opaque);
+}
+
+static void code_written(void *opaque, uint64_t page)
+{
+    struct soft_engine *engine = opaque;
+
+    for (unsigned i = 0; i < engine->count; i++) {
+        if (engine->vcpus[i])
+            soft_blocks_page_written(engine->vcpus[i]->cpu, page);
+    }
+}
+
+const struct memory_listener soft_listener = {
+    .unmapped = unmapped,
+    .write_protected = write_protected,
+    .code_written = code_written,
+};
+
+/* ---- calls out ---- */
+
+static const struct engine_config *config(const struct soft_cpu *cpu)
+{
+    return &cpu->engine->config;
+}
+
+static uint64_t exit_mmio_read(void *opaque, uint64_t address, unsigned size)
+{
+    struct soft_cpu *cpu = opaque;
+
+    soft_leave(cpu);
+    uint64_t value = config(cpu)->exits->mmio_read(config(cpu)->opaque, address, size);
+    soft_enter(cpu);
+    return value;
+}
+
+static void exit_mmio_write(void *opaque, uint64_t address, unsigned size, uint64_t value)
+{
+    struct soft_cpu *cpu = opaque;
+
+    soft_leave(cpu);
+    config(cpu)->exits->mmio_write(config(cpu)->opaque, address, size, value);
+    soft_enter(cpu);
+}
+
+static uint32_t exit_pio_read(void *opaque, uint16_t port, unsigned size)
+{
+    struct soft_cpu *cpu = opaque;
+
+    soft_leave(cpu);
+    uint32_t value = config(cpu)->exits->pio_read(config(cpu)->opaque, port, size);
+    soft_enter(cpu);
+    return value;
+}
+
+static void exit_pio_write(void *opaque, uint16_t port, unsigned size, uint32_t value)
+{
+    struct soft_cpu *cpu = opaque;
+
+    soft_leave(cpu);
+    config(cpu)->exits->pio_write(config(cpu)->opaque, port, size, value);
+    soft_enter(cpu);
+}
+
+static uint8_t exit_extint_acknowledge(void *opaque)
+{
+    struct soft_cpu *cpu = opaque;
+
+    soft_leave(cpu);
+    uint8_t vector = config(cpu)->exits->extint_acknowledge(config(cpu)->opaque);
+    soft_enter(cpu);
+    return vector;
+}
+
+static void exit_eoi_broadcast(void *opaque, uint8_t vector)
+{
+    struct soft_cpu *cpu = opaque;
+
+    soft_leave(cpu);
+    config(cpu)->exits->eoi_broadcast(config(cpu)->opaque, vector);
+    soft_enter(cpu);
+}
+
+static uint64_t exit_hypercall(void *opaque, unsigned vcpu, uint64_t number, const uint64_t args[4])
+{
+    struct soft_cpu *cpu = opaque;
+
+    soft_leave(cpu);
+    uint64_t result = config(cpu)->exits->hypercall(config(cpu)->opaque, vcpu, number, args);
+    soft_enter(cpu);
+    return result;
+}
+
+const struct exit_ops soft_exits = {
+    .mmio_read = exit_mmio_read,
+    .mmio_write = exit_mmio_write,
+    .pio_read = exit_pio_read,
+    .pio_write = exit_pio_write,
+    .extint_acknowledge = exit_extint_acknowledge,
+    .eoi_broadcast = exit_eoi_broadcast,
+    .hypercall = exit_hypercall,
+};

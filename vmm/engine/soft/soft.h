@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The engine around the software CPUs: soft.c (the interface of engine.h), coherence.c (aliases of
+ * guest memory among threads), state.c (the canonical state), features.c.
+ */
+#pragma once
+
+#include "vmm/engine/engine.h"
+#include "vmm/engine/soft/cpu.h"
+#include "vmm/engine/soft/lapic.h"
+
+/* The thread side of a vCPU. Its thread is inside while it may use aliases of guest memory (TLB
+ * entries, decoded code), outside while it is parked, waits, or runs a device's handler. */
+struct vcpu {
+    struct soft_cpu *cpu;
+    _Atomic uint32_t outside;
+    /* Count of flushes asked for, and up to which they are done. */
+    _Atomic uint32_t flush_wanted, flush_done;
+};
+
+struct soft_engine {
+    struct engine_config config;
+    struct cpu_definition model;
+    struct soft_apics *apics;
+    unsigned count; /* of vcpus */
+    struct vcpu **vcpus;
+};
+
+/* What soft_engine_ops gives to CPU models: what the interpreter implements, and what of it needs
+ * instructions of the host only where the host has them. */
+void soft_features(uint32_t words[CPU_WORDS]);
+
+/* The vCPU's thread begins and ends to use aliases. `enter` drops what was asked to be dropped in
+ * the meantime. May be called in the middle of an instruction that holds no pointer. */
+void soft_enter(struct soft_cpu *cpu);
+void soft_leave(struct soft_cpu *cpu);
+
+/* This thread runs `cpu` from now on (NULL: none). */
+void soft_set_current(struct soft_cpu *cpu);
+
+/* Calls out of the CPU, which step outside around those of the engine's user. The opaque is the
+ * soft_cpu. */
+extern const struct exit_ops soft_exits;
+
+/* The ear for memory.h; the opaque is the soft_engine. */
+extern const struct memory_listener soft_listener;
+
+/* The canonical state; the vCPU is parked. */
+void soft_get_state(struct soft_cpu *cpu, struct cpu_state *state);
+bool soft_set_state(struct soft_cpu *cpu, const struct cpu_state *state, GError **error);
