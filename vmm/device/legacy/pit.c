@@ -223,8 +223,9 @@ static uint64_t next_rise(const struct channel_state *channel, uint64_t tick)
         struct channel_state later = *channel;
 
         if (later.pending) {
-            tick = MAX(tick, later.reload_at - 1);
             settle(&later, later.reload_at);
+            if (later.start == channel->reload_at) /* the new count's period begins with a rise */
+                return later.start;
         }
         return later.start + (elapsed_at(&later, tick) / later.count + 1) * later.count;
     }
