@@ -173,7 +173,7 @@ static void update_interrupts_come_each_second(void **state)
         assert_int_equal(bench_rises(bench, IRQ), 0);
         bench_step(bench, 1);
         assert_int_equal(bench_rises(bench, IRQ), 1);
-        assert_int_equal(get(0x0C), 0x90);
+        assert_int_equal(get(0x0C) & ~0x40, 0x90);
         assert_false(bench->lines[IRQ].level);
     }
     bench_step(bench, NS_PER_SECOND);
@@ -186,7 +186,7 @@ static void the_update_flag_is_set_without_interrupt_too(void **state)
     get(0x0C);
     assert_int_equal(get(0x0C), 0);
     bench_step(bench, NS_PER_SECOND);
-    assert_int_equal(get(0x0C), 0x10);
+    assert_int_equal(get(0x0C) & ~0x40, 0x10);
     assert_int_equal(get(0x0C), 0);
     assert_int_equal(bench->lines[IRQ].rises, 0);
 }
@@ -201,7 +201,7 @@ static void an_alarm_rings_at_its_second(void **state)
     assert_int_equal(bench_rises(bench, IRQ), 0);
     bench_step(bench, 1);
     assert_int_equal(bench_rises(bench, IRQ), 1);
-    assert_int_equal(get(0x0C), 0xB0);
+    assert_int_equal(get(0x0C) & ~0x40, 0xB0);
     bench_step(bench, 86400 * NS_PER_SECOND - 1);
     assert_int_equal(bench_rises(bench, IRQ), 0);
     bench_step(bench, 1);
