@@ -36,8 +36,8 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "ANIMA ", "ANIMAPC ", 1)
                     0, 0x0D00, 0xFFFF, 0, 0xF300)
                 DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, Cacheable, ReadWrite,
                     0, 0x000A0000, 0x000BFFFF, 0, 0x00020000)
-                DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
-                    0, 0xC0000000, 0xDFFFFFFF, 0, 0x20000000)
+                DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable,
+                    ReadWrite, 0, 0xC0000000, 0xDFFFFFFF, 0, 0x20000000)
                 QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, Cacheable, ReadWrite,
                     0, 0x8000000000, 0xFFFFFFFFFF, 0, 0x8000000000)
             })
@@ -66,39 +66,6 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "ANIMA ", "ANIMAPC ", 1)
                     STAT |= 0x04
                 }
                 Return (Arg3)
-            }
-
-            /* Pin p of device d ends at PIRQ line (d + p) mod 8. With the IOAPIC that is global
-               interrupt 16 and up; with the 8259 pair the link devices say where. */
-            Method (_PRT, 0, Serialized)
-            {
-                Local3 = Package (128) {}
-                Local0 = 0
-                While (Local0 < 128)
-                {
-                    Local1 = ((Local0 >> 2) + (Local0 & 3)) & 7
-                    Switch (ToInteger (Local1))
-                    {
-                        Case (0) { Local2 = Package (4) { 0, 0, ^LPC.LNKA, 0 } }
-                        Case (1) { Local2 = Package (4) { 0, 0, ^LPC.LNKB, 0 } }
-                        Case (2) { Local2 = Package (4) { 0, 0, ^LPC.LNKC, 0 } }
-                        Case (3) { Local2 = Package (4) { 0, 0, ^LPC.LNKD, 0 } }
-                        Case (4) { Local2 = Package (4) { 0, 0, ^LPC.LNKE, 0 } }
-                        Case (5) { Local2 = Package (4) { 0, 0, ^LPC.LNKF, 0 } }
-                        Case (6) { Local2 = Package (4) { 0, 0, ^LPC.LNKG, 0 } }
-                        Default  { Local2 = Package (4) { 0, 0, ^LPC.LNKH, 0 } }
-                    }
-                    Local2 [0] = ((Local0 >> 2) << 16) | 0xFFFF
-                    Local2 [1] = Local0 & 3
-                    If (PICM)
-                    {
-                        Local2 [2] = 0
-                        Local2 [3] = Local1 + 16
-                    }
-                    Local3 [Local0] = Local2
-                    Local0++
-                }
-                Return (Local3)
             }
 
             Device (LPC)
@@ -321,6 +288,17 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "ANIMA ", "ANIMAPC ", 1)
                         IRQNoFlags () { 3 }
                     })
                 }
+            }
+
+            Include ("routing.asl")
+
+            Method (_PRT, 0)
+            {
+                If (PICM)
+                {
+                    Return (PRTA)
+                }
+                Return (PRTP)
             }
         }
 
