@@ -108,10 +108,10 @@ static bool write_canonical(struct soft_cpu *cpu, uint32_t index, uint64_t *valu
 
 static bool write_tsc(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
 {
-    int64_t old = cpu->tsc_offset;
+    uint64_t old = (uint64_t)cpu->tsc_offset;
 
     soft_set_tsc(cpu, *value);
-    cpu->msrs.tsc_adjust += (uint64_t)(cpu->tsc_offset - old);
+    cpu->msrs.tsc_adjust += (uint64_t)cpu->tsc_offset - old;
     return true;
 }
 
