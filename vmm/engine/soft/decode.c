@@ -119,6 +119,9 @@ static bool instruction_shown(const struct cpu_definition *model,
     case ZYDIS_MNEMONIC_SYSENTER:
     case ZYDIS_MNEMONIC_SYSEXIT:
         return cpu_has(model, CPU_1_EDX, 11);
+    case ZYDIS_MNEMONIC_SYSCALL:
+    case ZYDIS_MNEMONIC_SYSRET:
+        return cpu_has(model, CPU_80000001_EDX, 11);
     case ZYDIS_MNEMONIC_CMPXCHG8B:
         return cpu_has(model, CPU_1_EDX, 8);
     case ZYDIS_MNEMONIC_MOVDIRI:
