@@ -128,6 +128,12 @@ static bool instruction_shown(const struct cpu_definition *model,
         return cpu_has(model, CPU_7_ECX, 27);
     case ZYDIS_MNEMONIC_MOVDIR64B:
         return cpu_has(model, CPU_7_ECX, 28);
+    case ZYDIS_MNEMONIC_PREFETCH:
+    case ZYDIS_MNEMONIC_PREFETCHW:
+    case ZYDIS_MNEMONIC_NOP:
+        /* 0F 0D with a register is a no-operation for Intel's processors only. */
+        return instruction->opcode != 0x0d || instruction->opcode_map != ZYDIS_OPCODE_MAP_0F ||
+               instruction->raw.modrm.mod != 3 || model->vendor == CPU_VENDOR_INTEL;
     case ZYDIS_MNEMONIC_LAHF:
     case ZYDIS_MNEMONIC_SAHF:
         return code_size != 8 || cpu_has(model, CPU_80000001_ECX, 0);

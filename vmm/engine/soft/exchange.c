@@ -242,6 +242,13 @@ soft_exec_fn select_exchange(const struct soft_decoded *decoded, struct insn *in
     };
     ZydisMnemonic mnemonic = decoded->instruction.mnemonic;
 
+    /* F3 90 is PAUSE, but with REX.B it is XCHG with R8. */
+    if (mnemonic == ZYDIS_MNEMONIC_PAUSE && decoded->instruction.raw.rex.B) {
+        insn->reg_offset = GPR_RAX;
+        return insn->operand_size == 8   ? xchg64_rr
+               : insn->operand_size == 4 ? xchg32_rr
+                                         : xchg16_rr;
+    }
     if (mnemonic == ZYDIS_MNEMONIC_CMPXCHG8B)
         return cmpxchg8b;
     if (mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B)
