@@ -44,6 +44,10 @@ static void jmp_memory(struct soft_cpu *cpu, const struct insn *insn)
 
 static inline void call_to(struct soft_cpu *cpu, uint64_t target, unsigned size)
 {
+    /* The processors that we compare with check the stack before the target. */
+    if (__builtin_expect(cpu->flat && !soft_canonical(target), 0))
+        soft_probe_write(cpu, soft_stack_address(cpu, cpu->gpr[GPR_RSP] - size, size, SOFT_WRITE),
+                         size, cpu->mmu_mode);
     target = branch_target(cpu, target, size);
     soft_push(cpu, cpu->next_rip, size);
     cpu->next_rip = target;

@@ -256,6 +256,13 @@ static void fill_memory(const struct soft_decoded *decoded, struct insn *insn)
     insn->index = address_register(memory->mem.index);
     insn->scale = shifts[memory->mem.scale <= 8 ? memory->mem.scale : 0];
     insn->displacement = memory->mem.disp.value;
+    /* Zydis 4.0 takes SIB.base 5 without a base for R13 when B and 67 are there. */
+    if (decoded->instruction.raw.modrm.mod == 0 && decoded->instruction.raw.modrm.rm == 4 &&
+        (decoded->instruction.raw.sib.base & 7) == 5 && decoded->instruction.address_width != 16 &&
+        decoded->instruction.raw.disp.size == 32) {
+        insn->base = INSN_NO_REGISTER;
+        insn->displacement = decoded->instruction.raw.disp.value;
+    }
     if (!overridden && (insn->base == GPR_RSP || insn->base == GPR_RBP))
         insn->segment = SEG_SS;
 }

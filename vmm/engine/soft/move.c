@@ -204,6 +204,14 @@ static soft_exec_fn select_mov(const struct soft_decoded *decoded, struct insn *
     return handlers[form][operand_size_index(&decoded->operands[0])];
 }
 
+/* MOVSXD to 16 bits reads 32 on AMD's processors. */
+static void movsxd16_rm(struct soft_cpu *cpu, const struct insn *insn)
+{
+    uint64_t linear = soft_operand_address(cpu, insn, 4, SOFT_READ);
+
+    reg_set16(cpu, insn->reg_offset, (uint16_t)soft_read32(cpu, linear));
+}
+
 static soft_exec_fn select_extend(const struct soft_decoded *decoded, struct insn *insn)
 {
     static const soft_exec_fn handlers[2][2][3][4] = {
@@ -227,6 +235,8 @@ static soft_exec_fn select_extend(const struct soft_decoded *decoded, struct ins
 
     if (decoded->instruction.mnemonic == ZYDIS_MNEMONIC_MOVSXD)
         from = 2;
+    if (from == 2 && to == 1 && memory && decoded->model->vendor == CPU_VENDOR_AMD)
+        return movsxd16_rm;
     return from < 3 ? handlers[sign][memory][from][to] : NULL;
 }
 

@@ -40,6 +40,13 @@ void vector_refuse_avx(struct soft_cpu *cpu)
     soft_raise(cpu, EXC_NM, 0);
 }
 
+void vector_refuse_address(struct soft_cpu *cpu, const struct insn *insn, uint64_t linear)
+{
+    if (cpu->flat && insn->segment == SEG_SS && !soft_canonical(linear))
+        soft_raise(cpu, EXC_SS, 0);
+    soft_general_protection(cpu, 0);
+}
+
 void vector_raise_simd(struct soft_cpu *cpu)
 {
     soft_raise(cpu, cpu->cr4 & CR4_OSXMMEXCPT ? EXC_XM : EXC_UD, 0);
@@ -238,8 +245,9 @@ static const soft_exec_fn vector_handlers[3][2][2] = {
 
 /* ---- handlers: MMX registers, general registers, flags ---- */
 
-/* Whether the instruction works on MMX registers and so on x87 state. */
-static bool touches_mmx(const struct insn *insn)
+/* Whether the stub works on MMX registers: x87 state changes with it, unless AUX_TO tells that only
+ * the stub has it so. */
+static bool has_mmx(const struct insn *insn)
 {
     return insn->aux[AUX_DESTINATION] == PLACE_MMX || insn->aux[AUX_SOURCE] == PLACE_MMX;
 }
@@ -270,13 +278,13 @@ static void store_result(struct soft_cpu *cpu, const struct insn *insn,
 static void exec_mixed(struct soft_cpu *cpu, const struct insn *insn)
 {
     struct vector_operands operands;
-    bool mmx = touches_mmx(insn), done;
+    bool mmx = has_mmx(insn), x87 = mmx && !insn->aux[AUX_TO], done;
     unsigned vex = insn->aux[AUX_VEX];
     uint8_t loaded[32] __attribute__((aligned(32)));
 
     if (insn->aux[AUX_MASK])
         vector_check(cpu, vex);
-    if (mmx)
+    if (x87)
         soft_mmx_check(cpu);
     memcpy(operands.x0, &cpu->vector[insn->reg & 15], 32);
     memcpy(operands.x1, &cpu->vector[insn->vvvv & 15], 32);
@@ -297,7 +305,7 @@ static void exec_mixed(struct soft_cpu *cpu, const struct insn *insn)
            : vex == 32 ? vector_run_mixed_256(&operands, insn->data)
                        : vector_run_mixed(&operands, insn->data);
     cpu->mxcsr = operands.mxcsr;
-    if (mmx)
+    if (x87)
         soft_mmx_enter(cpu);
     if (!done)
         vector_raise_simd(cpu);
@@ -340,9 +348,19 @@ void vector_fill_aux(const struct soft_decoded *decoded, struct insn *insn)
     for (unsigned i = 0; i < instruction->operand_count_visible; i++)
         if (decoded->operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY) {
             insn->aux[AUX_SIZE] = (uint8_t)(decoded->operands[i].size / 8);
-            if (!vex && insn->aux[AUX_SIZE] == 16)
+            if (!vex && insn->aux[AUX_SIZE] == 16 &&
+                !(instruction->meta.isa_set == ZYDIS_ISA_SET_SHA &&
+                  decoded->model->vendor == CPU_VENDOR_AMD))
                 insn->aux[AUX_ALIGNMENT] = 15;
         }
+}
+
+/* Conversions of a packed integer in memory have no business with MMX registers; only Intel's
+ * CVTPI2PS turns the x87 stack all the same (SDM 2). */
+static bool leaves_x87(const struct soft_decoded *decoded)
+{
+    return decoded->instruction.mnemonic == ZYDIS_MNEMONIC_CVTPI2PD ||
+           decoded->model->vendor == CPU_VENDOR_AMD;
 }
 
 /* Arithmetic: whatever has a stub. */
@@ -372,6 +390,7 @@ static soft_exec_fn select_arithmetic(const struct soft_decoded *decoded, struct
     switch (instruction->mnemonic) {
     case ZYDIS_MNEMONIC_CVTPI2PS:
     case ZYDIS_MNEMONIC_CVTPI2PD:
+        insn->aux[AUX_TO] = insn->memory && leaves_x87(decoded);
         insn->aux[AUX_SOURCE] = PLACE_MMX;
         vectors = false;
         break;

@@ -38,10 +38,22 @@ static void store_elements(struct soft_cpu *cpu, const struct insn *insn, const 
 
 /* ---- handlers ---- */
 
+/* MASKMOVDQU, MASKMOVQ: bytes, at DI. The whole operand must be writable, whatever the mask. */
+static void store_bytes(struct soft_cpu *cpu, const struct insn *insn, const uint8_t *value,
+                        const uint8_t *mask, unsigned size)
+{
+    uint64_t linear = soft_operand_address(cpu, insn, size, SOFT_WRITE);
+
+    soft_probe_write(cpu, linear, size, cpu->mmu_mode);
+    for (unsigned i = 0; i < size; i++)
+        if (mask[i] & 0x80)
+            soft_write8(cpu, linear + i, value[i]);
+}
+
 static void exec_maskmovdqu(struct soft_cpu *cpu, const struct insn *insn)
 {
     vector_check(cpu, insn->aux[AUX_VEX]);
-    store_elements(cpu, insn, cpu->vector[insn->reg & 15].u8, cpu->vector[insn->rm & 15].u8, 16, 1);
+    store_bytes(cpu, insn, cpu->vector[insn->reg & 15].u8, cpu->vector[insn->rm & 15].u8, 16);
 }
 
 static void exec_maskmovq(struct soft_cpu *cpu, const struct insn *insn)
@@ -51,7 +63,7 @@ static void exec_maskmovq(struct soft_cpu *cpu, const struct insn *insn)
     soft_mmx_check(cpu);
     soft_mmx_read(cpu, insn->reg, value);
     soft_mmx_read(cpu, insn->rm, mask);
-    store_elements(cpu, insn, value, mask, 8, 1);
+    store_bytes(cpu, insn, value, mask, 8);
     soft_mmx_enter(cpu);
 }
 

@@ -156,6 +156,7 @@ static void exec_movdq2q(struct soft_cpu *cpu, const struct insn *insn)
 static void exec_emms(struct soft_cpu *cpu, const struct insn *insn)
 {
     soft_mmx_check(cpu);
+    soft_mmx_enter(cpu);
     cpu->x87.ftw = 0;
 }
 

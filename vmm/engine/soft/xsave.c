@@ -53,6 +53,12 @@ static void build_x87(const struct soft_cpu *cpu, bool wide, uint8_t header[24],
         memcpy(registers + i * REGISTER_BYTES, cpu->x87.st[i], 10);
 }
 
+/* AMD's processors keep the bits of a linear address only, 57 of them even without LA57. */
+static uint64_t pointer_kept(const struct soft_cpu *cpu, uint64_t value)
+{
+    return cpu->model->vendor == CPU_VENDOR_AMD ? (uint64_t)((int64_t)(value << 7) >> 7) : value;
+}
+
 static void load_x87(struct soft_cpu *cpu, bool wide, const uint8_t header[24],
                      const uint8_t registers[128])
 {
@@ -68,6 +74,10 @@ static void load_x87(struct soft_cpu *cpu, bool wide, const uint8_t header[24],
     if (!wide) {
         memcpy(&cpu->x87_cs, header + 12, 2);
         memcpy(&cpu->x87_ds, header + 20, 2);
+    }
+    if (wide) {
+        cpu->x87.fip = pointer_kept(cpu, cpu->x87.fip);
+        cpu->x87.fdp = pointer_kept(cpu, cpu->x87.fdp);
     }
     for (unsigned i = 0; i < 8; i++)
         memcpy(cpu->x87.st[i], registers + i * REGISTER_BYTES, 10);
@@ -128,7 +138,7 @@ static uint64_t aligned_address(struct soft_cpu *cpu, const struct insn *insn, u
     uint64_t linear = soft_operand_address(cpu, insn, size, access);
 
     if (linear & (alignment - 1))
-        soft_general_protection(cpu, 0);
+        vector_refuse_address(cpu, insn, linear);
     return linear;
 }
 

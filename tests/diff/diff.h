@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The differential test of single instructions: what its parts share.
+ *
+ * A case is one instruction with a whole state of registers and memory. It runs twice: natively in
+ * this process (native.c) and in the interpreter (interpreter.c); compare.c wants the same
+ * registers, flags, memory and faults. form.c lists the instructions, operand.c makes a case of
+ * one. All randomness comes from the seed and the case's number, so a case can be repeated alone.
+ */
+#pragma once
+
+#include <Zydis/Zydis.h>
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Linear addresses, the same on both sides. What is not named is not mapped on either. */
+#define DIFF_READ_ONLY  0x20001000UL /* one page */
+#define DIFF_DATA       0x20002000UL /* two pages */
+#define DIFF_DATA_SIZE  0x2000UL
+#define DIFF_DATA_END   (DIFF_DATA + DIFF_DATA_SIZE)
+#define DIFF_CODE       0x20010000UL /* one page, which native code runs in */
+#define DIFF_CODE_ENTRY (DIFF_CODE + 0x800)
+
+/* What an instruction can see and change, but memory. */
+struct diff_state {
+    uint64_t gpr[16];
+    uint64_t rip, rflags;
+    uint8_t fxsave[512]; /* the 64-bit form */
+    uint8_t ymm_high[16][16];
+};
+
+/* Where it went: vector -1 is no fault. */
+struct diff_outcome {
+    struct diff_state state;
+    int vector;
+    uint32_t error;
+    uint64_t cr2;
+    uint8_t data[DIFF_DATA_SIZE];
+};
+
+/* One instruction up to its registers, addresses and immediates. */
+struct diff_form {
+    char name[80];
+    uint32_t key; /* of what must stay the same */
+    bool vex;
+    uint8_t prefixes[3], prefix_count; /* legacy prefixes */
+    uint8_t map;                       /* 0 one byte, 1 0F, 2 0F38, 3 0F3A */
+    uint8_t opcode, w, l, pp;
+    uint8_t modrm; /* one that has this form */
+    bool vvvv;     /* VEX.vvvv is an operand */
+};
+
+struct diff_case {
+    const struct diff_form *form;
+    uint8_t bytes[16];
+    ZydisDecodedInstruction instruction;
+    ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+    struct diff_state state;
+    uint8_t data[DIFF_DATA_SIZE];
+    uint8_t read_only[4096];
+    bool branches; /* single-step it: it may not come to the next instruction */
+};
+
+/* ---- random.c ---- */
+
+struct diff_random {
+    uint64_t state;
+};
+
+void random_seed(struct diff_random *random, uint64_t seed, uint64_t number);
+uint64_t random_bits(struct diff_random *random);
+/* 0 .. bound-1 */
+unsigned random_below(struct diff_random *random, unsigned bound);
+/* Values at which instructions change their mind. */
+uint64_t random_integer(struct diff_random *random);
+void random_vector(struct diff_random *random, uint8_t out[32]);
+void random_x87(struct diff_random *random, uint8_t out[10]);
+void random_fill(struct diff_random *random, uint8_t *out, unsigned size);
+
+/* ---- form.c ---- */
+
+/* All forms whose name contains `text`, array of struct diff_form. */
+GArray *form_list(const char *text);
+/* Decode; false when invalid. */
+bool form_decode(const uint8_t *bytes, ZydisDecodedInstruction *instruction,
+                 ZydisDecodedOperand *operands);
+uint32_t form_key(const uint8_t *bytes, const ZydisDecodedInstruction *instruction,
+                  const ZydisDecodedOperand *operands);
+
+/* ---- operand.c ---- */
+
+/* Fill `out` with a random case of the form. False where no encoding was found. */
+bool case_build(const struct diff_form *form, struct diff_random *random, struct diff_case *out);
+
+/* ---- native.c ---- */
+
+void native_init(void);
+void native_run(const struct diff_case *test, struct diff_outcome *out);
+
+/* ---- interpreter.c ---- */
+
+void interpreter_init(void);
+void interpreter_finish(void);
+void interpreter_run(const struct diff_case *test, struct diff_outcome *out);
+
+/* ---- compare.c ---- */
+
+/* NULL when both agree, else a description to be freed. */
+char *outcome_compare(const struct diff_case *test, const struct diff_outcome *native,
+                      const struct diff_outcome *interpreted);

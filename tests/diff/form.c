@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Every instruction form that ring 3 can run: all prefixes, maps, opcodes and ModRM extensions go
+ * through Zydis; what it takes and the lists below allow is a form. Two encodings are the same form
+ * if map, opcode, mnemonic and the kinds and sizes of their operands agree.
+ */
+#include <string.h>
+
+#include "tests/diff/diff.h"
+
+static ZydisDecoder decoder;
+
+/* Instruction sets that the host must have and that this test covers; the rest of what Zydis knows
+ * is not offered to guests. */
+static bool set_allowed(ZydisISASet set)
+{
+    switch (set) {
+    case ZYDIS_ISA_SET_ADOX_ADCX:
+        return __builtin_cpu_supports("adx");
+    case ZYDIS_ISA_SET_AES:
+    case ZYDIS_ISA_SET_AVXAES:
+        return __builtin_cpu_supports("aes");
+    case ZYDIS_ISA_SET_PCLMULQDQ:
+        return __builtin_cpu_supports("pclmul");
+    case ZYDIS_ISA_SET_AVX:
+        return __builtin_cpu_supports("avx");
+    case ZYDIS_ISA_SET_AVX2:
+    case ZYDIS_ISA_SET_AVX2GATHER:
+        return __builtin_cpu_supports("avx2");
+    case ZYDIS_ISA_SET_FMA:
+        return __builtin_cpu_supports("fma");
+    case ZYDIS_ISA_SET_F16C:
+        return __builtin_cpu_supports("f16c");
+    case ZYDIS_ISA_SET_BMI1:
+        return __builtin_cpu_supports("bmi");
+    case ZYDIS_ISA_SET_BMI2:
+        return __builtin_cpu_supports("bmi2");
+    case ZYDIS_ISA_SET_LZCNT:
+        return __builtin_cpu_supports("lzcnt");
+    case ZYDIS_ISA_SET_MOVBE:
+        return __builtin_cpu_supports("movbe");
+    case ZYDIS_ISA_SET_POPCNT:
+        return __builtin_cpu_supports("popcnt");
+    case ZYDIS_ISA_SET_GFNI:
+    case ZYDIS_ISA_SET_AVX_GFNI:
+        return __builtin_cpu_supports("gfni");
+    case ZYDIS_ISA_SET_VAES:
+        return __builtin_cpu_supports("vaes");
+    case ZYDIS_ISA_SET_VPCLMULQDQ:
+        return __builtin_cpu_supports("vpclmulqdq");
+    case ZYDIS_ISA_SET_SHA:
+        return __builtin_cpu_supports("sha");
+    case ZYDIS_ISA_SET_SSE4A:
+        return __builtin_cpu_supports("sse4a");
+    case ZYDIS_ISA_SET_SSE3:
+    case ZYDIS_ISA_SET_SSE3X87:
+        return __builtin_cpu_supports("sse3");
+    case ZYDIS_ISA_SET_SSSE3:
+    case ZYDIS_ISA_SET_SSSE3MMX:
+        return __builtin_cpu_supports("ssse3");
+    case ZYDIS_ISA_SET_SSE4:
+        return __builtin_cpu_supports("sse4.1");
+    case ZYDIS_ISA_SET_SSE42:
+        return __builtin_cpu_supports("sse4.2");
+    case ZYDIS_ISA_SET_CMPXCHG16B:
+        return __builtin_cpu_supports("cmpxchg16b");
+    case ZYDIS_ISA_SET_XSAVE:
+        return __builtin_cpu_supports("xsave");
+    case ZYDIS_ISA_SET_XSAVEOPT:
+        return __builtin_cpu_supports("xsaveopt");
+    case ZYDIS_ISA_SET_XSAVEC:
+        return __builtin_cpu_supports("xsavec");
+    case ZYDIS_ISA_SET_CLFLUSHOPT:
+        return __builtin_cpu_supports("clflushopt");
+    case ZYDIS_ISA_SET_CLWB:
+        return __builtin_cpu_supports("clwb");
+    case ZYDIS_ISA_SET_I86:
+    case ZYDIS_ISA_SET_I186:
+    case ZYDIS_ISA_SET_I386:
+    case ZYDIS_ISA_SET_I486:
+    case ZYDIS_ISA_SET_I486REAL:
+    case ZYDIS_ISA_SET_I286REAL:
+    case ZYDIS_ISA_SET_PENTIUMREAL:
+    case ZYDIS_ISA_SET_PENTIUMMMX:
+    case ZYDIS_ISA_SET_PPRO:
+    case ZYDIS_ISA_SET_LONGMODE:
+    case ZYDIS_ISA_SET_LAHF:
+    case ZYDIS_ISA_SET_FAT_NOP:
+    case ZYDIS_ISA_SET_PAUSE:
+    case ZYDIS_ISA_SET_PREFETCH_NOP:
+    case ZYDIS_ISA_SET_CMOV:
+    case ZYDIS_ISA_SET_FCMOV:
+    case ZYDIS_ISA_SET_X87:
+    case ZYDIS_ISA_SET_FXSAVE:
+    case ZYDIS_ISA_SET_FXSAVE64:
+    case ZYDIS_ISA_SET_CLFSH:
+    case ZYDIS_ISA_SET_SSE:
+    case ZYDIS_ISA_SET_SSE2:
+    case ZYDIS_ISA_SET_SSE2MMX:
+    case ZYDIS_ISA_SET_SSEMXCSR:
+    case ZYDIS_ISA_SET_SSE_PREFETCH:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* What cannot be compared: it asks the operating system, tells time or chance, or works with the
+ * host's descriptor tables. Payloads in tests/guest cover these. */
+static bool instruction_allowed(const ZydisDecodedInstruction *instruction,
+                                const ZydisDecodedOperand *operands)
+{
+    if (!set_allowed(instruction->meta.isa_set) ||
+        (instruction->attributes & ZYDIS_ATTRIB_IS_PRIVILEGED))
+        return false;
+    switch (instruction->meta.category) {
+    case ZYDIS_CATEGORY_INTERRUPT:
+    case ZYDIS_CATEGORY_SYSCALL:
+    case ZYDIS_CATEGORY_SYSRET:
+    case ZYDIS_CATEGORY_SYSTEM:
+    case ZYDIS_CATEGORY_IO:
+    case ZYDIS_CATEGORY_IOSTRINGOP:
+    case ZYDIS_CATEGORY_SEGOP:
+    case ZYDIS_CATEGORY_RDWRFSGS:
+        return false;
+    default:
+        break;
+    }
+    switch (instruction->mnemonic) {
+    case ZYDIS_MNEMONIC_CPUID:
+    case ZYDIS_MNEMONIC_XGETBV: /* shows the host's XCR0 */
+    case ZYDIS_MNEMONIC_RDTSC:
+    case ZYDIS_MNEMONIC_IRET:
+    case ZYDIS_MNEMONIC_IRETD:
+    case ZYDIS_MNEMONIC_IRETQ:
+    case ZYDIS_MNEMONIC_STI:
+    case ZYDIS_MNEMONIC_CLI:
+        return false;
+    default:
+        break;
+    }
+    if (instruction->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
+        return false;
+    for (unsigned i = 0; i < instruction->operand_count_visible; i++)
+        if (operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER)
+            switch (ZydisRegisterGetClass(operands[i].reg.value)) {
+            case ZYDIS_REGCLASS_SEGMENT:
+            case ZYDIS_REGCLASS_CONTROL:
+            case ZYDIS_REGCLASS_DEBUG:
+                return false;
+            default:
+                break;
+            }
+    return true;
+}
+
+bool form_decode(const uint8_t *bytes, ZydisDecodedInstruction *instruction,
+                 ZydisDecodedOperand *operands)
+{
+    return ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, bytes, 15, instruction, operands));
+}
+
+static uint32_t mix(uint32_t hash, uint32_t value)
+{
+    return (hash ^ value) * 0x01000193;
+}
+
+uint32_t form_key(const uint8_t *bytes, const ZydisDecodedInstruction *instruction,
+                  const ZydisDecodedOperand *operands)
+{
+    uint32_t hash = 0x811c9dc5;
+
+    hash = mix(hash, instruction->mnemonic);
+    hash = mix(hash, instruction->encoding);
+    hash = mix(hash, instruction->opcode_map);
+    hash = mix(hash, instruction->opcode);
+    hash = mix(hash, !!(instruction->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE)));
+    hash = mix(hash, !!(instruction->attributes & ZYDIS_ATTRIB_HAS_REPNE));
+    hash = mix(hash, !!(instruction->attributes & ZYDIS_ATTRIB_HAS_LOCK));
+    for (unsigned i = 0; i < instruction->operand_count_visible; i++) {
+        const ZydisDecodedOperand *operand = &operands[i];
+
+        hash = mix(hash, operand->type);
+        hash = mix(hash, operand->size);
+        hash = mix(hash, operand->encoding);
+        if (operand->type == ZYDIS_OPERAND_TYPE_REGISTER)
+            hash = mix(hash, ZydisRegisterGetClass(operand->reg.value));
+        if (operand->type == ZYDIS_OPERAND_TYPE_MEMORY)
+            hash = mix(hash, ZydisRegisterGetClass(operand->mem.index) >= ZYDIS_REGCLASS_XMM);
+    }
+    return hash;
+}
+
+/* The instruction's mnemonic and its operands' kinds: "add r32, m32". */
+static void name_form(struct diff_form *form, const ZydisDecodedInstruction *instruction,
+                      const ZydisDecodedOperand *operands)
+{
+    const char *separator = " ";
+    GString *name = g_string_new(NULL);
+
+    if (instruction->attributes & ZYDIS_ATTRIB_HAS_LOCK)
+        g_string_append(name, "lock ");
+    if (instruction->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE))
+        g_string_append(name, "rep ");
+    if (instruction->attributes & ZYDIS_ATTRIB_HAS_REPNE)
+        g_string_append(name, "repne ");
+    g_string_append(name, ZydisMnemonicGetString(instruction->mnemonic));
+    for (unsigned i = 0; i < instruction->operand_count_visible; i++) {
+        static const char *const kinds[] = {"?", "r", "m", "p", "i"};
+        const char *kind = kinds[operands[i].type];
+
+        if (operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER)
+            switch (ZydisRegisterGetClass(operands[i].reg.value)) {
+            case ZYDIS_REGCLASS_XMM:
+            case ZYDIS_REGCLASS_YMM:
+                kind = "v";
+                break;
+            case ZYDIS_REGCLASS_MMX:
+                kind = "mm";
+                break;
+            case ZYDIS_REGCLASS_X87:
+                kind = "st";
+                break;
+            default:
+                break;
+            }
+        g_string_append_printf(name, "%s%s%u", separator, kind, operands[i].size);
+        separator = ", ";
+    }
+    g_string_append_printf(name, " [%u:%02x]", form->map, form->opcode);
+    g_strlcpy(form->name, name->str, sizeof(form->name));
+    g_string_free(name, TRUE);
+}
+
+/* Bytes of a form with this ModRM; SIB, displacement and immediates are zero. */
+static void emit(const struct diff_form *form, uint8_t out[16])
+{
+    unsigned length = 0;
+
+    memset(out, 0, 16);
+    memcpy(out, form->prefixes, form->prefix_count);
+    length = form->prefix_count;
+    if (form->vex) {
+        out[length++] = 0xc4;
+        out[length++] = (uint8_t)(0xe0 | form->map);
+        out[length++] =
+            (uint8_t)(form->w << 7 | (form->vvvv ? 0x70 : 0x78) | form->l << 2 | form->pp);
+    } else {
+        if (form->w)
+            out[length++] = 0x48;
+        if (form->map)
+            out[length++] = 0x0f;
+        if (form->map > 1)
+            out[length++] = form->map == 2 ? 0x38 : 0x3a;
+    }
+    out[length++] = form->opcode;
+    out[length] = form->modrm;
+}
+
+struct collector {
+    GArray *forms;
+    GHashTable *seen;
+    const char *text;
+};
+
+static void try_form(struct collector *collector, struct diff_form form)
+{
+    ZydisDecodedInstruction instruction;
+    ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+    uint8_t bytes[16];
+
+    emit(&form, bytes);
+    if (!form_decode(bytes, &instruction, operands) || !instruction_allowed(&instruction, operands))
+        return;
+    if (instruction.opcode != form.opcode)
+        return; /* the opcode was a prefix */
+    form.key = form_key(bytes, &instruction, operands);
+    if (!g_hash_table_add(collector->seen, GUINT_TO_POINTER(form.key)))
+        return;
+    name_form(&form, &instruction, operands);
+    if (!collector->text || strstr(form.name, collector->text))
+        g_array_append_val(collector->forms, form);
+}
+
+/* ModRM with a register (2, and for x87 each) and with memory at [rsi]. */
+static void try_modrm(struct collector *collector, struct diff_form form)
+{
+    for (unsigned reg = 0; reg < 8; reg++) {
+        form.modrm = (uint8_t)(0xc2 | reg << 3);
+        try_form(collector, form);
+        form.modrm = (uint8_t)(0x06 | reg << 3);
+        try_form(collector, form);
+        for (unsigned rm = 0; rm < 8; rm++) {
+            form.modrm = (uint8_t)(0xc0 | reg << 3 | rm);
+            try_form(collector, form);
+        }
+    }
+}
+
+static void collect_legacy(struct collector *collector)
+{
+    static const struct {
+        uint8_t count, bytes[3];
+    } prefixes[] = {{0, {0}},          {1, {0x66}},       {1, {0xf3}}, {1, {0xf2}},
+                    {2, {0x66, 0xf3}}, {2, {0x66, 0xf2}}, {1, {0xf0}}, {2, {0x66, 0xf0}}};
+
+    for (unsigned p = 0; p < G_N_ELEMENTS(prefixes); p++)
+        for (unsigned w = 0; w < 2; w++)
+            for (unsigned map = 0; map < 4; map++)
+                for (unsigned opcode = 0; opcode < 256; opcode++) {
+                    struct diff_form form = {.map = (uint8_t)map,
+                                             .opcode = (uint8_t)opcode,
+                                             .w = (uint8_t)w,
+                                             .prefix_count = prefixes[p].count};
+
+                    memcpy(form.prefixes, prefixes[p].bytes, 3);
+                    try_modrm(collector, form);
+                }
+}
+
+static void collect_vex(struct collector *collector)
+{
+    for (unsigned bits = 0; bits < 32; bits++)
+        for (unsigned map = 1; map < 4; map++)
+            for (unsigned opcode = 0; opcode < 256; opcode++) {
+                struct diff_form form = {.vex = true,
+                                         .map = (uint8_t)map,
+                                         .opcode = (uint8_t)opcode,
+                                         .pp = bits & 3,
+                                         .w = bits >> 2 & 1,
+                                         .l = bits >> 3 & 1,
+                                         .vvvv = bits >> 4 & 1};
+
+                try_modrm(collector, form);
+            }
+}
+
+GArray *form_list(const char *text)
+{
+    struct collector collector = {g_array_new(FALSE, FALSE, sizeof(struct diff_form)),
+                                  g_hash_table_new(NULL, NULL), text};
+
+    __builtin_cpu_init();
+    ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_AMD_BRANCHES,
+                           __builtin_cpu_is("amd") ? ZYAN_TRUE : ZYAN_FALSE);
+    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
+    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_CET, ZYAN_FALSE);
+    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);
+    collect_legacy(&collector);
+    collect_vex(&collector);
+    g_hash_table_destroy(collector.seen);
+    return collector.forms;
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The interpreter's side: one vCPU of the software engine in 64-bit ring 3, with page tables that
+ * map what the native side has mapped, and no thread or run loop around it.
+ */
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/diff/diff.h"
+#include "vmm/engine/soft/system.h"
+#include "vmm/engine/soft/vector.h"
+
+#define RAM_SIZE  (1UL << 20)
+#define PML4      0x1000UL
+#define PDPT      0x2000UL
+#define DIRECTORY 0x3000UL
+#define TABLE     0x4000UL
+#define DATA      0x10000UL
+#define READ_ONLY 0x20000UL
+#define CODE      0x21000UL
+
+#define FXSAVE_PART 160 /* x87 in the FXSAVE image and in struct soft_cpu */
+
+#define PAGE_P  1UL
+#define PAGE_RW 2UL
+#define PAGE_US 4UL
+#define PAGE_AD 0x60UL /* accessed, dirty */
+
+static struct soft_cpu *cpu;
+static struct memory *memory;
+static uint8_t *ram;
+static struct cpu_definition model;
+static struct exit_ops exits;
+
+static void map_page(uint64_t linear, uint64_t gpa, uint64_t rights)
+{
+    uint64_t entry = gpa | rights | PAGE_P | PAGE_US | PAGE_AD;
+
+    memcpy(ram + TABLE + (linear >> 12 & 511) * 8, &entry, 8);
+}
+
+static void build_tables(void)
+{
+    uint64_t pdpt = PDPT | PAGE_P | PAGE_RW | PAGE_US | PAGE_AD;
+    uint64_t directory = DIRECTORY | PAGE_P | PAGE_RW | PAGE_US | PAGE_AD;
+    uint64_t table = TABLE | PAGE_P | PAGE_RW | PAGE_US | PAGE_AD;
+
+    memcpy(ram + PML4, &pdpt, 8);
+    memcpy(ram + PDPT + (DIFF_DATA >> 30 & 511) * 8, &directory, 8);
+    memcpy(ram + DIRECTORY + (DIFF_DATA >> 21 & 511) * 8, &table, 8);
+    map_page(DIFF_READ_ONLY, READ_ONLY, 0);
+    map_page(DIFF_DATA, DATA, PAGE_RW);
+    map_page(DIFF_DATA + 0x1000, DATA + 0x1000, PAGE_RW);
+    map_page(DIFF_CODE, CODE, 0);
+}
+
+static void set_segments(void)
+{
+    uint16_t flat = SEGMENT_S | SEGMENT_P | 3 << 5 | SEGMENT_G | SEGMENT_DB | 3;
+
+    /* What Linux gives to a 64-bit process: only CS and SS are not null. */
+    for (unsigned i = 0; i < SEG_COUNT; i++)
+        cpu->seg[i] = (struct cpu_segment){.attributes = flat, .limit = ~0U};
+    cpu->seg[SEG_CS].selector = 0x33;
+    cpu->seg[SEG_CS].attributes = SEGMENT_S | SEGMENT_P | 3 << 5 | SEGMENT_G | SEGMENT_L | 11;
+    cpu->seg[SEG_SS].selector = 0x2b;
+}
+
+void interpreter_init(void)
+{
+    int fd = memory_memfd("difftest", RAM_SIZE, NULL);
+
+    memory = memory_create();
+    cpu = aligned_alloc(64, sizeof(*cpu));
+    if (fd < 0 || !cpu || !memory_add(memory, "ram", MEMORY_RAM, 0, RAM_SIZE, fd, 0, NULL)) {
+        fprintf(stderr, "anima-difftest: no memory\n");
+        exit(2);
+    }
+    close(fd);
+    memset(cpu, 0, sizeof(*cpu));
+    ram = memory_find(memory, 0)->host;
+    cpu_host_words(model.words);
+    model.vendor = __builtin_cpu_is("amd") ? CPU_VENDOR_AMD : CPU_VENDOR_INTEL;
+    model.physical_bits = 40;
+    model.linear_bits = 48;
+    model.xcr0_mask = 7;
+    cpu->memory = memory;
+    cpu->model = &model;
+    cpu->exits = &exits;
+    cpu->delivering = -1;
+    cpu->lapic_page = SOFT_TLB_NONE;
+    cpu->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG;
+    cpu->cr3 = PML4;
+    cpu->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE;
+    cpu->msrs.efer = EFER_LME | EFER_LMA | EFER_NXE | EFER_SCE;
+    cpu->xcr0 = 7;
+    cpu->rflags = FLAG_FIXED | FLAG_IF;
+    build_tables();
+    set_segments();
+    soft_tlb_init(cpu);
+    soft_update_mode(cpu);
+    soft_vector_init();
+}
+
+void interpreter_finish(void)
+{
+    free(cpu);
+    memory_destroy(memory);
+}
+
+static void load_state(const struct diff_state *state)
+{
+    memcpy(cpu->gpr, state->gpr, sizeof(cpu->gpr));
+    cpu->next_rip = state->rip;
+    cpu->rflags = state->rflags;
+    memcpy(&cpu->x87, state->fxsave, FXSAVE_PART);
+    cpu->x87_cs = cpu->x87_ds = 0;
+    memcpy(&cpu->mxcsr, state->fxsave + 24, 4);
+    for (unsigned i = 0; i < 16; i++) {
+        memcpy(cpu->vector[i].u8, state->fxsave + 160 + i * 16, 16);
+        memcpy(cpu->vector[i].u8 + 16, state->ymm_high[i], 16);
+    }
+}
+
+static void save_state(struct diff_state *state)
+{
+    uint32_t mask = soft_mxcsr_mask(cpu);
+
+    memcpy(state->gpr, cpu->gpr, sizeof(cpu->gpr));
+    state->rflags = cpu->rflags;
+    memset(state->fxsave, 0, sizeof(state->fxsave));
+    memcpy(state->fxsave, &cpu->x87, 24);
+    memcpy(state->fxsave + 24, &cpu->mxcsr, 4);
+    memcpy(state->fxsave + 28, &mask, 4);
+    for (unsigned i = 0; i < 8; i++)
+        memcpy(state->fxsave + 32 + i * 16, cpu->x87.st[i], 10);
+    for (unsigned i = 0; i < 16; i++) {
+        memcpy(state->fxsave + 160 + i * 16, cpu->vector[i].u8, 16);
+        memcpy(state->ymm_high[i], cpu->vector[i].u8 + 16, 16);
+    }
+}
+
+/* As the run loop does it: a repeated instruction comes back to itself until it is done. */
+static void execute(const struct insn *insn)
+{
+    do {
+        cpu->rip = cpu->next_rip;
+        cpu->next_rip += insn->length;
+        cpu->insn = insn;
+        insn->exec(cpu, insn);
+    } while (cpu->next_rip == cpu->rip && (insn->prefixes & (INSN_REP | INSN_REPNE)));
+}
+
+void interpreter_run(const struct diff_case *test, struct diff_outcome *out)
+{
+    sigjmp_buf escape;
+    struct insn insn;
+
+    memcpy(ram + DATA, test->data, sizeof(test->data));
+    memcpy(ram + READ_ONLY, test->read_only, sizeof(test->read_only));
+    load_state(&test->state);
+    cpu->escape = &escape;
+    cpu->block_end = false;
+    cpu->shadow = 0;
+    cpu->pending_db = 0;
+    cpu->delivering = -1;
+    out->vector = -1;
+    out->error = 0;
+    out->cr2 = 0;
+    if (!sigsetjmp(escape, 0)) {
+        if (soft_decode(&model, 8, test->bytes, 15, &insn) != SOFT_DECODE_OK)
+            soft_general_protection(cpu, 0);
+        execute(&insn);
+        out->state.rip = cpu->next_rip;
+    } else {
+        out->vector = cpu->fault.vector;
+        out->error = cpu->fault.has_error ? cpu->fault.error : 0;
+        out->cr2 = cpu->cr2;
+        out->state.rip = cpu->rip;
+    }
+    save_state(&out->state);
+    memcpy(out->data, ram + DATA, sizeof(out->data));
+}
