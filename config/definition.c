@@ -101,15 +101,17 @@ bool definition_set_option(struct definition *definition, enum option_id id, con
         slot->number = value.number;
         slot->text = value.text ? place_in_folder(id, value.text, folder) : NULL;
     }
-    slot->given = true;
+    /* An empty text adds nothing to a list. */
+    slot->given = !options[id].list || slot->list->len;
     return true;
 }
 
 static bool unknown_key(const char *key, GError **error)
 {
     const char *nearest = option_nearest(key);
+    g_autofree char *shown = text_show(key);
 
-    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "unknown option '%.80s'%s%s%s", key,
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "unknown option '%s'%s%s%s", shown,
                 nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
     return false;
 }

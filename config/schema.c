@@ -12,6 +12,24 @@
 
 G_DEFINE_QUARK(anima - config - error, config_error)
 
+#define SHOWN_MAX 80 /* characters of a user's words in a message */
+
+char *text_show(const char *text)
+{
+    g_autofree char *valid = g_utf8_make_valid(text, -1);
+    GString *shown = g_string_new(NULL);
+    const char *at = valid;
+
+    for (unsigned i = 0; *at && i < SHOWN_MAX; i++, at = g_utf8_next_char(at)) {
+        gunichar character = g_utf8_get_char(at);
+
+        g_string_append_unichar(shown, g_unichar_isprint(character) ? character : '?');
+    }
+    if (*at)
+        g_string_append(shown, "...");
+    return g_string_free(shown, FALSE);
+}
+
 static bool check_name(const char *text, GError **error)
 {
     size_t length = strlen(text);
@@ -19,10 +37,13 @@ static bool check_name(const char *text, GError **error)
 
     for (size_t i = 0; good && i < length; i++)
         good = g_ascii_isalnum(text[i]) || strchr("-_.", text[i]);
-    if (!good)
+    if (!good) {
+        g_autofree char *shown = text_show(text);
+
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
-                    "expected a name of up to %d letters, digits, '-', '_' and '.', not '%.80s'",
-                    CONFIG_NAME_MAX, text);
+                    "expected a name of up to %d letters, digits, '-', '_' and '.', not '%s'",
+                    CONFIG_NAME_MAX, shown);
+    }
     return good;
 }
 
@@ -316,8 +337,10 @@ bool option_check_number(const struct option *option, uint64_t number, GError **
 
 static bool refuse(const struct option *option, const char *text, GError **error)
 {
-    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "expected %s, not '%.80s'",
-                option_wants(option), text);
+    g_autofree char *shown = text_show(text);
+
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "expected %s, not '%s'",
+                option_wants(option), shown);
     return false;
 }
 
@@ -370,7 +393,9 @@ static bool parse_number(const struct option *option, const char *text, uint64_t
     if (step < 0)
         return refuse(option, text, error);
     if (errno == ERANGE || *number > UINT64_MAX >> (10 * step)) {
-        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "%.80s is too large", text);
+        g_autofree char *shown = text_show(text);
+
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "%s is too large", shown);
         return false;
     }
     *number <<= 10 * step;
@@ -380,6 +405,7 @@ static bool parse_number(const struct option *option, const char *text, uint64_t
 static bool parse_choice(const struct option *option, const char *text, GError **error)
 {
     g_autoptr(GString) list = g_string_new(NULL);
+    g_autofree char *shown = NULL;
     const char *nearest;
 
     for (const char *const *choice = option->choices; *choice; choice++) {
@@ -391,7 +417,8 @@ static bool parse_choice(const struct option *option, const char *text, GError *
         g_string_append_printf(list, "%s%s%s", list->len ? ", " : "", *choice, open ? "FILE" : "");
     }
     nearest = word_nearest(text, option->choices);
-    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "'%.80s' is none of %s%s%s%s", text,
+    shown = text_show(text);
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "'%s' is none of %s%s%s%s", shown,
                 list->str, nearest ? "; did you mean '" : "", nearest ? nearest : "",
                 nearest ? "'?" : "");
     return false;

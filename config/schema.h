@@ -96,3 +96,7 @@ const char *option_wants(const struct option *option);
 
 /* `bytes` as people write it: "512M", or "1000 bytes". The caller frees it. */
 char *size_format(uint64_t bytes);
+
+/* A user's words for a message: on one line, what cannot be printed as '?', cut when long. The
+ * caller frees it. */
+char *text_show(const char *text);

@@ -138,8 +138,10 @@ static bool read_pair(struct reader *reader, GError **error)
     key = (const char *)event->data.scalar.value;
     option = option_find(key);
     if (!option) {
+        g_autofree char *shown = text_show(key);
+
         nearest = option_nearest(key);
-        return fail(reader, event->start_mark, error, "unknown option '%.80s'%s%s%s", key,
+        return fail(reader, event->start_mark, error, "unknown option '%s'%s%s%s", shown,
                     nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
     }
     if (reader->seen[option - options])

@@ -120,6 +120,23 @@ static void texts_hold_no_control_characters(void **state)
                    "'../x'");
 }
 
+static void messages_stay_on_one_line(void **state)
+{
+    assert_refused("a\nb\x1b[m", "x", "unknown option 'a?b?[m'");
+    assert_refused("memory", "1\n\xff",
+                   "memory: expected a size such as 512M, not '1?\xef\xbf\xbd'");
+    assert_yaml_refused("\"a\\nb\": 1", "vm.yaml:1:1: unknown option 'a?b'");
+}
+
+static void an_empty_text_gives_no_list(void **state)
+{
+    struct definition *definition = definition_create();
+
+    assert_true(definition_set(definition, "device", "", NULL));
+    assert_false(definition_has(definition, OPTION_DEVICE));
+    definition_destroy(definition);
+}
+
 static void lists_split_and_grow(void **state)
 {
     struct definition *definition = definition_create();
@@ -261,6 +278,8 @@ int main(void)
         cmocka_unit_test(unknown_options_get_the_nearest),
         cmocka_unit_test(choices_are_listed),
         cmocka_unit_test(texts_hold_no_control_characters),
+        cmocka_unit_test(messages_stay_on_one_line),
+        cmocka_unit_test(an_empty_text_gives_no_list),
         cmocka_unit_test(lists_split_and_grow),
         cmocka_unit_test(yaml_fills_a_definition),
         cmocka_unit_test(yaml_errors_tell_line_and_column),
