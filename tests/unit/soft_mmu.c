@@ -484,7 +484,7 @@ static void alignment_is_checked_for_user_code_that_asks_for_it(void **state)
     assert_int_equal(RAISED(f, (void)soft_read32(f->cpu, TARGET + 2)), -1);
     f->cpu->cr0 |= CR0_AM;
     soft_update_mode(f->cpu);
-    for (volatile unsigned again = 0; again < 2; again++) {
+    for (unsigned again = 0; again < 2; again++) {
         assert_int_equal(RAISED(f, (void)soft_read32(f->cpu, TARGET + 4)), -1);
         assert_int_equal(RAISED(f, (void)soft_read32(f->cpu, TARGET + 2)), EXC_AC);
         assert_int_equal(RAISED(f, soft_write16(f->cpu, TARGET + 0xfff, 0)), EXC_AC);

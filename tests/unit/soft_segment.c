@@ -157,7 +157,7 @@ static void limits_and_types_are_checked_on_each_access(void **state)
     };
     struct fixture *f = *state;
 
-    for (volatile unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         volatile uint64_t linear = 0;
 
         enter_protected(f, 0);
@@ -436,7 +436,7 @@ static void bad_tasks_are_refused_before_or_after_the_switch(void **state)
     };
     struct fixture *f = *state;
 
-    for (volatile unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         prepare_task(f);
         poke32(f, TSS2_AT + cases[i].field, cases[i].value);
         assert_int_equal(RAISED(f, soft_far_jump(f->cpu, TSS2, 0, 4)), cases[i].vector);
