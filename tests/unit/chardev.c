@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The descriptor back end: pipes, sockets that listen, ptys, holding output, and the last flush. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "vmm/util/chardev.h"
+
+/* A front end that keeps what it is given, up to `room` bytes at a time. */
+struct front {
+    GMutex lock;
+    GCond changed;
+    GString *received;
+    size_t room;
+    unsigned writable;
+};
+
+static size_t front_can_receive(void *opaque)
+{
+    struct front *front = opaque;
+
+    g_mutex_lock(&front->lock);
+    size_t room = front->room;
+    g_mutex_unlock(&front->lock);
+    return room;
+}
+
+static void front_receive(void *opaque, const uint8_t *data, size_t length)
+{
+    struct front *front = opaque;
+
+    g_mutex_lock(&front->lock);
+    g_string_append_len(front->received, (const char *)data, length);
+    front->room -= length;
+    g_cond_signal(&front->changed);
+    g_mutex_unlock(&front->lock);
+}
+
+static void front_writable(void *opaque)
+{
+    struct front *front = opaque;
+
+    g_mutex_lock(&front->lock);
+    front->writable++;
+    g_cond_signal(&front->changed);
+    g_mutex_unlock(&front->lock);
+}
+
+static void front_init(struct front *front, struct chardev *chardev, size_t room)
+{
+    const struct chardev_handlers handlers = {front_can_receive, front_receive, front_writable,
+                                              front};
+
+    memset(front, 0, sizeof(*front));
+    g_mutex_init(&front->lock);
+    g_cond_init(&front->changed);
+    front->received = g_string_new(NULL);
+    front->room = room;
+    chardev_set_handlers(chardev, &handlers);
+}
+
+static void front_finish(struct front *front, struct chardev *chardev)
+{
+    chardev_set_handlers(chardev, NULL);
+    g_string_free(front->received, true);
+    g_cond_clear(&front->changed);
+    g_mutex_clear(&front->lock);
+}
+
+/* Wait, for at most five seconds of the host's, for all of `text`. */
+static void expect_received(struct front *front, const char *text)
+{
+    gint64 deadline = g_get_monotonic_time() + 5 * G_TIME_SPAN_SECOND;
+
+    g_mutex_lock(&front->lock);
+    while (front->received->len < strlen(text) &&
+           g_cond_wait_until(&front->changed, &front->lock, deadline))
+        ;
+    assert_string_equal(front->received->str, text);
+    g_mutex_unlock(&front->lock);
+}
+
+static void expect_writable(struct front *front)
+{
+    gint64 deadline = g_get_monotonic_time() + 5 * G_TIME_SPAN_SECOND;
+
+    g_mutex_lock(&front->lock);
+    while (!front->writable && g_cond_wait_until(&front->changed, &front->lock, deadline))
+        ;
+    assert_int_equal(front->writable, 1);
+    g_mutex_unlock(&front->lock);
+}
+
+static size_t write_text(struct chardev *chardev, const char *text)
+{
+    return chardev_write(chardev, (const uint8_t *)text, strlen(text));
+}
+
+static void expect_read(int fd, const char *text)
+{
+    char buffer[64] = "";
+    size_t got = 0;
+
+    while (got < strlen(text)) {
+        struct pollfd wait = {fd, POLLIN, 0};
+        assert_int_equal(poll(&wait, 1, 5000), 1);
+        ssize_t n = read(fd, buffer + got, sizeof(buffer) - 1 - got);
+        assert_true(n > 0);
+        got += n;
+    }
+    assert_string_equal(buffer, text);
+}
+
+static struct chardev *create(struct chardev_fd_config config)
+{
+    config.name = "test";
+    struct chardev *chardev = chardev_fd_create(&config, NULL);
+    assert_non_null(chardev);
+    return chardev;
+}
+
+static void bytes_go_both_ways(void **state)
+{
+    int in[2], out[2];
+    struct front front;
+
+    assert_int_equal(pipe(in) | pipe(out), 0);
+    struct chardev *chardev = create((struct chardev_fd_config){.in = in[0], .out = out[1]});
+    front_init(&front, chardev, 100);
+    assert_int_equal(write_text(chardev, "to the world"), 12);
+    expect_read(out[0], "to the world");
+    assert_int_equal(write(in[1], "to the guest", 12), 12);
+    expect_received(&front, "to the guest");
+    close(in[1]); /* the end of input is not the end of output */
+    g_usleep(10000);
+    assert_int_equal(write_text(chardev, "still"), 5);
+    expect_read(out[0], "still");
+    front_finish(&front, chardev);
+    chardev_destroy(chardev);
+    close(out[0]);
+}
+
+static void input_waits_for_room(void **state)
+{
+    int in[2];
+    struct front front;
+
+    assert_int_equal(pipe(in), 0);
+    struct chardev *chardev = create((struct chardev_fd_config){.in = in[0], .out = -1});
+    front_init(&front, chardev, 3);
+    assert_int_equal(write(in[1], "abcdef", 6), 6);
+    expect_received(&front, "abc");
+    g_usleep(20000);
+    expect_received(&front, "abc");
+    g_mutex_lock(&front.lock);
+    front.room = 10;
+    g_mutex_unlock(&front.lock);
+    chardev_accept_input(chardev);
+    expect_received(&front, "abcdef");
+    front_finish(&front, chardev);
+    chardev_destroy(chardev);
+    close(in[1]);
+}
+
+static void held_output_stays_until_released(void **state)
+{
+    int out[2];
+
+    assert_int_equal(pipe(out), 0);
+    struct chardev *chardev = create((struct chardev_fd_config){.in = -1, .out = out[1]});
+    struct pollfd wait = {out[0], POLLIN, 0};
+    chardev_hold(chardev, true);
+    assert_int_equal(write_text(chardev, "held"), 4);
+    assert_int_equal(poll(&wait, 1, 30), 0);
+    assert_false(chardev_flush(chardev, 10));
+    chardev_hold(chardev, false);
+    assert_true(chardev_flush(chardev, 5000));
+    expect_read(out[0], "held");
+    chardev_destroy(chardev);
+    close(out[0]);
+}
+
+static void a_full_buffer_pushes_back_and_tells_when_there_is_room(void **state)
+{
+    int out[2];
+    uint8_t block[300] = {0};
+    struct front front;
+
+    assert_int_equal(pipe(out), 0);
+    struct chardev *chardev =
+        create((struct chardev_fd_config){.in = -1, .out = out[1], .buffer = 256});
+    front_init(&front, chardev, 0);
+    chardev_hold(chardev, true);
+    assert_int_equal(chardev_write(chardev, block, sizeof(block)), 256);
+    assert_int_equal(chardev_write(chardev, block, 1), 0);
+    chardev_hold(chardev, false);
+    expect_writable(&front);
+    assert_int_equal(chardev_write(chardev, block, 1), 1);
+    front_finish(&front, chardev);
+    chardev_destroy(chardev);
+    close(out[0]);
+}
+
+static void destroying_flushes_what_is_buffered(void **state)
+{
+    int out[2];
+
+    assert_int_equal(pipe(out), 0);
+    struct chardev *chardev = create((struct chardev_fd_config){.in = -1, .out = out[1]});
+    assert_int_equal(write_text(chardev, "last words"), 10);
+    chardev_destroy(chardev);
+    expect_read(out[0], "last words");
+    close(out[0]);
+}
+
+static void a_reader_that_left_lets_output_vanish(void **state)
+{
+    int out[2];
+
+    assert_int_equal(pipe(out), 0);
+    struct chardev *chardev =
+        create((struct chardev_fd_config){.in = -1, .out = out[1], .buffer = 16});
+    close(out[0]);
+    for (unsigned i = 0; i < 1000; i++) {
+        write_text(chardev, "x");
+        chardev_flush(chardev, 5000);
+    }
+    assert_int_equal(write_text(chardev, "more than sixteen bytes of it"), 29);
+    chardev_destroy(chardev);
+}
+
+static int connect_to(const struct sockaddr_un *address)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)address, sizeof(*address)), 0);
+    return fd;
+}
+
+/* Until the back end has noticed that its client came or went. */
+static void settle(void)
+{
+    g_usleep(50000);
+}
+
+static void a_listening_socket_serves_one_client_after_another(void **state)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct front front;
+
+    /* An abstract name: nothing is left behind. */
+    snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "anima-chardev-%d", getpid());
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    struct chardev *chardev =
+        create((struct chardev_fd_config){.in = listener, .out = -1, .listen = true});
+    front_init(&front, chardev, 100);
+
+    assert_int_equal(write_text(chardev, "to nobody"), 9);
+    for (unsigned i = 0; i < 2; i++) {
+        int client = connect_to(&address);
+        settle();
+        assert_int_equal(write_text(chardev, "hello"), 5);
+        expect_read(client, "hello");
+        assert_int_equal(write(client, "hi", 2), 2);
+        expect_received(&front, i ? "hihi" : "hi");
+        close(client);
+        settle();
+    }
+    front_finish(&front, chardev);
+    chardev_destroy(chardev);
+}
+
+static void a_pty_outlives_its_users(void **state)
+{
+    struct front front;
+    struct termios raw;
+    int master = posix_openpt(O_RDWR | O_NOCTTY);
+
+    assert_true(master >= 0);
+    assert_int_equal(grantpt(master) | unlockpt(master), 0);
+    g_autofree char *name = g_strdup(ptsname(master));
+    struct chardev *chardev =
+        create((struct chardev_fd_config){.in = master, .out = master, .reopens = true});
+    front_init(&front, chardev, 100);
+    for (unsigned i = 0; i < 2; i++) {
+        int slave = open(name, O_RDWR | O_NOCTTY);
+
+        assert_true(slave >= 0);
+        assert_int_equal(tcgetattr(slave, &raw), 0);
+        cfmakeraw(&raw);
+        assert_int_equal(tcsetattr(slave, TCSANOW, &raw), 0);
+        assert_int_equal(write(slave, "in", 2), 2);
+        expect_received(&front, i ? "inin" : "in");
+        assert_int_equal(write_text(chardev, "out"), 3);
+        expect_read(slave, "out");
+        close(slave);
+        settle();
+    }
+    front_finish(&front, chardev);
+    chardev_destroy(chardev);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bytes_go_both_ways),
+        cmocka_unit_test(input_waits_for_room),
+        cmocka_unit_test(held_output_stays_until_released),
+        cmocka_unit_test(a_full_buffer_pushes_back_and_tells_when_there_is_room),
+        cmocka_unit_test(destroying_flushes_what_is_buffered),
+        cmocka_unit_test(a_reader_that_left_lets_output_vanish),
+        cmocka_unit_test(a_listening_socket_serves_one_client_after_another),
+        cmocka_unit_test(a_pty_outlives_its_users),
+    };
+
+    alarm(60);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
