@@ -62,12 +62,13 @@ static void software_interrupt_beyond(void *unused)
     asm volatile("int $0x70");
 }
 
+/* Through RBP, whose segment is SS too: RSP must stay good for the handler. */
 static void stack_non_canonical(void *unused)
 {
-    asm volatile("mov %%rsp, %%rbx\n"
-                 "mov %0, %%rsp\n"
-                 "mov (%%rsp), %%rax\n"
-                 "mov %%rbx, %%rsp" ::"r"(0x800000000000UL)
+    asm volatile("mov %%rbp, %%rbx\n"
+                 "mov %0, %%rbp\n"
+                 "mov (%%rbp), %%rax\n"
+                 "mov %%rbx, %%rbp" ::"r"(0x800000000000UL)
                  : "rax", "rbx");
 }
 
