@@ -105,7 +105,9 @@ static void simple_faults(void)
     expect("reserved EFER bit", write_bad_efer, NULL, 13, 0);
     expect("CR0.PE cleared under paging", write_bad_cr0, NULL, 13, 0);
     expect("reserved CR4 bit", write_bad_cr4, NULL, 13, 0);
+    idt_ist(12, 1); /* there is no other stack to handle it on */
     expect("non-canonical stack", stack_non_canonical, NULL, 12, 0);
+    idt_ist(12, 0);
     expect("misaligned movaps", misaligned_sse, aligned, 13, 0);
 }
 

@@ -19,6 +19,14 @@ static void count(struct frame *frame)
     lapic[0xb0 / 4] = 0;
 }
 
+/* A level stays up until its device is told: the third interrupt tells the HPET. */
+static void count_level(struct frame *frame)
+{
+    if (++hits[frame->vector] == 3)
+        ((volatile uint64_t *)HPET)[0x20 / 8] = 1;
+    lapic[0xb0 / 4] = 0;
+}
+
 static void count_pic(struct frame *frame)
 {
     hits[frame->vector]++;
@@ -53,15 +61,34 @@ static uint32_t pm_timer(void)
     return inl(0x608);
 }
 
+/* Both clocks at one instant; read again when the host took the CPU away in between. */
+static uint32_t sample(uint64_t *tsc)
+{
+    uint64_t shortest = ~0UL;
+    uint32_t at = 0;
+
+    for (unsigned i = 0; i < 8; i++) {
+        uint64_t before = rdtsc();
+        uint32_t now = pm_timer();
+        uint64_t took = rdtsc() - before;
+        if (took < shortest) {
+            shortest = took;
+            *tsc = before;
+            at = now;
+        }
+    }
+    return at;
+}
+
 static void calibrate(void)
 {
-    uint32_t first = pm_timer(), passed;
-    uint64_t start = rdtsc();
+    uint64_t start = 0, end = 0;
+    uint32_t first = sample(&start), passed;
 
     do
-        passed = (pm_timer() - first) & 0xffffff;
+        passed = (sample(&end) - first) & 0xffffff;
     while (passed < 3579545 / 50);
-    tsc_per_ms = (rdtsc() - start) / 20;
+    tsc_per_ms = (end - start) * 3580 / passed;
     check(tsc_per_ms > 100000 && tsc_per_ms < 20000000, "TSC runs at %lu kHz", tsc_per_ms);
 }
 
@@ -222,7 +249,10 @@ static void rtc_periodic(void)
     outb(0x71, 0x26); /* 1024 Hz */
     outb(0x70, 0x0b);
     outb(0x71, (cmos(0x0b) & 0x0f) | 0x42);
+    /* A flag from before may have interrupted at once: forget both. */
+    asm volatile("sti; nop; cli");
     cmos(0x0c);
+    hits[0x68] = 0;
     check(wait_for(0x68, 100), "the RTC's periodic interrupt did not come");
     check(cmos(0x0c) & 0x40, "RTC register C has no PF");
     outb(0x70, 0x0b);
@@ -272,19 +302,15 @@ static void ioapic_level(void)
         skip("no HPET route to pins 20..23");
         return;
     }
-    interrupt_set(0x63, count);
+    interrupt_set(0x63, count_level);
     hits[0x63] = 0;
     ioapic_route(pin, 0x63 | 1 << 15);
     hpet[0x100 / 8] = (uint64_t)pin << 9 | 1 << 1 | 1 << 2;
     hpet[0x10 / 8] = 1;
     hpet[0x108 / 8] = hpet[0xf0 / 8] + 1000000000000UL / period;
     check(wait_for(0x63, 100), "the level interrupt did not come");
-    check(hits[0x63] > 1, "a level that stays up came %u times", hits[0x63]);
-    hpet[0x20 / 8] = 1; /* acknowledge: the line goes down */
-    wait_for(0xff, 2);
-    hits[0x63] = 0;
     wait_for(0xff, 5);
-    check(hits[0x63] == 0, "the lowered line still came %u times", hits[0x63]);
+    check(hits[0x63] == 3, "a level up for three interrupts came %u times", hits[0x63]);
     check(!(ioapic_read(0x10 + 2 * pin) & 1 << 14), "remote IRR stays: %x",
           ioapic_read(0x10 + 2 * pin));
     hpet[0x100 / 8] = 0;
