@@ -83,11 +83,11 @@ static void set_kernel(struct fixture *fixture, const void *data, size_t size)
     fixture->image.kernel.fd = file_of(data, size);
 }
 
-static void add_module(struct fixture *fixture, const char *name, const char *string,
+static void add_module(struct fixture *fixture, const char *name, const char *arguments,
                        const char *data, size_t size)
 {
     fixture->modules[fixture->image.module_count++] =
-        (struct boot_file){.fd = file_of(data, size), .name = name, .string = string};
+        (struct boot_file){.fd = file_of(data, size), .name = name, .arguments = arguments};
 }
 
 static void assert_boots(struct fixture *fixture)
@@ -616,7 +616,7 @@ static void a_multiboot_elf_gets_its_information(void **state)
     make_multiboot(&kernel, 3);
     set_kernel(fixture, &kernel, sizeof(kernel));
     fixture->image.cmdline = "a=1 b";
-    add_module(fixture, "first", "first with words", "FIRST", 5);
+    add_module(fixture, "first", "with words", "FIRST", 5);
     add_module(fixture, "second", NULL, "SECOND", 6);
     assert_boots(fixture);
     assert_int_equal(fixture->cpu.rip, MIB + 16);

@@ -18,9 +18,9 @@
 
 /* A regular file, read by position. */
 struct boot_file {
-    int fd;             /* borrowed */
-    const char *name;   /* what the user called it, for messages */
-    const char *string; /* a multiboot or PVH module's command line; NULL: its name */
+    int fd;                /* borrowed */
+    const char *name;      /* what the user called it, for messages */
+    const char *arguments; /* of a module, whose command line is "NAME ARGUMENTS"; may be NULL */
 };
 
 /* What is to be booted. All pointers are borrowed for the time of boot_load. */

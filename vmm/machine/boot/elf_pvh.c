@@ -107,7 +107,6 @@ static bool load_modules(const struct boot_image *image, uint64_t kernel_end, ui
                            image->module_count, MODULES_MAX);
     for (unsigned i = 0; i < image->module_count; i++) {
         const struct boot_file *file = &image->modules[i];
-        const char *string = file->string ? file->string : file->name;
         struct hvm_module *module = &page->modules[i];
 
         if (!boot_file_size(file, &module->size, error))
@@ -118,11 +117,9 @@ static bool load_modules(const struct boot_image *image, uint64_t kernel_end, ui
                                memory_ram_size(image->memory) >> 20);
         if (!boot_file_load(image, file, 0, module->size, module->address, error))
             return false;
-        if (strlen(string) >= PC_BOOT_CMDLINE + PC_BOOT_CMDLINE_MAX - strings ||
-            !memory_write(image->memory, strings, string, strlen(string) + 1))
-            return boot_refuse(file, error, "has too long a command line");
         module->cmdline = strings;
-        strings += strlen(string) + 1;
+        if (!boot_write_module_cmdline(image, file, &strings, error))
+            return false;
         ceiling = module->address;
     }
     return true;

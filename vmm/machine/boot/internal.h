@@ -47,6 +47,11 @@ bool boot_place_high(const struct memory *memory, uint64_t size, uint64_t floor,
 bool boot_write_cmdline(const struct boot_image *image, const char *prefix, uint64_t max,
                         uint64_t *end, GError **error);
 
+/* A module's command line, "NAME ARGUMENTS", at `*at` in the command line's area; `*at` moves
+ * behind it. */
+bool boot_write_module_cmdline(const struct boot_image *image, const struct boot_file *module,
+                               uint64_t *at, GError **error);
+
 /* Protected mode without paging, flat segments, interrupts off, at `entry`. */
 void boot_enter_32(const struct boot_image *image, struct cpu_state *state, uint32_t entry);
 /* Long mode, the first 4 GiB mapped to themselves, flat segments, interrupts off, at `entry`. */

@@ -127,18 +127,6 @@ static bool load_kernel(const struct boot_image *image, const struct multiboot_h
     return true;
 }
 
-/* A string behind the others in the command line's area. */
-static bool write_string(const struct boot_image *image, const char *string, uint64_t *at)
-{
-    size_t length = strlen(string) + 1;
-
-    if (length > PC_BOOT_CMDLINE + PC_BOOT_CMDLINE_MAX - *at ||
-        !memory_write(image->memory, *at, string, length))
-        return false;
-    *at += length;
-    return true;
-}
-
 /* Modules follow the kernel, each at a page boundary. */
 static bool load_modules(const struct boot_image *image, uint64_t at, uint64_t strings,
                          struct info_page *page, GError **error)
@@ -165,8 +153,8 @@ static bool load_modules(const struct boot_image *image, uint64_t at, uint64_t s
         module->start = (uint32_t)at;
         module->end = (uint32_t)(at + size);
         module->string = (uint32_t)strings;
-        if (!write_string(image, file->string ? file->string : file->name, &strings))
-            return boot_refuse(file, error, "has too long a command line");
+        if (!boot_write_module_cmdline(image, file, &strings, error))
+            return false;
         at += size;
     }
     return true;

@@ -133,3 +133,19 @@ bool boot_write_cmdline(const struct boot_image *image, const char *prefix, uint
         *end = PC_BOOT_CMDLINE + length + 1;
     return true;
 }
+
+bool boot_write_module_cmdline(const struct boot_image *image, const struct boot_file *module,
+                               uint64_t *at, GError **error)
+{
+    bool has_arguments = module->arguments && *module->arguments;
+    g_autofree char *line = has_arguments
+                                ? g_strdup_printf("%s %s", module->name, module->arguments)
+                                : g_strdup(module->name);
+    size_t length = strlen(line) + 1;
+
+    if (length > PC_BOOT_CMDLINE + PC_BOOT_CMDLINE_MAX - *at ||
+        !memory_write(image->memory, *at, line, length))
+        return boot_refuse(module, error, "has too long a command line");
+    *at += length;
+    return true;
+}

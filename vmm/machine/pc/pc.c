@@ -335,7 +335,7 @@ static void number_buses(struct machine *machine)
 
 static struct boot_file boot_file(const struct machine_image *image)
 {
-    return (struct boot_file){.fd = image->fd, .name = image->name, .string = image->arguments};
+    return (struct boot_file){.fd = image->fd, .name = image->name, .arguments = image->arguments};
 }
 
 static bool load_kernel(struct machine *machine, struct cpu_state *state, GError **error)
