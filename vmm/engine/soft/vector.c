@@ -40,13 +40,6 @@ void vector_refuse_avx(struct soft_cpu *cpu)
     soft_raise(cpu, EXC_NM, 0);
 }
 
-void vector_refuse_address(struct soft_cpu *cpu, const struct insn *insn, uint64_t linear)
-{
-    if (cpu->flat && insn->segment == SEG_SS && !soft_canonical(linear))
-        soft_raise(cpu, EXC_SS, 0);
-    soft_general_protection(cpu, 0);
-}
-
 void vector_raise_simd(struct soft_cpu *cpu)
 {
     soft_raise(cpu, cpu->cr4 & CR4_OSXMMEXCPT ? EXC_XM : EXC_UD, 0);

@@ -112,9 +112,6 @@ uint8_t vector_place_of(const ZydisDecodedOperand *operand);
 _Noreturn void vector_refuse_sse(struct soft_cpu *cpu);
 _Noreturn void vector_refuse_avx(struct soft_cpu *cpu);
 _Noreturn void vector_raise_simd(struct soft_cpu *cpu);
-/* A misaligned operand. That its address is not canonical comes first: #SS in the stack segment. */
-_Noreturn void vector_refuse_address(struct soft_cpu *cpu, const struct insn *insn,
-                                     uint64_t linear);
 
 /* #UD or #NM for a legacy SSE instruction (SDM 2, table 2-19). */
 static inline void vector_check_sse(struct soft_cpu *cpu)
@@ -156,7 +153,7 @@ static inline uint64_t vector_address(struct soft_cpu *cpu, const struct insn *i
 
     if (__builtin_expect(linear & insn->aux[AUX_ALIGNMENT], 0) &&
         (insn->aux[AUX_ALWAYS] || !(cpu->mxcsr & MXCSR_MISALIGNED)))
-        vector_refuse_address(cpu, insn, linear);
+        soft_general_protection(cpu, 0);
     return linear;
 }
 

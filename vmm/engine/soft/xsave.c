@@ -138,8 +138,16 @@ static uint64_t aligned_address(struct soft_cpu *cpu, const struct insn *insn, u
     uint64_t linear = soft_operand_address(cpu, insn, size, access);
 
     if (linear & (alignment - 1))
-        vector_refuse_address(cpu, insn, linear);
+        soft_general_protection(cpu, 0);
     return linear;
+}
+
+/* FXSAVE and FXRSTOR see that an address on the stack is not canonical before its alignment. */
+static uint64_t fx_address(struct soft_cpu *cpu, const struct insn *insn, enum soft_access access)
+{
+    if (cpu->flat && insn->segment == SEG_SS && !soft_canonical(soft_operand_offset(cpu, insn)))
+        soft_raise(cpu, EXC_SS, 0);
+    return aligned_address(cpu, insn, FXSAVE_SIZE, 16, access);
 }
 
 /* AMD's fast form leaves the XMM registers to the operating system (APM 2, 11.4.4). */
@@ -153,7 +161,7 @@ static void exec_fxsave(struct soft_cpu *cpu, const struct insn *insn)
     uint64_t linear;
 
     check_fx(cpu);
-    linear = aligned_address(cpu, insn, FXSAVE_SIZE, 16, SOFT_WRITE);
+    linear = fx_address(cpu, insn, SOFT_WRITE);
     soft_probe_write(cpu, linear, FXSAVE_SIZE, cpu->mmu_mode);
     write_x87(cpu, linear, insn->aux[AUX_TO]);
     write_mxcsr(cpu, linear);
@@ -168,7 +176,7 @@ static void exec_fxrstor(struct soft_cpu *cpu, const struct insn *insn)
     uint32_t mxcsr;
 
     check_fx(cpu);
-    linear = aligned_address(cpu, insn, FXSAVE_SIZE, 16, SOFT_READ);
+    linear = fx_address(cpu, insn, SOFT_READ);
     soft_read_bytes(cpu, linear, image, FXSAVE_SIZE);
     memcpy(&mxcsr, image + FXSAVE_MXCSR, 4);
     if (cpu->cr4 & CR4_OSFXSR) {
@@ -337,8 +345,10 @@ static void exec_xrstor(struct soft_cpu *cpu, const struct insn *insn)
     if (insn->aux[AUX_FROM] && cpu->cpl)
         soft_general_protection(cpu, 0);
     linear = aligned_address(cpu, insn, AVX_AREA, 64, SOFT_READ);
+    soft_probe_read(cpu, linear, AVX_AREA, cpu->mmu_mode);
     soft_read_bytes(cpu, linear + HEADER, header, sizeof(header));
     present = check_header(cpu, header, &compact, insn->aux[AUX_FROM]);
+    soft_probe_read(cpu, linear, area_size(components), cpu->mmu_mode);
     soft_read_bytes(cpu, linear, image.legacy, FXSAVE_XMM);
     if (components & present & COMPONENT_SSE)
         read_vectors(cpu, linear + FXSAVE_XMM, image.legacy + FXSAVE_XMM);
