@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One device at a time, under a guest that is the input: accesses to all its windows and its
+ * configuration space, time that passes, resets, and state that is saved, damaged and loaded. What
+ * a device saves, it must load.
+ */
+#include "tests/fuzz/fuzz.h"
+
+#include "vmm/device/device.h"
+#include "vmm/device/pci/pci.h"
+
+#define RAM         (1UL << 20)
+#define LINES       64
+#define WINDOWS_MAX 64
+#define STEP_NS     100000 /* times a byte of the input */
+
+struct window {
+    struct bus *bus;
+    uint64_t first, last;
+};
+
+/* What the device under test reaches, and where its windows lie now. */
+struct bench {
+    struct device_env env;
+    struct device *device;
+    struct bus *listed;
+    struct window windows[WINDOWS_MAX];
+    unsigned window_count;
+};
+
+static void ignore_line(void *controller, unsigned pin, bool level)
+{
+}
+
+static void ignore_message(void *opaque, uint64_t address, uint32_t data)
+{
+}
+
+static void ignore_reason(void *machine, const char *reason)
+{
+}
+
+static void ignore_sleep(void *machine, unsigned s_state)
+{
+}
+
+static void ignore_exit(void *machine, int status)
+{
+}
+
+static void ignore_log(const gchar *domain, GLogLevelFlags level, const gchar *message,
+                       gpointer data)
+{
+}
+
+static void add_memory(struct memory *memory)
+{
+    int fd = memory_memfd("fuzz", RAM, NULL);
+
+    fuzz_require(fd >= 0 && memory_add(memory, "ram", MEMORY_RAM, 0, RAM, fd, 0, NULL));
+    close(fd);
+}
+
+static void bench_init(struct bench *bench, const struct device_ops *ops)
+{
+    g_autofree void *config = g_malloc0(ops->config_size + 1);
+
+    *bench = (struct bench){
+        .env =
+            {
+                .clock = clock_create_manual(0),
+                .pio = bus_create("pio", UINT16_MAX),
+                .mmio = bus_create("mmio", (1ULL << 52) - 1),
+                .memory = memory_create(),
+                .pci = pci_root_create(),
+                .msi = ignore_message,
+                .requests = {ignore_reason, ignore_reason, ignore_sleep, ignore_exit, ignore_reason,
+                             NULL},
+            },
+    };
+    for (unsigned i = 0; i < LINES; i++)
+        bench->env.gsi[i] = (struct irq_line){ignore_line, bench, i};
+    add_memory(bench->env.memory);
+    if (ops->defaults)
+        ops->defaults(&bench->env, config);
+    bench->device = device_create(ops, ops->kind, &bench->env, config, NULL);
+    fuzz_require(bench->device);
+}
+
+static void bench_finish(struct bench *bench)
+{
+    device_destroy(bench->device);
+    pci_bus_destroy(bench->env.pci);
+    memory_destroy(bench->env.memory);
+    bus_destroy(bench->env.mmio);
+    bus_destroy(bench->env.pio);
+    clock_destroy(bench->env.clock);
+}
+
+static void list_window(void *opaque, const char *name, uint64_t first, uint64_t last)
+{
+    struct bench *bench = opaque;
+
+    if (bench->window_count < WINDOWS_MAX)
+        bench->windows[bench->window_count++] = (struct window){bench->listed, first, last};
+}
+
+static void list_windows(struct bench *bench)
+{
+    bench->window_count = 0;
+    bench->listed = bench->env.pio;
+    bus_for_each(bench->env.pio, list_window, bench);
+    bench->listed = bench->env.mmio;
+    bus_for_each(bench->env.mmio, list_window, bench);
+}
+
+static void access_register(struct bench *bench, struct fuzz_input *input, bool is_write)
+{
+    uint8_t place = fuzz_byte(input), size = 1U << (fuzz_byte(input) & 3);
+    uint16_t offset;
+    uint64_t value = 0;
+
+    fuzz_take(input, &offset, sizeof(offset));
+    list_windows(bench);
+    if (!bench->window_count)
+        return;
+    const struct window *window = &bench->windows[place % bench->window_count];
+    uint64_t address = window->first + offset % MIN(window->last - window->first + 1, 65536);
+    if (is_write) {
+        fuzz_take(input, &value, size);
+        bus_write(window->bus, address, size, value);
+    } else {
+        bus_read(window->bus, address, size);
+    }
+}
+
+static void access_configuration(struct bench *bench, struct fuzz_input *input)
+{
+    uint16_t place;
+    uint32_t value;
+
+    fuzz_take(input, &place, sizeof(place));
+    fuzz_take(input, &value, sizeof(value));
+    unsigned size = 1U << (place >> 12) % 3, offset = (place & 4095) & ~(size - 1);
+    for (unsigned devfn = 0; devfn < 256; devfn++) {
+        if (pci_bus_function(bench->env.pci, devfn))
+            pci_config_write(bench->env.pci, 0, devfn, offset, size, value);
+    }
+}
+
+/* Its own state back, whole, or with a byte or two changed. */
+static void save_and_load(struct bench *bench, struct fuzz_input *input)
+{
+    g_autoptr(GBytes) saved = device_save(bench->device);
+    uint8_t changes = fuzz_byte(input) & 3;
+    gsize size;
+
+    if (!saved)
+        return;
+    g_autofree uint8_t *bytes = g_memdup2(g_bytes_get_data(saved, NULL), g_bytes_get_size(saved));
+    size = g_bytes_get_size(saved);
+    for (unsigned i = 0; i < changes; i++) {
+        uint16_t place;
+        fuzz_take(input, &place, sizeof(place));
+        bytes[place % size] = fuzz_byte(input);
+    }
+    g_autoptr(GBytes) changed = g_bytes_new(bytes, size);
+    bool loaded = device_load(bench->device, changed, NULL);
+    fuzz_require(loaded || changes);
+}
+
+static void act(struct bench *bench, struct fuzz_input *input)
+{
+    uint8_t action = fuzz_byte(input);
+
+    switch (action % 16) {
+    case 0:
+        clock_step(bench->env.clock, (int64_t)fuzz_byte(input) * STEP_NS);
+        break;
+    case 1:
+        save_and_load(bench, input);
+        break;
+    case 2:
+        access_configuration(bench, input);
+        break;
+    case 3:
+        if (action >> 4 == 0)
+            device_reset(bench->device);
+        break;
+    case 4 ... 6:
+        access_register(bench, input, false);
+        break;
+    default:
+        access_register(bench, input, true);
+        break;
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct fuzz_input input = {data, size};
+    struct bench bench;
+    unsigned count = 0;
+
+    g_log_set_handler("anima", G_LOG_LEVEL_MESSAGE, ignore_log, NULL);
+    while (device_kinds[count])
+        count++;
+    bench_init(&bench, device_kinds[fuzz_byte(&input) % count]);
+    while (input.size)
+        act(&bench, &input);
+    bench_finish(&bench);
+    return 0;
+}
