@@ -302,6 +302,43 @@ static void invlpg_drops_all_fragments_of_a_large_page(void **state)
         assert_int_equal(access_once(f, SOFT_READ, SOFT_MMU_USER, base + i * 0x1000), EXC_PF);
 }
 
+/* Two pages of one slot: the first comes back from the victims, unless it was flushed. */
+static void a_page_put_out_of_its_slot_comes_back_and_is_flushed_too(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t other = TARGET ^ 1UL << 22, pd = PD + index_of(other, 21) * 8;
+    uint64_t pte = PT + index_of(TARGET, 12) * 8;
+
+    for (unsigned how = 0; how < 5; how++) {
+        map_4kb(f, TARGET, DATA, P | W | U | (how == 4 ? G : 0));
+        poke64(f, pd, 0x800000 | P | W | U | PS);
+        assert_int_equal(access_once(f, SOFT_WRITE, SOFT_MMU_USER, TARGET), -1);
+        assert_int_equal(access_once(f, SOFT_WRITE, SOFT_MMU_USER, other), -1);
+        assert_int_equal(soft_tlb_slot(f->cpu, SOFT_MMU_USER, TARGET)->write_tag, other);
+        poke64(f, pte, 0);
+        switch (how) {
+        case 0: /* still known, and writes where it should */
+            soft_write32_as(f->cpu, TARGET + 8, 0x1234, SOFT_MMU_USER);
+            assert_int_equal(peek32(f, DATA + 8), 0x1234);
+            assert_int_equal(soft_tlb_slot(f->cpu, SOFT_MMU_USER, TARGET)->write_tag, TARGET);
+            continue;
+        case 1:
+            soft_tlb_flush_page(f->cpu, TARGET);
+            break;
+        case 2:
+            soft_tlb_flush(f->cpu, false);
+            break;
+        case 3: /* protected: a read still hits, a write asks the tables */
+            soft_tlb_protect(f->cpu, DATA);
+            break;
+        default:
+            soft_tlb_flush(f->cpu, true);
+        }
+        assert_int_equal(access_once(f, SOFT_WRITE, SOFT_MMU_USER, TARGET), EXC_PF);
+        assert_int_equal(access_once(f, SOFT_READ, SOFT_MMU_USER, TARGET), how == 3 ? -1 : EXC_PF);
+    }
+}
+
 static void protecting_a_page_keeps_it_readable(void **state)
 {
     struct fixture *f = *state;
@@ -560,6 +597,7 @@ int main(void)
         TEST(a_read_does_not_make_a_clean_page_writable_unseen),
         TEST(flushes_drop_what_they_should),
         TEST(invlpg_drops_all_fragments_of_a_large_page),
+        TEST(a_page_put_out_of_its_slot_comes_back_and_is_flushed_too),
         TEST(protecting_a_page_keeps_it_readable),
         TEST(paging_of_32_bits_has_4kb_and_4mb_pages),
         TEST(pae_walks_from_the_loaded_pointers),

@@ -96,6 +96,21 @@ struct soft_tlb_entry {
 };
 #define SOFT_TLB_NONE 1UL /* no page's address */
 
+/* Entries that were put out of their slot by another page, to come back cheaply. */
+#define SOFT_TLB_VICTIMS 8
+struct soft_tlb_victim {
+    struct soft_tlb_entry entry;
+    uint64_t page;
+    bool global;
+};
+
+/* Host addresses of page-table pages, direct-mapped by guest-physical page number. */
+#define SOFT_TABLE_PAGES 64
+struct soft_table_page {
+    uint64_t page; /* SOFT_TLB_NONE: empty */
+    const uint8_t *host;
+};
+
 /* Beside the entries, for the misses and flushes of mmu.c: the guest-physical page of each entry,
  * and logs of the filled ones, so that a flush costs what was filled. An entry is in log 1 if a
  * global page was in it since the last flush, in log 0 if another was. */
@@ -105,6 +120,10 @@ struct soft_tlb_log {
     uint16_t filled[2][SOFT_MMU_MODES * SOFT_TLB_ENTRIES];
     unsigned count[2];
     uint64_t large[2]; /* filters: hash of each 2 MB (or 4 MB), 1 GB page that has entries */
+    struct soft_tlb_victim victims[SOFT_MMU_MODES][SOFT_TLB_VICTIMS];
+    uint8_t next_victim;
+    bool victims_used; /* since the last flush */
+    struct soft_table_page tables[SOFT_TABLE_PAGES];
 };
 
 /* ---- things that other threads ask of a vCPU, in soft_cpu.requests ---- */

@@ -243,10 +243,27 @@ static void write_piece(struct soft_cpu *cpu, struct piece *piece, const uint8_t
         mmio_write(cpu, physical, in, piece->size);
 }
 
+/* Host address of the access if its entry was only put out of its slot. */
+static uint8_t *recall(struct soft_cpu *cpu, uint64_t linear, unsigned size,
+                       enum soft_access access, unsigned mode)
+{
+    if (mode == SOFT_MMU_USER_ALIGNED || (linear & PAGE_OFFSET) + size > PAGE_SIZE ||
+        !soft_tlb_recall(cpu, mode, linear, access))
+        return NULL;
+    return (uint8_t *)(soft_tlb_slot(cpu, mode, linear)->host + linear);
+}
+
 void soft_read_slow(struct soft_cpu *cpu, uint64_t linear, void *out, unsigned size, unsigned mode)
 {
+    const uint8_t *host = recall(cpu, linear, size, SOFT_READ, mode);
     struct piece pieces[2];
-    unsigned count = prepare(cpu, linear, size, SOFT_READ, mode, pieces);
+    unsigned count;
+
+    if (host) {
+        copy_once(out, host, size);
+        return;
+    }
+    count = prepare(cpu, linear, size, SOFT_READ, mode, pieces);
 
     if (cpu->break_data)
         note_watched(cpu, linear, size, false);
@@ -258,8 +275,15 @@ void soft_read_slow(struct soft_cpu *cpu, uint64_t linear, void *out, unsigned s
 void soft_write_slow(struct soft_cpu *cpu, uint64_t linear, const void *in, unsigned size,
                      unsigned mode)
 {
+    uint8_t *host = recall(cpu, linear, size, SOFT_WRITE, mode);
     struct piece pieces[2];
-    unsigned count = prepare(cpu, linear, size, SOFT_WRITE, mode, pieces);
+    unsigned count;
+
+    if (host) {
+        copy_once(host, in, size);
+        return;
+    }
+    count = prepare(cpu, linear, size, SOFT_WRITE, mode, pieces);
 
     if (cpu->break_data)
         note_watched(cpu, linear, size, true);
@@ -294,6 +318,8 @@ const uint8_t *soft_fetch_slow(struct soft_cpu *cpu, uint64_t linear, uint64_t *
 
     if (soft_long_mode(cpu) && !soft_canonical(linear))
         soft_raise(cpu, EXC_GP, 0);
+    if (soft_tlb_recall(cpu, mode, linear, SOFT_FETCH))
+        return soft_fetch_page(cpu, linear, gpa);
     *gpa = translate(cpu, linear, SOFT_FETCH, mode, &translation);
     host = memory_read_begin(cpu->memory, *gpa & ~PAGE_OFFSET);
     if (!host)

@@ -7,6 +7,10 @@
 #include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/walk.h"
 
+/* After a miss of `access` to the page of `linear`: bring its entry back if it was put out of its
+ * slot lately. */
+bool soft_tlb_recall(struct soft_cpu *cpu, unsigned mode, uint64_t linear, enum soft_access access);
+
 /* Remember that `linear` in `mode` is the guest page at `physical`, which lies at `host` (start of
  * the page). Only `access` is entered; what the entry held of the same page stays. */
 void soft_tlb_fill(struct soft_cpu *cpu, unsigned mode, uint64_t linear, enum soft_access access,

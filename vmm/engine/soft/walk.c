@@ -63,9 +63,23 @@ static bool nx_enabled(const struct soft_cpu *cpu)
     return (cpu->cr4 & CR4_PAE) && (cpu->msrs.efer & EFER_NXE);
 }
 
+/* Host address of a table's page: an alias for reading, dropped with the TLB's. */
+static const uint8_t *table_page(struct soft_cpu *cpu, uint64_t page)
+{
+    struct soft_table_page *known = &cpu->tlb_log.tables[page >> 12 & (SOFT_TABLE_PAGES - 1)];
+    const uint8_t *host;
+
+    if (known->page == page)
+        return known->host;
+    host = memory_read_begin(cpu->memory, page);
+    if (host)
+        *known = (struct soft_table_page){page, host};
+    return host;
+}
+
 static uint64_t load_entry(struct soft_cpu *cpu, uint64_t gpa, unsigned size)
 {
-    const uint8_t *page = memory_read_begin(cpu->memory, gpa & ~PAGE_OFFSET);
+    const uint8_t *page = table_page(cpu, gpa & ~PAGE_OFFSET);
 
     if (!page)
         return size == 8 ? ~0UL : UINT32_MAX;
