@@ -88,6 +88,8 @@ void soft_blocks_flush(struct soft_cpu *cpu)
 {
     struct soft_blocks *blocks = cpu->blocks;
 
+    for (unsigned i = 0; i < blocks->blocks_used; i++)
+        blocks->blocks[i].host = NULL;
     memset(blocks->buckets, 0, sizeof(blocks->buckets));
     memset(blocks->page_buckets, 0, sizeof(blocks->page_buckets));
     blocks->insns_used = blocks->blocks_used = blocks->pages_used = 0;
@@ -213,11 +215,12 @@ static struct soft_block *decode_crossing(struct soft_cpu *cpu, uint64_t linear,
     if (soft_decode(cpu->model, cpu->code_size, bytes, sizeof(bytes), &blocks->crossing) !=
         SOFT_DECODE_OK)
         soft_general_protection(cpu, 0);
-    blocks->crossing_block = (struct soft_block){.host = host,
-                                                 .insns = &blocks->crossing,
-                                                 .count = 1,
-                                                 .bytes = blocks->crossing.length,
-                                                 .code_size = cpu->code_size};
+    blocks->crossing_block =
+        (struct soft_block){.insns = &blocks->crossing,
+                            .successor = {&blocks->crossing_block, &blocks->crossing_block},
+                            .count = 1,
+                            .bytes = blocks->crossing.length,
+                            .code_size = cpu->code_size};
     return &blocks->crossing_block;
 }
 
@@ -241,6 +244,12 @@ static unsigned decode_run(struct soft_cpu *cpu, const uint8_t *host, unsigned r
             break;
     }
     return count;
+}
+
+/* Near branches change nothing but rip; neither does a block that ends for its length. */
+static bool chains(const struct insn *last)
+{
+    return !(last->prefixes & INSN_ENDS_BLOCK) || (last->prefixes & INSN_NEAR_BRANCH);
 }
 
 static struct soft_block *build(struct soft_cpu *cpu, uint64_t linear, const uint8_t *host,
@@ -272,9 +281,11 @@ static struct soft_block *build(struct soft_cpu *cpu, uint64_t linear, const uin
                                  .insns = insns,
                                  .next = blocks->buckets[bucket],
                                  .page_next = page->blocks,
+                                 .successor = {block, block},
                                  .count = (uint16_t)count,
                                  .bytes = (uint16_t)bytes,
-                                 .code_size = cpu->code_size};
+                                 .code_size = cpu->code_size,
+                                 .chains = chains(&insns[count - 1])};
     blocks->buckets[bucket] = block;
     page->blocks = block;
     return block;

@@ -17,13 +17,17 @@
 struct soft_blocks;
 
 struct soft_block {
-    const uint8_t *host; /* of the first byte; NULL once thrown away */
+    const uint8_t *host; /* of the first byte; NULL once thrown away, or of a page's crosser */
     struct insn *insns;
     struct soft_block *next;      /* with the same hash */
     struct soft_block *page_next; /* of the same page */
-    uint16_t count;               /* instructions; 0 when the first one crosses its page */
+    /* What followed last time, after a branch taken and not taken; itself where nothing did. Only a
+     * guess: it may have been thrown away. */
+    struct soft_block *successor[2];
+    uint16_t count; /* instructions */
     uint16_t bytes;
     uint8_t code_size;
+    bool chains; /* ends without anything that the run loop must look at */
 };
 
 /* Empty storage for `cpu`'s blocks (address space is reserved, memory comes as it is used). NULL

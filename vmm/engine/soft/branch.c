@@ -163,6 +163,8 @@ soft_exec_fn soft_select_branch(const struct soft_decoded *decoded, struct insn 
 
     if (instruction->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
         return NULL;
+    if (instruction->meta.branch_type != ZYDIS_BRANCH_TYPE_NONE)
+        insn->prefixes |= INSN_NEAR_BRANCH;
     switch (instruction->mnemonic) {
     case ZYDIS_MNEMONIC_JMP:
         return select_indirect(insn, jmp_relative, jmp_register, jmp_memory, target);

@@ -36,6 +36,7 @@ enum insn_prefix {
     /* Not a prefix: the instruction ends its block (branches, whatever may change the mode, the
      * interrupt flag or the mapping of code, and port accesses). Set by soft_decode. */
     INSN_ENDS_BLOCK = 0x80,
+    INSN_NEAR_BRANCH = 0x40, /* it does so as a near branch, which changes rip alone */
 };
 
 #define INSN_NO_REGISTER 0xff

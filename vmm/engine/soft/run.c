@@ -194,11 +194,53 @@ static bool advance_single(struct run *run, enum vcpu_exit *exit)
     return true;
 }
 
+/* The block that follows one which began at `start`, or NULL where the loop must look around
+ * first. Within the page the translation is known to hold. */
+static inline struct soft_block *follow(struct soft_cpu *cpu, struct soft_block *block,
+                                        uint64_t start)
+{
+    struct soft_block **guess = &block->successor[cpu->next_rip == start + block->bytes];
+    struct soft_block *found;
+    const uint8_t *host;
+    uint64_t gpa;
+
+    if (!block->chains || cpu->block_end ||
+        atomic_load_explicit(&cpu->requests, memory_order_relaxed))
+        return NULL;
+    cpu->rip = cpu->next_rip;
+    cpu->insn = NULL;
+    if ((cpu->rip ^ start) < GUEST_PAGE_SIZE)
+        host = block->host + (int64_t)(cpu->rip - start);
+    else
+        host = soft_fetch_page(cpu, cpu->rip, &gpa);
+    if (__builtin_expect((*guess)->host == host && host && (*guess)->code_size == 8, 1))
+        return *guess;
+    found = soft_blocks_find(cpu, cpu->rip);
+    if (found)
+        *guess = found;
+    return found;
+}
+
+/* Blocks of 64-bit code, one after the other. */
+static void run_chain(struct soft_cpu *cpu, struct soft_block *block)
+{
+    do {
+        uint64_t start = cpu->rip;
+
+        run_block(cpu, block);
+        block = follow(cpu, block, start);
+    } while (block);
+}
+
 static inline void advance(struct soft_cpu *cpu)
 {
-    const struct soft_block *block = find_block(cpu);
+    struct soft_block *block = find_block(cpu);
 
-    if (__builtin_expect(!cpu->flat && cpu->rip + block->bytes - 1 > cpu->seg[SEG_CS].limit, 0))
+    if (__builtin_expect(cpu->flat, 1)) {
+        run_chain(cpu, block);
+        return;
+    }
+    if (__builtin_expect(cpu->rip + block->bytes - 1 > cpu->seg[SEG_CS].limit, 0))
         run_single(cpu);
     else
         run_block(cpu, block);

@@ -203,24 +203,15 @@ static soft_exec_fn select_processor(const struct soft_decoded *decoded)
         ZydisMnemonic mnemonic;
         soft_exec_fn exec;
     } handlers[] = {
-        {ZYDIS_MNEMONIC_CLI, cli},
-        {ZYDIS_MNEMONIC_STI, sti},
-        {ZYDIS_MNEMONIC_HLT, hlt},
-        {ZYDIS_MNEMONIC_CLAC, clac},
-        {ZYDIS_MNEMONIC_STAC, stac},
-        {ZYDIS_MNEMONIC_CPUID, cpuid},
-        {ZYDIS_MNEMONIC_RDMSR, rdmsr},
-        {ZYDIS_MNEMONIC_WRMSR, wrmsr},
-        {ZYDIS_MNEMONIC_RDTSC, rdtsc},
-        {ZYDIS_MNEMONIC_RDTSCP, rdtscp},
-        {ZYDIS_MNEMONIC_RDPID, rdpid},
-        {ZYDIS_MNEMONIC_RDPMC, rdpmc},
-        {ZYDIS_MNEMONIC_INVD, flush_caches},
-        {ZYDIS_MNEMONIC_WBINVD, flush_caches},
-        {ZYDIS_MNEMONIC_MONITOR, monitor},
-        {ZYDIS_MNEMONIC_MWAIT, mwait},
-        {ZYDIS_MNEMONIC_VMCALL, hypercall},
-        {ZYDIS_MNEMONIC_VMMCALL, hypercall},
+        {ZYDIS_MNEMONIC_CLI, cli},           {ZYDIS_MNEMONIC_STI, sti},
+        {ZYDIS_MNEMONIC_HLT, hlt},           {ZYDIS_MNEMONIC_CLAC, clac},
+        {ZYDIS_MNEMONIC_STAC, stac},         {ZYDIS_MNEMONIC_CPUID, cpuid},
+        {ZYDIS_MNEMONIC_RDMSR, rdmsr},       {ZYDIS_MNEMONIC_WRMSR, wrmsr},
+        {ZYDIS_MNEMONIC_RDTSC, rdtsc},       {ZYDIS_MNEMONIC_RDTSCP, rdtscp},
+        {ZYDIS_MNEMONIC_RDPID, rdpid},       {ZYDIS_MNEMONIC_RDPMC, rdpmc},
+        {ZYDIS_MNEMONIC_INVD, flush_caches}, {ZYDIS_MNEMONIC_WBINVD, flush_caches},
+        {ZYDIS_MNEMONIC_MONITOR, monitor},   {ZYDIS_MNEMONIC_MWAIT, mwait},
+        {ZYDIS_MNEMONIC_VMCALL, hypercall},  {ZYDIS_MNEMONIC_VMMCALL, hypercall},
     };
 
     for (unsigned i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++)
