@@ -282,13 +282,15 @@ static void try_form(struct collector *collector, struct diff_form form)
         g_array_append_val(collector->forms, form);
 }
 
-/* ModRM with a register (2, and for x87 each) and with memory at [rsi]. */
+/* ModRM with a register (2, and for x87 each) and with memory: at [rsi], and with an index. */
 static void try_modrm(struct collector *collector, struct diff_form form)
 {
     for (unsigned reg = 0; reg < 8; reg++) {
         form.modrm = (uint8_t)(0xc2 | reg << 3);
         try_form(collector, form);
         form.modrm = (uint8_t)(0x06 | reg << 3);
+        try_form(collector, form);
+        form.modrm = (uint8_t)(0x04 | reg << 3);
         try_form(collector, form);
         for (unsigned rm = 0; rm < 8; rm++) {
             form.modrm = (uint8_t)(0xc0 | reg << 3 | rm);

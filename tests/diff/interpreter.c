@@ -99,6 +99,7 @@ void interpreter_init(void)
     cpu->xcr0 = 7;
     cpu->rflags = FLAG_FIXED | FLAG_IF;
     build_tables();
+    memset(ram + CODE, 0xcc, 0x1000);
     set_segments();
     soft_tlb_init(cpu);
     soft_update_mode(cpu);
@@ -156,11 +157,14 @@ static void execute(const struct insn *insn)
 
 void interpreter_run(const struct diff_case *test, struct diff_outcome *out)
 {
+    uint8_t *code = ram + CODE + (DIFF_CODE_ENTRY - DIFF_CODE);
     sigjmp_buf escape;
     struct insn insn;
 
     memcpy(ram + DATA, test->data, sizeof(test->data));
     memcpy(ram + READ_ONLY, test->read_only, sizeof(test->read_only));
+    memset(code, 0xcc, 32); /* an instruction may read the page that the native side runs in */
+    memcpy(code, test->bytes, test->instruction.length);
     load_state(&test->state);
     cpu->escape = &escape;
     cpu->block_end = false;

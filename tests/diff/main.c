@@ -28,8 +28,8 @@ static const GOptionEntry entries[] = {
 
 struct totals {
     unsigned long cases, faults, mismatches;
-    unsigned *of_form; /* mismatches of each */
-    unsigned broken;   /* forms with any */
+    unsigned *of_form, *runs; /* mismatches of each, cases of each */
+    unsigned broken;          /* forms with any mismatch */
 };
 
 static void print_instruction(const struct diff_case *test)
@@ -93,6 +93,7 @@ static void run_case(const GArray *forms, uint64_t number, struct totals *totals
     native_run(&test, &native);
     interpreter_run(&test, &interpreted);
     totals->cases++;
+    totals->runs[index]++;
     totals->faults += native.vector >= 0;
     difference = outcome_compare(&test, &native, &interpreted);
     if (!difference)
@@ -129,6 +130,7 @@ int main(int argc, char **argv)
     for (unsigned i = 0; option_list && i < forms->len; i++)
         printf("%s\n", g_array_index(forms, struct diff_form, i).name);
     totals.of_form = g_new0(unsigned, forms->len);
+    totals.runs = g_new0(unsigned, forms->len);
     native_init();
     interpreter_init();
     end = g_get_monotonic_time() + option_seconds * G_TIME_SPAN_SECOND;
@@ -137,10 +139,17 @@ int main(int argc, char **argv)
     else
         for (uint64_t i = 0; !option_list && (i % 256 || g_get_monotonic_time() < end); i++)
             run_case(forms, i, &totals);
+    for (unsigned i = 0; option_case < 0 && !option_list && i < forms->len; i++)
+        if (!totals.runs[i]) {
+            printf("NOT RUN %s: no encoding was found\n",
+                   g_array_index(forms, struct diff_form, i).name);
+            totals.mismatches++;
+        }
     printf("%u forms, %lu cases (%lu of them faults), %lu mismatches in %u forms\n", forms->len,
            totals.cases, totals.faults, totals.mismatches, totals.broken);
     interpreter_finish();
     g_free(totals.of_form);
+    g_free(totals.runs);
     g_array_free(forms, TRUE);
     return totals.mismatches ? 1 : 0;
 }
