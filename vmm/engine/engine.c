@@ -8,15 +8,15 @@
 #include <string.h>
 
 #include "vmm/engine/engines.h"
+#include "vmm/engine/kvm/probe.h"
 
-const struct engine_ops *const engines[] = {&soft_engine_ops, NULL};
+const struct engine_ops *const engines[] = {&soft_engine_ops, &kvm_engine_ops, NULL};
 
 const struct engine_ops *engine_find(const char *name, const char **why, GError **error)
 {
     *why = "as asked for";
     if (strcmp(name, "auto") == 0) {
-        *why = "KVM is not supported yet";
-        return &soft_engine_ops;
+        return kvm_probe(why) ? &kvm_engine_ops : &soft_engine_ops;
     }
     for (unsigned i = 0; engines[i]; i++) {
         if (strcmp(name, engines[i]->name) == 0)

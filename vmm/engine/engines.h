@@ -4,4 +4,4 @@
 
 #include "vmm/engine/engine.h"
 
-extern const struct engine_ops soft_engine_ops;
+extern const struct engine_ops soft_engine_ops, kvm_engine_ops;

@@ -24,6 +24,16 @@ static void clear_block(struct memory_block *block, uint8_t bit)
     }
 }
 
+/* A first client begins (`on`) or the last one ended. */
+static void tell_tracking(struct memory *memory, bool on)
+{
+    struct listener_calls calls;
+
+    memory_calls_begin(memory, &calls);
+    memory_call_dirty_tracking(&calls, on);
+    memory_calls_end(memory, &calls);
+}
+
 /* Have every alias of all ranges dropped: page by page would take too long. */
 static void drop_all_aliases(struct memory *memory)
 {
@@ -46,14 +56,19 @@ void memory_dirty_start(struct memory *memory, enum memory_client client)
     g_mutex_lock(&memory->lock);
     for (unsigned i = 0; i < memory->blocks->len; i++)
         clear_block(g_ptr_array_index(memory->blocks, i), bit);
-    __atomic_fetch_or(&memory->active, bit, __ATOMIC_SEQ_CST);
+    bool first = __atomic_fetch_or(&memory->active, bit, __ATOMIC_SEQ_CST) == 0;
     g_mutex_unlock(&memory->lock);
     drop_all_aliases(memory);
+    if (first)
+        tell_tracking(memory, true);
 }
 
 void memory_dirty_stop(struct memory *memory, enum memory_client client)
 {
-    __atomic_fetch_and(&memory->active, (uint8_t)~PAGE_DIRTY(client), __ATOMIC_SEQ_CST);
+    uint8_t bit = PAGE_DIRTY(client);
+
+    if (__atomic_fetch_and(&memory->active, (uint8_t)~bit, __ATOMIC_SEQ_CST) == bit)
+        tell_tracking(memory, false);
 }
 
 /* Fetch and clear the bits of up to 64 pages from `gpa` on; bit i of the result is page i. */
@@ -89,6 +104,7 @@ uint64_t memory_dirty_collect(struct memory *memory, enum memory_client client, 
     uint64_t dirty = 0;
 
     memory_calls_begin(memory, &calls);
+    memory_call_dirty_sync(&calls);
     for (uint64_t i = 0; i < count; i += 64) {
         bitmap[i / 64] =
             collect_word(memory, &calls, PAGE_DIRTY(client), (first_page + i) << GUEST_PAGE_SHIFT,

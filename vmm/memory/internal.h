@@ -59,6 +59,8 @@ void memory_calls_end(struct memory *memory, struct listener_calls *calls);
 
 void memory_call_unmapped(struct listener_calls *calls, uint64_t base, uint64_t size);
 void memory_call_map_changed(struct listener_calls *calls);
+void memory_call_dirty_tracking(struct listener_calls *calls, bool on);
+void memory_call_dirty_sync(struct listener_calls *calls);
 /* For every guest-physical address that shows page `index` of `block`. */
 void memory_call_write_protected(struct memory *memory, struct listener_calls *calls,
                                  const struct memory_block *block, uint64_t index);

@@ -84,6 +84,26 @@ void memory_call_map_changed(struct listener_calls *calls)
     }
 }
 
+void memory_call_dirty_tracking(struct listener_calls *calls, bool on)
+{
+    for (unsigned i = 0; i < calls->count; i++) {
+        const struct memory_listener *listener = &calls->entries[i]->listener;
+
+        if (listener->dirty_tracking)
+            listener->dirty_tracking(listener->opaque, on);
+    }
+}
+
+void memory_call_dirty_sync(struct listener_calls *calls)
+{
+    for (unsigned i = 0; i < calls->count; i++) {
+        const struct memory_listener *listener = &calls->entries[i]->listener;
+
+        if (listener->dirty_sync)
+            listener->dirty_sync(listener->opaque);
+    }
+}
+
 /* The next guest-physical address, from entry `*at` of the map on, that shows the page. */
 static bool next_alias(struct memory *memory, const struct memory_block *block, uint64_t index,
                        unsigned *at, uint64_t *gpa)

@@ -68,6 +68,11 @@ struct memory_listener {
     void (*code_written)(void *opaque, uint64_t page);
     /* The map changed; memory_map() gives the new one. KVM updates its slots. */
     void (*map_changed)(void *opaque);
+    /* The first client begins, or the last one ended, to ask for dirty pages: an engine that keeps
+     * a log of its own turns it on or off. */
+    void (*dirty_tracking)(void *opaque, bool on);
+    /* Dirty bits are about to be collected: hand over what the log holds by memory_dirty_mark. */
+    void (*dirty_sync)(void *opaque);
     void *opaque;
 };
 

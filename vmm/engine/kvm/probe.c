@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Whether this host's KVM is worth having: some hosts have a /dev/kvm that interprets all of ring 0
+ * (2 million instructions a second; hardware does hundreds of millions). The processor's own
+ * virtualization tells first, a short timed loop in real mode settles it.
+ */
+#include "vmm/engine/kvm/probe.h"
+
+#include <cpuid.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/engine/kvm/kvm.h"
+
+#define LOOPS        20000 /* two instructions each */
+#define HARDWARE_NS  5000000
+#define CODE_ADDRESS 0x1000
+
+static bool processor_virtualizes(void)
+{
+    unsigned eax, ebx, ecx, edx;
+
+    if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) && ecx >> 5 & 1)
+        return true;                                                        /* VMX */
+    return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && ecx >> 2 & 1; /* SVM */
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * NS_PER_SECOND + now.tv_nsec;
+}
+
+static bool start_at_code(int vcpu)
+{
+    struct kvm_sregs sregs;
+    struct kvm_regs regs = {.rip = CODE_ADDRESS, .rflags = 2};
+
+    if (kvm_ioctl(vcpu, KVM_GET_SREGS, &sregs) < 0)
+        return false;
+    sregs.cs.base = 0;
+    sregs.cs.selector = 0;
+    return kvm_ioctl(vcpu, KVM_SET_SREGS, &sregs) == 0 && kvm_ioctl(vcpu, KVM_SET_REGS, &regs) == 0;
+}
+
+/* Nanoseconds of the loop on this vCPU, or -1. */
+static int64_t time_loop(int vcpu, struct kvm_run *run)
+{
+    int64_t begin = now_ns();
+
+    if (!start_at_code(vcpu) || kvm_ioctl(vcpu, KVM_RUN, NULL) < 0 ||
+        run->exit_reason != KVM_EXIT_HLT)
+        return -1;
+    return now_ns() - begin;
+}
+
+static int64_t measure(int kvm, int vm, uint8_t *page)
+{
+    /* mov cx, LOOPS; again: dec cx; jnz again; hlt */
+    static const uint8_t code[] = {0xb9, LOOPS & 0xff, LOOPS >> 8, 0x49, 0x75, 0xfd, 0xf4};
+    struct kvm_userspace_memory_region region = {
+        .guest_phys_addr = CODE_ADDRESS, .memory_size = 4096, .userspace_addr = (uintptr_t)page};
+    int64_t ns = -1;
+
+    memcpy(page, code, sizeof(code));
+    int size = kvm_ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, NULL);
+    if (size <= 0 || kvm_ioctl(vm, KVM_SET_TSS_ADDR, (void *)0xfffbd000UL) < 0 ||
+        kvm_ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+        return -1;
+    int vcpu = kvm_ioctl(vm, KVM_CREATE_VCPU, NULL);
+    if (vcpu < 0)
+        return -1;
+    struct kvm_run *run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+    if (run != MAP_FAILED) {
+        ns = time_loop(vcpu, run);
+        munmap(run, (size_t)size);
+    }
+    close(vcpu);
+    return ns;
+}
+
+static bool runs_in_hardware(int kvm)
+{
+    int64_t ns = -1;
+    uint8_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int vm = kvm_ioctl(kvm, KVM_CREATE_VM, NULL);
+
+    if (vm >= 0 && page != MAP_FAILED)
+        ns = measure(kvm, vm, page);
+    if (vm >= 0)
+        close(vm);
+    if (page != MAP_FAILED)
+        munmap(page, 4096);
+    return ns >= 0 && ns < HARDWARE_NS;
+}
+
+bool kvm_probe(const char **why)
+{
+    int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    bool good = false;
+
+    if (kvm < 0)
+        *why = "/dev/kvm is not there, or not for this user";
+    else if (!processor_virtualizes())
+        *why = "the host's KVM has no hardware virtualization below it";
+    else if (!runs_in_hardware(kvm))
+        *why = "the host's KVM runs kernels in software";
+    else
+        good = true;
+    if (kvm >= 0)
+        close(kvm);
+    if (good)
+        *why = "KVM runs in hardware here";
+    return good;
+}
