@@ -43,6 +43,7 @@ struct diff_outcome {
 struct diff_form {
     char name[80];
     uint32_t key; /* of what must stay the same */
+    bool compat;  /* 32-bit code: a compatibility-mode segment */
     bool vex;
     uint8_t prefixes[3], prefix_count; /* legacy prefixes */
     uint8_t map;                       /* 0 one byte, 1 0F, 2 0F38, 3 0F3A */
@@ -82,10 +83,11 @@ void random_fill(struct diff_random *random, uint8_t *out, unsigned size);
 
 /* All forms whose name contains `text`, array of struct diff_form. */
 GArray *form_list(const char *text);
-/* Decode; false when invalid. */
-bool form_decode(const uint8_t *bytes, ZydisDecodedInstruction *instruction,
+/* Decode, as 32-bit code if `compat`; false when invalid. */
+bool form_decode(bool compat, const uint8_t *bytes, ZydisDecodedInstruction *instruction,
                  ZydisDecodedOperand *operands);
-uint32_t form_key(const uint8_t *bytes, const ZydisDecodedInstruction *instruction,
+/* What must be the same for two encodings to be of one form. */
+uint32_t form_key(bool compat, const ZydisDecodedInstruction *instruction,
                   const ZydisDecodedOperand *operands);
 
 /* ---- operand.c ---- */

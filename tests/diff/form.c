@@ -8,7 +8,7 @@
 
 #include "tests/diff/diff.h"
 
-static ZydisDecoder decoder;
+static ZydisDecoder decoders[2]; /* 64-bit, 32-bit code */
 
 /* Instruction sets that the host must have and that this test covers; the rest of what Zydis knows
  * is not offered to guests. */
@@ -110,6 +110,8 @@ static bool set_allowed(ZydisISASet set)
 static bool instruction_allowed(const ZydisDecodedInstruction *instruction,
                                 const ZydisDecodedOperand *operands)
 {
+    if (instruction->mnemonic == ZYDIS_MNEMONIC_ARPL)
+        return true; /* alone of its set, it looks at no descriptor */
     if (!set_allowed(instruction->meta.isa_set) ||
         (instruction->attributes & ZYDIS_ATTRIB_IS_PRIVILEGED))
         return false;
@@ -141,7 +143,7 @@ static bool instruction_allowed(const ZydisDecodedInstruction *instruction,
     }
     if (instruction->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
         return false;
-    for (unsigned i = 0; i < instruction->operand_count_visible; i++)
+    for (unsigned i = 0; i < instruction->operand_count; i++)
         if (operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER)
             switch (ZydisRegisterGetClass(operands[i].reg.value)) {
             case ZYDIS_REGCLASS_SEGMENT:
@@ -154,10 +156,11 @@ static bool instruction_allowed(const ZydisDecodedInstruction *instruction,
     return true;
 }
 
-bool form_decode(const uint8_t *bytes, ZydisDecodedInstruction *instruction,
+bool form_decode(bool compat, const uint8_t *bytes, ZydisDecodedInstruction *instruction,
                  ZydisDecodedOperand *operands)
 {
-    return ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, bytes, 15, instruction, operands));
+    return ZYAN_SUCCESS(
+        ZydisDecoderDecodeFull(&decoders[compat], bytes, 15, instruction, operands));
 }
 
 static uint32_t mix(uint32_t hash, uint32_t value)
@@ -165,10 +168,10 @@ static uint32_t mix(uint32_t hash, uint32_t value)
     return (hash ^ value) * 0x01000193;
 }
 
-uint32_t form_key(const uint8_t *bytes, const ZydisDecodedInstruction *instruction,
+uint32_t form_key(bool compat, const ZydisDecodedInstruction *instruction,
                   const ZydisDecodedOperand *operands)
 {
-    uint32_t hash = 0x811c9dc5;
+    uint32_t hash = mix(0x811c9dc5, compat);
 
     hash = mix(hash, instruction->mnemonic);
     hash = mix(hash, instruction->encoding);
@@ -198,6 +201,8 @@ static void name_form(struct diff_form *form, const ZydisDecodedInstruction *ins
     const char *separator = " ";
     GString *name = g_string_new(NULL);
 
+    if (form->compat)
+        g_string_append(name, "32: ");
     if (instruction->attributes & ZYDIS_ATTRIB_HAS_LOCK)
         g_string_append(name, "lock ");
     if (instruction->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE))
@@ -270,11 +275,12 @@ static void try_form(struct collector *collector, struct diff_form form)
     uint8_t bytes[16];
 
     emit(&form, bytes);
-    if (!form_decode(bytes, &instruction, operands) || !instruction_allowed(&instruction, operands))
+    if (!form_decode(form.compat, bytes, &instruction, operands) ||
+        !instruction_allowed(&instruction, operands))
         return;
     if (instruction.opcode != form.opcode)
         return; /* the opcode was a prefix */
-    form.key = form_key(bytes, &instruction, operands);
+    form.key = form_key(form.compat, &instruction, operands);
     if (!g_hash_table_add(collector->seen, GUINT_TO_POINTER(form.key)))
         return;
     name_form(&form, &instruction, operands);
@@ -299,7 +305,7 @@ static void try_modrm(struct collector *collector, struct diff_form form)
     }
 }
 
-static void collect_legacy(struct collector *collector)
+static void collect_legacy(struct collector *collector, bool compat)
 {
     static const struct {
         uint8_t count, bytes[3];
@@ -307,10 +313,11 @@ static void collect_legacy(struct collector *collector)
                     {2, {0x66, 0xf3}}, {2, {0x66, 0xf2}}, {1, {0xf0}}, {2, {0x66, 0xf0}}};
 
     for (unsigned p = 0; p < G_N_ELEMENTS(prefixes); p++)
-        for (unsigned w = 0; w < 2; w++)
+        for (unsigned w = 0; w < (compat ? 1 : 2); w++)
             for (unsigned map = 0; map < 4; map++)
                 for (unsigned opcode = 0; opcode < 256; opcode++) {
-                    struct diff_form form = {.map = (uint8_t)map,
+                    struct diff_form form = {.compat = compat,
+                                             .map = (uint8_t)map,
                                              .opcode = (uint8_t)opcode,
                                              .w = (uint8_t)w,
                                              .prefix_count = prefixes[p].count};
@@ -320,12 +327,13 @@ static void collect_legacy(struct collector *collector)
                 }
 }
 
-static void collect_vex(struct collector *collector)
+static void collect_vex(struct collector *collector, bool compat)
 {
     for (unsigned bits = 0; bits < 32; bits++)
         for (unsigned map = 1; map < 4; map++)
             for (unsigned opcode = 0; opcode < 256; opcode++) {
-                struct diff_form form = {.vex = true,
+                struct diff_form form = {.compat = compat,
+                                         .vex = true,
                                          .map = (uint8_t)map,
                                          .opcode = (uint8_t)opcode,
                                          .pp = bits & 3,
@@ -337,20 +345,30 @@ static void collect_vex(struct collector *collector)
             }
 }
 
+static void init_decoder(ZydisDecoder *decoder, bool compat)
+{
+    if (compat)
+        ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
+    else
+        ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_AMD_BRANCHES,
+                           __builtin_cpu_is("amd") ? ZYAN_TRUE : ZYAN_FALSE);
+    ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
+    ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_CET, ZYAN_FALSE);
+    ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);
+}
+
 GArray *form_list(const char *text)
 {
     struct collector collector = {g_array_new(FALSE, FALSE, sizeof(struct diff_form)),
                                   g_hash_table_new(NULL, NULL), text};
 
     __builtin_cpu_init();
-    ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_AMD_BRANCHES,
-                           __builtin_cpu_is("amd") ? ZYAN_TRUE : ZYAN_FALSE);
-    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
-    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_CET, ZYAN_FALSE);
-    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);
-    collect_legacy(&collector);
-    collect_vex(&collector);
+    for (unsigned compat = 0; compat < 2; compat++) {
+        init_decoder(&decoders[compat], compat);
+        collect_legacy(&collector, compat);
+        collect_vex(&collector, compat);
+    }
     g_hash_table_destroy(collector.seen);
     return collector.forms;
 }

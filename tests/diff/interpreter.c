@@ -57,16 +57,17 @@ static void build_tables(void)
     map_page(DIFF_CODE, CODE, 0);
 }
 
-static void set_segments(void)
+/* What Linux gives to a process, with data segments for 32-bit code. */
+static void set_segments(bool compat)
 {
-    uint16_t flat = SEGMENT_S | SEGMENT_P | 3 << 5 | SEGMENT_G | SEGMENT_DB | 3;
+    uint16_t flat = SEGMENT_S | SEGMENT_P | 3 << 5 | SEGMENT_G;
 
-    /* What Linux gives to a 64-bit process: only CS and SS are not null. */
     for (unsigned i = 0; i < SEG_COUNT; i++)
-        cpu->seg[i] = (struct cpu_segment){.attributes = flat, .limit = ~0U};
-    cpu->seg[SEG_CS].selector = 0x33;
-    cpu->seg[SEG_CS].attributes = SEGMENT_S | SEGMENT_P | 3 << 5 | SEGMENT_G | SEGMENT_L | 11;
-    cpu->seg[SEG_SS].selector = 0x2b;
+        cpu->seg[i] = (struct cpu_segment){
+            .selector = 0x2b, .attributes = flat | SEGMENT_DB | 3, .limit = ~0U};
+    cpu->seg[SEG_CS].selector = compat ? 0x23 : 0x33;
+    cpu->seg[SEG_CS].attributes = (uint16_t)(flat | 11 | (compat ? SEGMENT_DB : SEGMENT_L));
+    soft_update_mode(cpu);
 }
 
 void interpreter_init(void)
@@ -100,9 +101,8 @@ void interpreter_init(void)
     cpu->rflags = FLAG_FIXED | FLAG_IF;
     build_tables();
     memset(ram + CODE, 0xcc, 0x1000);
-    set_segments();
+    set_segments(false);
     soft_tlb_init(cpu);
-    soft_update_mode(cpu);
     soft_vector_init();
 }
 
@@ -165,6 +165,8 @@ void interpreter_run(const struct diff_case *test, struct diff_outcome *out)
     memcpy(ram + READ_ONLY, test->read_only, sizeof(test->read_only));
     memset(code, 0xcc, 32); /* an instruction may read the page that the native side runs in */
     memcpy(code, test->bytes, test->instruction.length);
+    if ((cpu->code_size == 4) != test->form->compat)
+        set_segments(test->form->compat);
     load_state(&test->state);
     cpu->escape = &escape;
     cpu->block_end = false;
@@ -175,7 +177,7 @@ void interpreter_run(const struct diff_case *test, struct diff_outcome *out)
     out->error = 0;
     out->cr2 = 0;
     if (!sigsetjmp(escape, 0)) {
-        if (soft_decode(&model, 8, test->bytes, 15, &insn) != SOFT_DECODE_OK)
+        if (soft_decode(&model, cpu->code_size, test->bytes, 15, &insn) != SOFT_DECODE_OK)
             soft_general_protection(cpu, 0);
         execute(&insn);
         out->state.rip = cpu->next_rip;

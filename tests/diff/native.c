@@ -24,6 +24,10 @@
 #define FLAG_TRAP       0x100
 #define FLAGS_KEPT      0x204000 /* NT and ID */
 
+/* Linux's selectors for 32-bit code and for data. */
+#define COMPAT_CS 0x23
+#define COMPAT_DS 0x2b
+
 #define XSAVE_HEADER 512
 #define XSAVE_YMM    576
 #define XSAVE_USED   (XSAVE_YMM + 256)
@@ -54,6 +58,9 @@ static void load_state(ucontext_t *user, const struct diff_case *test)
         user->uc_mcontext.gregs[greg_order[i]] = (greg_t)state->gpr[i];
     user->uc_mcontext.gregs[REG_RIP] = (greg_t)state->rip;
     user->uc_mcontext.gregs[REG_EFL] = (greg_t)(state->rflags | (test->branches ? FLAG_TRAP : 0));
+    if (test->form->compat)
+        user->uc_mcontext.gregs[REG_CSGSFS] =
+            (user->uc_mcontext.gregs[REG_CSGSFS] & ~0xffffL) | COMPAT_CS;
     memcpy(frame, state->fxsave, 416); /* the rest belongs to the kernel */
     memcpy(frame + XSAVE_YMM, state->ymm_high, 256);
     memcpy(&present, frame + XSAVE_HEADER, 8);
@@ -129,6 +136,7 @@ void on_signal(int number, siginfo_t *info, void *context)
         user->uc_mcontext.gregs[greg_order[i]] = saved_gregs[greg_order[i]];
     user->uc_mcontext.gregs[REG_RIP] = saved_gregs[REG_RIP];
     user->uc_mcontext.gregs[REG_EFL] = saved_gregs[REG_EFL];
+    user->uc_mcontext.gregs[REG_CSGSFS] = saved_gregs[REG_CSGSFS];
     memcpy(user->uc_mcontext.fpregs, saved_vector, 416);
     memcpy((uint8_t *)user->uc_mcontext.fpregs + XSAVE_HEADER, saved_vector + XSAVE_HEADER,
            sizeof(saved_vector) - XSAVE_HEADER);
@@ -163,6 +171,8 @@ void native_init(void)
     data = map_pages(DIFF_DATA, DIFF_DATA_SIZE, PROT_READ | PROT_WRITE);
     code = map_pages(DIFF_CODE, 4096, PROT_READ | PROT_EXEC);
     memset(code, 0xcc, 4096);
+    /* 64-bit code does without; 32-bit code reads and writes through them. */
+    __asm__ volatile("mov %0, %%ds\n\tmov %0, %%es" ::"r"(COMPAT_DS));
     sigaltstack(&alternate, NULL);
     sigfillset(&action.sa_mask);
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)

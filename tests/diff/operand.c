@@ -17,7 +17,7 @@ static void encode(const struct diff_form *form, struct diff_random *random, boo
                    uint8_t out[16])
 {
     uint64_t bits = random_bits(random);
-    unsigned length = 0, extension = plain ? 0 : bits & 7;
+    unsigned length = 0, extension = plain || form->compat ? 0 : bits & 7;
     uint8_t modrm = form->modrm;
     static const uint8_t segments[] = {0x2e, 0x36, 0x3e, 0x26};
 
@@ -35,7 +35,7 @@ static void encode(const struct diff_form *form, struct diff_random *random, boo
             modrm = (uint8_t)((modrm & ~0x38) | (form->modrm & 0x38));
     }
     if (form->vex) {
-        uint8_t vvvv = form->vvvv ? (uint8_t)(bits >> 32 & 15) : 0;
+        uint8_t vvvv = form->vvvv ? (uint8_t)(bits >> 32 & (form->compat ? 7 : 15)) : 0;
 
         out[length++] = 0xc4;
         out[length++] = (uint8_t)((~extension & 7) << 5 | form->map);
@@ -59,8 +59,8 @@ static bool find_encoding(const struct diff_form *form, struct diff_random *rand
 {
     for (unsigned i = 0; i < ATTEMPTS; i++) {
         encode(form, random, i >= ATTEMPTS - 8, out->bytes);
-        if (form_decode(out->bytes, &out->instruction, out->operands) &&
-            form_key(out->bytes, &out->instruction, out->operands) == form->key)
+        if (form_decode(form->compat, out->bytes, &out->instruction, out->operands) &&
+            form_key(form->compat, &out->instruction, out->operands) == form->key)
             return true;
     }
     return false;
@@ -344,9 +344,11 @@ bool case_build(const struct diff_form *form, struct diff_random *random, struct
     random_fill(random, out->read_only, sizeof(out->read_only));
     adjust(out, random);
     aim_operands(out, random);
+    if (form->compat)
+        out->state.gpr[4] &= 0xffffffff; /* the way into 32-bit code cuts it */
     if (asks_for_more(out))
         return false;
     out->branches = is_branch(&out->instruction);
     /* The displacement was patched in the bytes only. */
-    return form_decode(out->bytes, &out->instruction, out->operands);
+    return form_decode(form->compat, out->bytes, &out->instruction, out->operands);
 }

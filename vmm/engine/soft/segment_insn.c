@@ -256,8 +256,7 @@ static void arpl(struct soft_cpu *cpu, const struct insn *insn)
 
     require_protected(cpu);
     if (insn->memory) {
-        linear = soft_operand_address(cpu, insn, 2, SOFT_WRITE);
-        soft_probe_write(cpu, linear, 2, cpu->mmu_mode);
+        linear = soft_operand_address(cpu, insn, 2, SOFT_READ);
         selector = soft_read16(cpu, linear);
     } else {
         selector = (uint16_t)cpu->gpr[insn->rm];
@@ -268,7 +267,7 @@ static void arpl(struct soft_cpu *cpu, const struct insn *insn)
     }
     selector = (selector & ~3U) | rpl;
     if (insn->memory)
-        soft_write16(cpu, linear, selector);
+        soft_write16(cpu, soft_operand_address(cpu, insn, 2, SOFT_WRITE), selector);
     else
         soft_gpr_set(cpu, insn->rm, selector, 2);
     cpu->rflags |= FLAG_ZF;

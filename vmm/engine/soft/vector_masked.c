@@ -13,8 +13,6 @@
 static uint64_t element_address(struct soft_cpu *cpu, const struct insn *insn, uint64_t offset,
                                 unsigned size, enum soft_access access)
 {
-    if (insn->address_size != 8)
-        offset = insn->address_size == 4 ? (uint32_t)offset : (uint16_t)offset;
     if (cpu->flat)
         return insn->segment < SEG_FS ? offset : offset + cpu->seg[insn->segment].base;
     return soft_segment_address(cpu, insn->segment, offset, size, access);
@@ -109,6 +107,8 @@ static void exec_gather(struct soft_cpu *cpu, const struct insn *insn)
         uint64_t offset = base + ((uint64_t)index << insn->scale);
         uint8_t *element = mask->u8 + i * size;
 
+        if (insn->address_size == 4)
+            offset = (uint32_t)offset;
         if (element[size - 1] & 0x80)
             soft_read_bytes(cpu, element_address(cpu, insn, offset, size, SOFT_READ),
                             vector->u8 + i * size, size);
