@@ -82,8 +82,9 @@ static int fill(struct wire *wire, gint64 deadline)
 {
     struct pollfd wait = {.fd = wire->fd, .events = POLLIN};
     char buffer[16384];
-    gint64 left = deadline < 0 ? -1 : MAX(0, deadline - g_get_monotonic_time());
-    int ready = poll(&wait, 1, left < 0 ? -1 : MIN((left + 999) / 1000, G_MAXINT));
+    gint64 left = deadline - g_get_monotonic_time();
+    int timeout_ms = deadline < 0 ? -1 : CLAMP((left + 999) / 1000, 0, G_MAXINT);
+    int ready = poll(&wait, 1, timeout_ms);
     ssize_t count;
 
     if (ready == 0)
