@@ -267,6 +267,16 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "ANIMA ", "ANIMAPC ", 1)
                     })
                 }
 
+                Device (FWCF)
+                {
+                    Name (_HID, "QEMU0002")
+                    Name (_STA, 0x0B)
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IO (Decode16, 0x510, 0x510, 1, 12)
+                    })
+                }
+
                 Device (COM1)
                 {
                     Name (_HID, EisaId ("PNP0501"))

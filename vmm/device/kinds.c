@@ -7,6 +7,7 @@
 #include "vmm/device/legacy/acpi_pm.h"
 #include "vmm/device/legacy/debug_console.h"
 #include "vmm/device/legacy/debug_exit.h"
+#include "vmm/device/legacy/fw_cfg.h"
 #include "vmm/device/legacy/hpet.h"
 #include "vmm/device/legacy/i8042.h"
 #include "vmm/device/legacy/ioapic.h"
@@ -34,6 +35,7 @@ const struct device_ops *const device_kinds[] = {
     &debug_exit_device,
     &debug_console_device,
     &pc_testdev_device,
+    &fw_cfg_device,
     &host_bridge_device,
     &lpc_device,
     &root_port_device,

@@ -18,6 +18,7 @@
 #include "vmm/device/legacy/acpi_pm.h"
 #include "vmm/device/legacy/debug_console.h"
 #include "vmm/device/legacy/debug_exit.h"
+#include "vmm/device/legacy/fw_cfg.h"
 #include "vmm/device/legacy/hpet.h"
 #include "vmm/device/legacy/i8042.h"
 #include "vmm/device/legacy/ioapic.h"
@@ -279,6 +280,27 @@ static bool add_pci(struct machine *machine, GError **error)
     return true;
 }
 
+static void add_number(struct device *fw_cfg, enum fw_cfg_key key, uint64_t value, unsigned size)
+{
+    uint64_t le = GUINT64_TO_LE(value);
+    g_autoptr(GBytes) bytes = g_bytes_new(&le, size);
+    fw_cfg_add(fw_cfg, key, bytes);
+}
+
+/* What firmware asks for first. A direct boot has no need of it, but a guest may look. */
+static bool add_fw_cfg(struct machine *machine, GError **error)
+{
+    struct fw_cfg_config config = {.port = PC_PORT_FW_CFG};
+    struct device *fw_cfg;
+
+    if (!add(machine, &fw_cfg_device, "fw-cfg", &config, &fw_cfg, error))
+        return false;
+    add_number(fw_cfg, FW_CFG_RAM_SIZE, machine->config.memory_size, 8);
+    add_number(fw_cfg, FW_CFG_CPUS, machine->config.cpus, 2);
+    add_number(fw_cfg, FW_CFG_MAX_CPUS, machine->config.cpus, 2);
+    return true;
+}
+
 /* What test kernels and panicking guests talk to, where it was asked for. */
 static bool add_extras(struct machine *machine, GError **error)
 {
@@ -313,7 +335,8 @@ bool pc_devices_create(struct machine *machine, GError **error)
     };
     return add(machine, &acpi_pm_device, "acpi-pm", &acpi_pm, &pc->acpi_pm, error) &&
            add(machine, &i8042_device, "i8042", &i8042, NULL, error) &&
-           add_serials(machine, error) && add_pci(machine, error) && add_extras(machine, error);
+           add_serials(machine, error) && add_fw_cfg(machine, error) && add_pci(machine, error) &&
+           add_extras(machine, error);
 }
 
 void pc_press_power_button(struct machine *machine)
