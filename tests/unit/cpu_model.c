@@ -23,7 +23,8 @@ static void give_model(uint32_t words[CPU_WORDS], const char *name)
     for (unsigned i = 0; i < cpu_models_count; i++) {
         if (strcmp(cpu_models[i].name, name) == 0) {
             for (unsigned word = 0; word < CPU_WORDS; word++)
-                words[word] = cpu_models[i].required[word] | cpu_models[i].optional[word];
+                words[word] = cpu_models[i].required[word] | cpu_models[i].optional[word] |
+                              cpu_system_features[word];
             return;
         }
     }
@@ -128,6 +129,20 @@ static void a_level_shows_no_more_than_it_has(void **state)
     assert_int_equal(cpuid(&cpu, 1, 0).ecx >> 20 & 1, 1);
 }
 
+static void levels_have_what_kernels_and_ciphers_want(void **state)
+{
+    uint32_t words[CPU_WORDS];
+
+    give_all(words);
+    struct cpu_definition cpu = resolve("x86-64-v3", words, 1);
+    assert_true(cpu_has(&cpu, CPU_1_ECX, 25)); /* aes */
+    assert_true(cpu_has(&cpu, CPU_1_ECX, 17)); /* pcid */
+    assert_true(cpu_has(&cpu, CPU_7_EBX, 20)); /* smap */
+    assert_true(cpu_has_feature(&cpu, CPU_X2APIC));
+    assert_true(cpu_has_feature(&cpu, CPU_TSC_DEADLINE));
+    assert_true(cpu_has_feature(&cpu, CPU_KVMCLOCK2));
+}
+
 static void xsave_sizes_follow_xcr0(void **state)
 {
     uint32_t words[CPU_WORDS];
@@ -222,6 +237,7 @@ int main(void)
         cmocka_unit_test(every_bit_of_a_model_has_a_name),
         cmocka_unit_test(the_default_is_the_best_level_that_the_engine_gives),
         cmocka_unit_test(a_level_shows_no_more_than_it_has),
+        cmocka_unit_test(levels_have_what_kernels_and_ciphers_want),
         cmocka_unit_test(xsave_sizes_follow_xcr0),
         cmocka_unit_test(osxsave_mirrors_cr4),
         cmocka_unit_test(topology_tells_cores_and_ids),

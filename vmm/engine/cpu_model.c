@@ -45,6 +45,7 @@ void cpu_host_words(uint32_t words[CPU_WORDS])
     host_cpuid(0x80000008, 0, r);
     words[CPU_80000008_EBX] = r[1];
     words[CPU_80000021_EAX] = host_cpuid(0x80000021, 0, r);
+    words[CPU_80000021_ECX] = r[2];
 }
 
 static enum cpu_vendor host_vendor(void)
@@ -165,6 +166,7 @@ static void settle_words(struct cpu_definition *out)
         out->words[CPU_80000001_ECX] &= ~(1U << 4);
         out->words[CPU_80000008_EBX] = 0;
         out->words[CPU_80000021_EAX] = 0;
+        out->words[CPU_80000021_ECX] = 0;
         if (!cpu_has_feature(out, CPU_HAS_ARCH_CAPABILITIES))
             out->words[CPU_ARCH_CAPABILITIES] = 0;
     }
@@ -230,7 +232,8 @@ static void define_model(struct cpu_definition *out, const struct cpu_model *mod
     g_strlcpy(out->brand, model->brand, sizeof(out->brand));
     out->physical_bits = MIN(model->physical_bits, host_physical_bits());
     for (unsigned word = 0; word < CPU_WORDS; word++)
-        out->words[word] = model->required[word] | (model->optional[word] & engine[word]);
+        out->words[word] = model->required[word] |
+                           ((model->optional[word] | cpu_system_features[word]) & engine[word]);
 }
 
 /* The last generic level in the table that the engine gives; the first one if none. */

@@ -30,6 +30,7 @@ enum cpu_word {
     CPU_6_EAX,
     CPU_40000001_EAX,
     CPU_80000021_EAX,
+    CPU_80000021_ECX,
     CPU_ARCH_CAPABILITIES,
     CPU_WORDS,
 };

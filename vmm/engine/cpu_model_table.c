@@ -31,32 +31,38 @@
 #define CRYPTOGRAPHY_1_ECX (B(1) | B(25))
 #define CRYPTOGRAPHY_7_EBX (B(19) | B(29))
 
-/* What every level has where the engine gives it: what kernels use, random numbers, and what is
- * known about speculation. */
-#define SYSTEM_FEATURES(extra_1_ecx, extra_7_ebx)                                               \
-    {                                                                                           \
-        /* cx16 pcid x2apic tsc_deadline rdrand hypervisor */                                   \
-        [CPU_1_ECX] =                                                                           \
-            B(13) | B(17) | B(21) | B(24) | B(30) |                                             \
-            B(31), /* vme de pse tsc msr pae mce apic sep mtrr pge mca pat pse36 clflush */     \
-            [CPU_1_EDX] =                                                                       \
-                B(1) | B(2) | B(3) | B(4) | B(5) | B(6) | B(7) | B(9) | B(11) | B(12) | B(13) | \
-                B(14) | B(16) | B(17) |                                                         \
-                B(19), /* fsgsbase tsc_adjust smep erms invpcid rdseed smap clflushopt */       \
-            [CPU_7_EBX] =                                                                       \
-                (extra_7_ebx) | B(0) | B(1) | B(7) | B(9) | B(10) | B(18) | B(20) | B(23),      \
-        [CPU_7_ECX] = B(2) | B(22),                     /* umip rdpid */                        \
-            [CPU_7_EDX] = B(4) | B(26) | B(29),         /* fsrm spec_ctrl arch_capabilities */  \
-            [CPU_D_1_EAX] = B(0) | B(1) | B(2),         /* xsaveopt xsavec xgetbv1 */           \
-            [CPU_80000001_ECX] = B(4) | B(8),           /* cr8_legacy 3dnowprefetch */          \
-            [CPU_80000001_EDX] = B(20) | B(26) | B(27), /* nx pdpe1gb rdtscp */                 \
-            [CPU_80000007_EDX] = B(8),                  /* invariant TSC */                     \
-            [CPU_80000008_EBX] = B(12) | B(14),         /* ibpb ibrs */                         \
-            [CPU_6_EAX] = B(2),                         /* arat */                              \
-            [CPU_40000001_EAX] = B(0) | B(1) | B(3) | B(24),                                    \
-        [CPU_80000021_EAX] = B(0) | B(2) | B(6) | B(8) | B(29),                                 \
-        [CPU_ARCH_CAPABILITIES] = 0xffffffff,                                                   \
-    }
+const uint32_t cpu_system_features[CPU_WORDS] = {
+    /* cx16 pcid x2apic tsc_deadline rdrand hypervisor */
+    [CPU_1_ECX] = B(13) | B(17) | B(21) | B(24) | B(30) | B(31),
+    /* vme de pse tsc msr pae mce apic sep mtrr pge mca pat pse36 clflush */
+    [CPU_1_EDX] = B(1) | B(2) | B(3) | B(4) | B(5) | B(6) | B(7) | B(9) | B(11) | B(12) | B(13) |
+                  B(14) | B(16) | B(17) | B(19),
+    /* fsgsbase tsc_adjust smep erms invpcid rdseed smap clflushopt */
+    [CPU_7_EBX] = B(0) | B(1) | B(7) | B(9) | B(10) | B(18) | B(20) | B(23),
+    /* umip rdpid */
+    [CPU_7_ECX] = B(2) | B(22),
+    /* fsrm spec_ctrl arch_capabilities */
+    [CPU_7_EDX] = B(4) | B(26) | B(29),
+    /* xsaveopt xsavec xgetbv1 */
+    [CPU_D_1_EAX] = B(0) | B(1) | B(2),
+    /* cr8_legacy 3dnowprefetch */
+    [CPU_80000001_ECX] = B(4) | B(8),
+    /* nx pdpe1gb rdtscp */
+    [CPU_80000001_EDX] = B(20) | B(26) | B(27),
+    /* invariant TSC */
+    [CPU_80000007_EDX] = B(8),
+    /* ibpb ibrs amd_ssb_no */
+    [CPU_80000008_EBX] = B(12) | B(14) | B(26),
+    /* arat */
+    [CPU_6_EAX] = B(2),
+    /* kvmclock kvm_nopiodelay kvmclock2 kvmclock_stable */
+    [CPU_40000001_EAX] = B(0) | B(1) | B(3) | B(24),
+    /* no_nested_data_bp lfence_rdtsc null_sel_clr_base autoibrs srso_no */
+    [CPU_80000021_EAX] = B(0) | B(2) | B(6) | B(8) | B(29),
+    /* tsa_sq_no tsa_l1_no */
+    [CPU_80000021_ECX] = B(1) | B(2),
+    [CPU_ARCH_CAPABILITIES] = 0xffffffff,
+};
 
 /* Zen 3 (Milan), Ice Lake server: current enough that no old erratum's workaround is switched on.
  */
@@ -78,7 +84,6 @@ const struct cpu_model cpu_models[] = {
                 [CPU_1_EDX] = LEVEL_1_1_EDX,
                 [CPU_80000001_EDX] = LEVEL_1_80000001_EDX,
             },
-        .optional = SYSTEM_FEATURES(0, 0),
     },
     {
         .name = "x86-64-v2",
@@ -94,7 +99,7 @@ const struct cpu_model cpu_models[] = {
                 [CPU_80000001_EDX] = LEVEL_1_80000001_EDX,
                 [CPU_80000001_ECX] = LEVEL_2_80000001_ECX,
             },
-        .optional = SYSTEM_FEATURES(CRYPTOGRAPHY_1_ECX, 0),
+        .optional = {[CPU_1_ECX] = CRYPTOGRAPHY_1_ECX},
     },
     {
         .name = "x86-64-v3",
@@ -111,7 +116,7 @@ const struct cpu_model cpu_models[] = {
                 [CPU_80000001_EDX] = LEVEL_1_80000001_EDX,
                 [CPU_80000001_ECX] = LEVEL_3_80000001_ECX,
             },
-        .optional = SYSTEM_FEATURES(CRYPTOGRAPHY_1_ECX, CRYPTOGRAPHY_7_EBX),
+        .optional = {[CPU_1_ECX] = CRYPTOGRAPHY_1_ECX, [CPU_7_EBX] = CRYPTOGRAPHY_7_EBX},
     },
     {
         .name = "x86-64-v4",
@@ -128,7 +133,7 @@ const struct cpu_model cpu_models[] = {
                 [CPU_80000001_EDX] = LEVEL_1_80000001_EDX,
                 [CPU_80000001_ECX] = LEVEL_3_80000001_ECX,
             },
-        .optional = SYSTEM_FEATURES(CRYPTOGRAPHY_1_ECX, CRYPTOGRAPHY_7_EBX),
+        .optional = {[CPU_1_ECX] = CRYPTOGRAPHY_1_ECX, [CPU_7_EBX] = CRYPTOGRAPHY_7_EBX},
     },
 };
 const unsigned cpu_models_count = sizeof(cpu_models) / sizeof(cpu_models[0]);
@@ -277,6 +282,7 @@ const char *const cpu_feature_names[CPU_WORDS][32] = {
                           [6] = "null_sel_clr_base",
                           [8] = "autoibrs",
                           [29] = "srso_no"},
+    [CPU_80000021_ECX] = {[1] = "tsa_sq_no", [2] = "tsa_l1_no"},
     [CPU_ARCH_CAPABILITIES] = {[0] = "rdcl_no",
                                [1] = "ibrs_all",
                                [3] = "skip_l1dfl_vmentry",

@@ -7,8 +7,8 @@
 
 #include "vmm/engine/cpu_model.h"
 
-/* One version of one model. It has exactly the features of `required` and, of `optional`, those
- * that the engine gives. */
+/* One version of one model. It has exactly the features of `required` and, of `optional` and
+ * cpu_system_features, those that the engine gives. */
 struct cpu_model {
     const char *name;
     unsigned version;
@@ -23,6 +23,10 @@ struct cpu_model {
 /* In the order in which people shall see them; of one name the newest version first. */
 extern const struct cpu_model cpu_models[];
 extern const unsigned cpu_models_count;
+
+/* What every model has where the engine gives it: what kernels use beside the user's instructions,
+ * random numbers, and what is known about speculation. */
+extern const uint32_t cpu_system_features[CPU_WORDS];
 
 /* Names as /proc/cpuinfo of Linux has them where it has one; NULL for bits without a name. */
 extern const char *const cpu_feature_names[CPU_WORDS][32];

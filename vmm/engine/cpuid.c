@@ -251,7 +251,8 @@ static struct cpuid_result extended_leaf(const struct cpu_definition *cpu, uint3
             .ecx = amd ? ((cpu->cpus - 1) & 0xff) | id_bits(cpu->cpus) << 12 : 0,
         };
     case EXTENDED_MAX_AMD:
-        return (struct cpuid_result){.eax = cpu->words[CPU_80000021_EAX]};
+        return (struct cpuid_result){.eax = cpu->words[CPU_80000021_EAX],
+                                     .ecx = cpu->words[CPU_80000021_ECX]};
     }
     return (struct cpuid_result){0};
 }

@@ -65,6 +65,7 @@ static void take_leaf(uint32_t words[CPU_WORDS], const struct kvm_cpuid_entry2 *
         break;
     case 0x80000021:
         words[CPU_80000021_EAX] = leaf->eax;
+        words[CPU_80000021_ECX] = leaf->ecx;
         break;
     }
 }

@@ -153,6 +153,7 @@ bool soft_write_efer(struct soft_cpu *cpu, uint64_t value)
     defined |= cpu_has(model, CPU_80000001_EDX, 29) ? EFER_LME : 0;
     defined |= cpu_has(model, CPU_80000001_EDX, 20) ? EFER_NXE : 0;
     defined |= cpu_has(model, CPU_80000001_EDX, 25) ? EFER_FFXSR : 0;
+    defined |= cpu_has_feature(model, CPU_AUTO_IBRS) ? EFER_AIBRSE : 0;
     if (value & ~defined)
         return false;
     if (((value ^ old) & EFER_LME) && (cpu->cr0 & CR0_PG))

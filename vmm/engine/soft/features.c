@@ -24,11 +24,12 @@ static const uint32_t own[CPU_WORDS] = {
     [CPU_80000001_ECX] = B(0) | B(4) | B(8), /* lahf_lm cr8_legacy 3dnowprefetch */
     [CPU_80000001_EDX] = B(11) | B(20) | B(26) | B(27) | B(29), /* syscall nx pdpe1gb rdtscp lm */
     [CPU_80000007_EDX] = B(8),                                  /* invariant TSC */
-    [CPU_80000008_EBX] = B(12) | B(14),                         /* ibpb ibrs */
+    [CPU_80000008_EBX] = B(12) | B(14) | B(26),                 /* ibpb ibrs amd_ssb_no */
     [CPU_6_EAX] = B(2),                                         /* arat */
     [CPU_40000001_EAX] = B(0) | B(1) | B(3) | B(24),
-    /* no_nested_data_bp, LFENCE serializes, a null selector clears its base, no SRSO */
-    [CPU_80000021_EAX] = B(0) | B(2) | B(6) | B(29),
+    /* no_nested_data_bp, LFENCE serializes, a null selector clears its base, autoibrs, srso_no */
+    [CPU_80000021_EAX] = B(0) | B(2) | B(6) | B(8) | B(29),
+    [CPU_80000021_ECX] = B(1) | B(2), /* tsa_sq_no tsa_l1_no */
     /* A guest's branches and loads are not the host's, so nothing of them is predicted: rdcl_no
      * ibrs_all skip_l1dfl ssb_no mds_no pschange_mc_no taa_no, sbdr_ssdp fbsdp psdp, bhi_no
      * pbrsb_no gds_no rfds_no */

@@ -62,11 +62,12 @@
 #define CR4_PKE        (1UL << 22)
 
 /* IA32_EFER. */
-#define EFER_SCE   (1UL << 0)
-#define EFER_LME   (1UL << 8)
-#define EFER_LMA   (1UL << 10)
-#define EFER_NXE   (1UL << 11)
-#define EFER_FFXSR (1UL << 14)
+#define EFER_SCE    (1UL << 0)
+#define EFER_LME    (1UL << 8)
+#define EFER_LMA    (1UL << 10)
+#define EFER_NXE    (1UL << 11)
+#define EFER_FFXSR  (1UL << 14)
+#define EFER_AIBRSE (1UL << 21)
 
 static inline bool soft_canonical(uint64_t linear)
 {
