@@ -79,10 +79,12 @@ static void aam(struct soft_cpu *cpu, const struct insn *insn)
 {
     uint8_t al = (uint8_t)cpu->gpr[GPR_RAX], base = (uint8_t)insn->immediate;
 
-    if (!base)
+    if (base) {
+        reg_set16(cpu, GPR_RAX, (uint16_t)((al / base) << 8 | al % base));
+        decimal_flags(cpu, false, false);
+    } else {
         soft_raise(cpu, EXC_DE, 0);
-    reg_set16(cpu, GPR_RAX, (uint16_t)((al / base) << 8 | al % base));
-    decimal_flags(cpu, false, false);
+    }
 }
 
 static void aad(struct soft_cpu *cpu, const struct insn *insn)

@@ -139,7 +139,7 @@ static inline uint64_t mem_address(struct soft_cpu *cpu, unsigned segment, uint6
                                    unsigned size, enum soft_access access)
 {
     if (cpu->flat)
-        return segment < SEG_FS ? offset : offset + cpu->seg[segment].base;
+        return segment < SEG_FS ? offset : offset + cpu->seg[segment % SEG_COUNT].base;
     return soft_segment_address(cpu, segment, offset, size, access);
 }
 
