@@ -15,6 +15,7 @@
 
 #include "config/limits.h"
 #include "vmm/attachments.h"
+#include "vmm/control/gdb.h"
 #include "vmm/control/method.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/pc/layout.h"
@@ -36,7 +37,8 @@ struct vmm {
     const struct engine_ops *engine;
     const char *why; /* this engine; static */
     struct machine *machine;
-    gint64 started_us; /* monotonic */
+    struct gdb_server *debugger; /* NULL: none is awaited */
+    gint64 started_us;           /* monotonic */
 };
 
 /* ---- words to the monitor ---- */
@@ -97,6 +99,8 @@ static void on_ended(void *opaque, enum machine_end end, int status, const char 
     };
     struct vmm *vmm = opaque;
 
+    if (vmm->debugger)
+        gdb_server_ended(vmm->debugger, end == MACHINE_END_EXIT ? status : outcomes[end].status);
     send_finished(vmm, end == MACHINE_END_EXIT ? status : outcomes[end].status, outcomes[end].cause,
                   reason);
     g_main_loop_quit(vmm->loop);
@@ -174,7 +178,12 @@ static bool build(struct vmm *vmm, GError **error)
         return false;
     configure(vmm, &config, words);
     vmm->machine = machine_create(&config, error);
-    return vmm->machine != NULL;
+    if (!vmm->machine)
+        return false;
+    if (vmm->attachments.gdb >= 0)
+        vmm->debugger = gdb_server_create(vmm->machine, vmm->attachments.gdb);
+    vmm->attachments.gdb = -1;
+    return true;
 }
 
 static bool take_definition(struct vmm *vmm, struct control_call *call, GError **error)
@@ -340,6 +349,7 @@ int vmm_main(void)
     vmm.loop = g_main_loop_new(NULL, FALSE);
     vmm.link = peer_create(PROCESS_LINK_FD, &link_ops, &vmm);
     g_main_loop_run(vmm.loop);
+    gdb_server_destroy(vmm.debugger);
     machine_destroy(vmm.machine);
     attachments_finish(&vmm.attachments);
     peer_flush(vmm.link, LAST_WORDS_MS);
