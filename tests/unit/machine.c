@@ -185,17 +185,23 @@ static void on_ended(void *opaque, enum machine_end end, int status, const char 
     bench->reason = g_strdup(reason);
 }
 
-/* A multiboot kernel by address fields: a header and one HLT at 1 MiB. */
-static int tiny_kernel(void)
+/* A multiboot kernel by address fields: a header and its code, at 1 MiB. */
+static int kernel_of(const void *code, size_t size)
 {
     const uint32_t flags = 1U << 16, base = 0x100000;
-    const uint32_t words[] = {0x1BADB002, flags,     -(0x1BADB002 + flags), base, base, 0, 0,
-                              base + 32,  0xF4F4F4F4};
+    const uint32_t header[] = {0x1BADB002, flags,    -(0x1BADB002 + flags), base, base, 0,
+                               0,          base + 32};
     int fd = memfd_create("kernel", MFD_CLOEXEC);
 
     assert_true(fd >= 0);
-    assert_int_equal(write(fd, words, sizeof(words)), sizeof(words));
+    assert_int_equal(write(fd, header, sizeof(header)), sizeof(header));
+    assert_int_equal(write(fd, code, size), size);
     return fd;
+}
+
+static int tiny_kernel(void)
+{
+    return kernel_of("\xF4\xF4\xF4\xF4", 4);
 }
 
 static int bench_setup(void **state)
@@ -713,6 +719,70 @@ static void a_stream_of_another_board_is_refused(void **state)
     close(fd);
 }
 
+/* ---- the engine that executes code ---- */
+
+static void boot_soft(struct bench *bench, const void *code, size_t size)
+{
+    const char *why;
+
+    bench->config.engine = engine_find("soft", &why, NULL);
+    assert_non_null(bench->config.engine);
+    bench->config.cpus = 1;
+    close(bench->config.kernel.fd);
+    bench->config.kernel.fd = kernel_of(code, size);
+    make(bench);
+}
+
+static void code_reaches_a_device_and_ends(void **state)
+{
+    struct bench *bench = *state;
+    /* mov eax, 21; out 0xf4, eax */
+    static const uint8_t code[] = {0xB8, 21, 0, 0, 0, 0xE7, 0xF4, 0xF4};
+
+    boot_soft(bench, code, sizeof(code));
+    machine_resume(bench->machine);
+    serve_until(&bench->ends, 1);
+    assert_int_equal(bench->end, MACHINE_END_EXIT);
+    assert_int_equal(bench->status, 43);
+}
+
+static void code_is_parked_at_an_instructions_boundary(void **state)
+{
+    struct bench *bench = *state;
+    /* loop: inc ebx; mov ecx, ebx; jmp loop */
+    static const uint8_t code[] = {0x43, 0x89, 0xD9, 0xEB, 0xFB};
+    g_autofree struct cpu_state *cpu = g_new0(struct cpu_state, 1);
+
+    boot_soft(bench, code, sizeof(code));
+    for (unsigned i = 0; i < 20; i++) {
+        machine_resume(bench->machine);
+        g_usleep(500);
+        machine_pause(bench->machine);
+        machine_engine(bench->machine)->vcpu_get_state(machine_vcpu(bench->machine, 0), cpu);
+        uint32_t ahead = (uint32_t)(cpu->gpr[GPR_RBX] - cpu->gpr[GPR_RCX]);
+        if (cpu->rip == 0x100021)
+            assert_int_equal(ahead, 1);
+        else if (cpu->rip == 0x100023)
+            assert_int_equal(ahead, 0);
+        else
+            assert_int_equal(cpu->rip, 0x100020);
+    }
+    assert_true(cpu->gpr[GPR_RBX] > 1000);
+}
+
+static void a_triple_fault_of_code_is_a_crash(void **state)
+{
+    struct bench *bench = *state;
+    /* lidt [empty]; int3 */
+    static const uint8_t code[] = {0x0F, 0x01, 0x1D, 0x28, 0x00, 0x10, 0x00,
+                                   0xCC, 0,    0,    0,    0,    0,    0};
+
+    boot_soft(bench, code, sizeof(code));
+    machine_resume(bench->machine);
+    serve_until(&bench->ends, 1);
+    assert_int_equal(bench->end, MACHINE_END_CRASH);
+}
+
 #define SCENARIO(name) cmocka_unit_test_setup_teardown(name, bench_setup, bench_teardown)
 
 int main(void)
@@ -740,6 +810,9 @@ int main(void)
         SCENARIO(wrong_configurations_are_refused),
         SCENARIO(a_machine_goes_on_from_a_stream),
         SCENARIO(a_stream_of_another_board_is_refused),
+        SCENARIO(code_reaches_a_device_and_ends),
+        SCENARIO(code_is_parked_at_an_instructions_boundary),
+        SCENARIO(a_triple_fault_of_code_is_a_crash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
