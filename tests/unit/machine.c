@@ -134,6 +134,21 @@ static void a_reset_from_outside_keeps_running(void **state)
     assert_int_equal(bench->restarts, 1);
 }
 
+static void a_reset_without_its_kernel_is_a_crash(void **state)
+{
+    struct bench *bench = *state;
+    g_autoptr(GError) error = NULL;
+
+    make(bench);
+    machine_resume(bench->machine);
+    assert_int_equal(ftruncate(bench->config.kernel.fd, 0), 0);
+    assert_false(machine_reset(bench->machine, "test", &error));
+    assert_non_null(error);
+    assert_int_equal(bench->state, MACHINE_CRASHED);
+    assert_true(cpus_are_parked());
+    assert_false(machine_resume(bench->machine));
+}
+
 /* ---- crashes ---- */
 
 static void a_triple_fault_ends_under_on_crash_exit(void **state)
@@ -243,6 +258,7 @@ int main(void)
         SCENARIO(a_reset_starts_the_kernel_again),
         SCENARIO(a_reset_ends_under_on_reboot_exit),
         SCENARIO(a_reset_from_outside_keeps_running),
+        SCENARIO(a_reset_without_its_kernel_is_a_crash),
         SCENARIO(a_triple_fault_ends_under_on_crash_exit),
         SCENARIO(a_crash_pauses_for_good_under_on_crash_pause),
         SCENARIO(a_crash_restarts_under_on_crash_restart),
