@@ -20,8 +20,8 @@ void console_init(struct console *console, int line)
     memset(console, 0, sizeof(*console));
     console->line = line;
     console->line_open = line >= 0;
-    console->input_open = line >= 0;
     console->terminal = isatty(STDIN_FILENO);
+    console->input_open = line >= 0 || console->terminal;
 }
 
 void console_finish(struct console *console)
@@ -43,10 +43,11 @@ static struct pollfd when(bool wanted, int fd, short events)
 
 void console_prepare(const struct console *console, struct pollfd polls[CONSOLE_POLLS])
 {
-    bool line = console->line_open;
+    bool line = console->line_open, wanted = line && is_empty(&console->to_line);
 
-    polls[POLL_INPUT] =
-        when(line && console->input_open && is_empty(&console->to_line), STDIN_FILENO, POLLIN);
+    /* A terminal is watched in any case: when it goes, so does the machine. */
+    polls[POLL_INPUT] = when(console->input_open && (console->terminal || wanted), STDIN_FILENO,
+                             wanted ? POLLIN : 0);
     polls[POLL_LINE_IN] = when(line && is_empty(&console->to_output), console->line, POLLIN);
     polls[POLL_LINE_OUT] = when(line && !is_empty(&console->to_line), console->line, POLLOUT);
     polls[POLL_OUTPUT] = when(!is_empty(&console->to_output), STDOUT_FILENO, POLLOUT);
@@ -64,13 +65,20 @@ static bool fill(struct console_buffer *buffer, int fd)
     return count > 0;
 }
 
+/* The end of input: of a pipe, which is no reason to end, or of the terminal, which is. */
+static void lose_input(struct console *console)
+{
+    console->input_open = false;
+    console->left |= console->terminal;
+}
+
 static void take_input(struct console *console)
 {
     struct console_buffer *buffer = &console->to_line;
     char *escape;
 
     if (!fill(buffer, STDIN_FILENO))
-        console->input_open = false;
+        lose_input(console);
     escape = console->terminal ? memchr(buffer->bytes, CONSOLE_ESCAPE, buffer->end) : NULL;
     if (!escape)
         return;
@@ -106,8 +114,10 @@ static void empty_to_output(struct console *console)
 
 void console_move(struct console *console, const struct pollfd polls[CONSOLE_POLLS])
 {
-    if (polls[POLL_INPUT].revents)
+    if (polls[POLL_INPUT].revents & POLLIN)
         take_input(console);
+    else if (polls[POLL_INPUT].revents)
+        lose_input(console);
     if (polls[POLL_LINE_IN].revents && !fill(&console->to_output, console->line))
         console->line_open = false;
     if (polls[POLL_LINE_OUT].revents)

@@ -277,6 +277,7 @@ ANIMA_API struct anima_machine *anima_machine_connect(const char *name, struct a
     int fd;
 
     if (!option_parse(&options[OPTION_NAME], name, &checked, &cause)) {
+        g_prefix_error(&cause, "name: ");
         error_take(error, cause);
         return NULL;
     }

@@ -5,7 +5,9 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 
+#include "vmm/dump.h"
 #include "vmm/monitor/monitor.h"
 #include "vmm/vmm.h"
 
@@ -16,12 +18,15 @@ static const struct {
 } roles[] = {
     {"monitor", monitor_main, "hold a machine's name, open its files, start its vmm"},
     {"vmm", vmm_main, "run a guest on the descriptors that the monitor hands over"},
+    {"state-dump", dump_main, "print the state stream on standard input"},
 };
 
 int main(int argc, char **argv)
 {
     const char *role = argc == 2 ? argv[1] : "";
 
+    /* A role is started by way of /proc/self/exe, which would be its name in process lists. */
+    prctl(PR_SET_NAME, "anima-vmm");
     for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
         if (strcmp(role, roles[i].name) == 0)
             return roles[i].main();

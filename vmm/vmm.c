@@ -10,6 +10,7 @@
 #include "vmm/vmm.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@
 #include "vmm/control/gdb.h"
 #include "vmm/control/method.h"
 #include "vmm/machine/machine.h"
+#include "vmm/machine/machine_stream.h"
 #include "vmm/machine/pc/layout.h"
 #include "vmm/monitor/process.h"
 #include "vmm/monitor/sandbox.h"
@@ -302,6 +304,29 @@ static void handle_power_button(void *opaque, struct control_call *call)
     control_reply(call, NULL);
 }
 
+/* The machine stands still while its state is written, and goes on if it ran. */
+static void handle_save(void *opaque, struct control_call *call)
+{
+    struct vmm *vmm = opaque;
+    json_t *object = definition_to_json(vmm->definition);
+    char *definition = json_dumps(object, JSON_COMPACT);
+    struct machine_status status;
+    GError *error = NULL;
+    bool good;
+
+    machine_query(vmm->machine, &status);
+    machine_pause(vmm->machine);
+    good = machine_save(vmm->machine, call->fds[0], definition, &error);
+    if (status.state == MACHINE_RUNNING)
+        machine_resume(vmm->machine);
+    if (good)
+        control_reply(call, NULL);
+    else
+        control_fail_error(call, error);
+    free(definition);
+    json_decref(object);
+}
+
 static const struct control_handler handlers[] = {
     {"start", handle_start},
     {"query", handle_query},
@@ -310,6 +335,7 @@ static const struct control_handler handlers[] = {
     {"reset", handle_reset},
     {"nmi", handle_nmi},
     {"power-button", handle_power_button},
+    {"state.save", handle_save},
     {0},
 };
 

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <glib-unix.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -49,7 +50,7 @@ static void close_fds(int *fds, unsigned count)
 static void outgoing_free(struct outgoing *outgoing)
 {
     close_fds(outgoing->fds, outgoing->count);
-    g_free(outgoing->text);
+    free(outgoing->text);
     g_free(outgoing);
 }
 
@@ -252,13 +253,13 @@ void peer_destroy(struct peer *peer)
 void peer_send(struct peer *peer, json_t *json, const int *fds, unsigned count)
 {
     struct outgoing *outgoing = g_new0(struct outgoing, 1);
-    size_t length = json_dumpb(json, NULL, 0, JSON_COMPACT);
     bool whole = count <= PEER_FDS_MAX;
 
-    outgoing->text = g_malloc(length + 1);
-    json_dumpb(json, outgoing->text, length, JSON_COMPACT);
-    outgoing->text[length] = '\n';
-    outgoing->length = length + 1;
+    outgoing->text = json_dumps(json, JSON_COMPACT);
+    if (outgoing->text) {
+        outgoing->length = strlen(outgoing->text) + 1;
+        outgoing->text[outgoing->length - 1] = '\n'; /* in place of the final zero */
+    }
     json_decref(json);
     for (unsigned i = 0; i < MIN(count, PEER_FDS_MAX); i++) {
         int copy = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
@@ -266,7 +267,7 @@ void peer_send(struct peer *peer, json_t *json, const int *fds, unsigned count)
         whole = whole && copy >= 0;
         outgoing->fds[outgoing->count++] = copy;
     }
-    whole = whole && peer->queued + outgoing->length <= PEER_QUEUE_MAX;
+    whole = whole && outgoing->text && peer->queued + outgoing->length <= PEER_QUEUE_MAX;
     if (peer->cut || peer->destroyed || !whole) {
         outgoing_free(outgoing);
         if (!peer->destroyed)

@@ -21,6 +21,7 @@
 #include "config/schema.h"
 
 #define CLAIM_ATTEMPTS 16
+#define LISTEN_BACKLOG 128
 
 struct folder {
     char *name;
@@ -123,7 +124,7 @@ static int bind_at(int folder_fd, const char *name)
     if (fd < 0)
         return -1;
     good = fchmod(fd, 0600) == 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
-           listen(fd, 16) == 0;
+           listen(fd, LISTEN_BACKLOG) == 0;
     if (!good) {
         int problem = errno;
 

@@ -26,6 +26,7 @@
 #include "vmm/monitor/sandbox.h"
 
 #define STOP_TIMEOUT_MAX 86400 /* seconds */
+#define PENDING_MAX      16    /* calls of one client that wait for the vmm */
 
 /* How the machine ended. */
 struct verdict {
@@ -108,12 +109,16 @@ static void finish_if_over(struct monitor *monitor)
 static void on_vmm_log(void *opaque, const char *line)
 {
     struct monitor *monitor = opaque;
-    json_t *details = json_object();
+    g_autofree char *violation = sandbox_explain(line);
+    json_t *details;
 
+    if (violation) {
+        decide(monitor, 1, "failed", violation);
+        return;
+    }
     g_free(monitor->last_log);
-    monitor->last_log = sandbox_explain(line);
-    if (!monitor->last_log)
-        monitor->last_log = g_utf8_make_valid(line, -1);
+    monitor->last_log = g_utf8_make_valid(line, -1);
+    details = json_object();
     json_object_set_new(details, "line", json_string(monitor->last_log));
     clients_event(monitor->clients, "log", details);
 }
@@ -200,15 +205,29 @@ static void on_vmm_closed(void *opaque, struct peer *peer)
 
 static const struct peer_ops vmm_peer_ops = {on_vmm_line, on_vmm_closed};
 
+/* Calls of one client that the vmm has not answered. */
+static unsigned count_pending(const struct monitor *monitor, const struct peer *peer)
+{
+    unsigned count = 0;
+    GHashTableIter iterator;
+    void *call;
+
+    g_hash_table_iter_init(&iterator, monitor->pending);
+    while (g_hash_table_iter_next(&iterator, NULL, &call))
+        count += ((struct control_call *)call)->peer == peer;
+    return count;
+}
+
 /* Ask the vmm on behalf of `call`; takes `params`. */
 static void ask_vmm(struct monitor *monitor, const char *method, json_t *params, const int *fds,
                     unsigned count, struct control_call *call)
 {
     json_int_t *id;
 
-    if (!monitor->link) {
+    if (!monitor->link || count_pending(monitor, call->peer) >= PENDING_MAX) {
         json_decref(params);
-        control_fail(call, RPC_ERROR_STATE, "no machine is running");
+        control_fail(call, RPC_ERROR_STATE,
+                     monitor->link ? "too many calls are waiting" : "no machine is running");
         return;
     }
     id = g_new(json_int_t, 1);
@@ -222,6 +241,19 @@ static void ask_vmm(struct monitor *monitor, const char *method, json_t *params,
 static void on_forward(void *opaque, const struct control_method *method, struct control_call *call)
 {
     ask_vmm(opaque, method->name, json_incref(call->params), call->fds, call->count, call);
+}
+
+/* Where a client finds a serial line that has a name of its own. */
+static void tell_pty(struct monitor *monitor)
+{
+    const char *pty = files_pty(monitor->files);
+    json_t *details;
+
+    if (!pty)
+        return;
+    details = json_object();
+    json_object_set_new(details, "pty", json_string(pty));
+    clients_event(monitor->clients, "serial", details);
 }
 
 static bool claim(struct monitor *monitor, GError **error)
@@ -285,6 +317,7 @@ static void handle_start(void *opaque, struct control_call *call)
     json_object_set_new(params, "fds", files_names(monitor->files));
     fds = files_fds(monitor->files, &count);
     monitor->start_id = monitor->last_id + 1;
+    tell_pty(monitor);
     ask_vmm(monitor, "start", params, fds, count, call);
     files_close(monitor->files);
 }

@@ -83,10 +83,12 @@ static void drop_unknown(uint32_t words[CPU_WORDS])
 
 static uint32_t arch_capabilities(int kvm)
 {
-    union kvm_one_msr one = {.msrs.nmsrs = 1};
+    struct {
+        struct kvm_msrs header;
+        struct kvm_msr_entry entry;
+    } msrs = {.header.nmsrs = 1, .entry.index = MSR_ARCH_CAPABILITIES};
 
-    one.msrs.entries[0].index = MSR_ARCH_CAPABILITIES;
-    return kvm_ioctl(kvm, KVM_GET_MSRS, &one) == 1 ? (uint32_t)one.msrs.entries[0].data : 0;
+    return kvm_ioctl(kvm, KVM_GET_MSRS, &msrs) == 1 ? (uint32_t)msrs.entry.data : 0;
 }
 
 bool kvm_features(int kvm, uint32_t words[CPU_WORDS], GError **error)

@@ -1,0 +1,248 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The control socket: every method, numbered events, garbage, and who may have which name."""
+import array
+import json
+import os
+import socket
+import stat
+import unittest
+
+from anima_test import AnimaTest, wait_for
+
+
+class Client:
+    """Lines over a control socket."""
+
+    def __init__(self, connection):
+        self.connection = connection
+        self.lines = connection.makefile("r", encoding="utf-8")
+        self.last_id = 0
+
+    def receive(self):
+        line = self.lines.readline()
+        return json.loads(line) if line else None
+
+    def send_line(self, line):
+        self.connection.sendall(line.encode() if isinstance(line, str) else line)
+
+    def call(self, method, **params):
+        """The response; notifications before it are passed over."""
+        self.last_id += 1
+        self.send_line(json.dumps({"jsonrpc": "2.0", "id": self.last_id, "method": method,
+                                   "params": params}) + "\n")
+        while True:
+            message = self.receive()
+            if message is None or message.get("id") == self.last_id:
+                return message
+
+    def event(self, kind):
+        """The next event of this kind."""
+        while True:
+            message = self.receive()
+            if message.get("method") == "event" and message["params"]["type"] == kind:
+                return message["params"]
+
+
+class Control(AnimaTest):
+    def setUp(self):
+        super().setUp()
+        self.session = self.greeted()
+        self.client = Client(self.connect())
+
+    def tearDown(self):
+        self.client.connection.close()
+        self.client.lines.close()
+        super().tearDown()
+
+    def assert_error(self, response, code, text=""):
+        self.assertEqual(response["error"]["code"], code, response)
+        self.assertIn(text, response["error"]["message"])
+
+    def test_query(self):
+        status = self.client.call("query")["result"]
+        self.assertEqual(status["state"], "running")
+        self.assertEqual((status["name"], status["machine"]), ("test", "anima-1"))
+        self.assertEqual((status["engine"], status["cpus"]), ("soft", 1))
+        self.assertEqual(status["memory"], 64 << 20)
+        self.assertGreaterEqual(status["uptime_ms"], 0)
+        for key in "pid", "monitor_pid":
+            self.assertTrue(os.path.exists(f"/proc/{status[key]}"))
+        self.assertTrue(status["sandbox"]["seccomp"])
+
+    def test_pause_and_resume(self):
+        self.assertIn("result", self.client.call("pause"))
+        self.assertEqual(self.query()["state"], "paused")
+        self.assertIn("result", self.client.call("pause"))
+        before = self.query()["clock_ns"]
+        self.assertEqual(self.query()["clock_ns"], before)
+        self.session.send("!")
+        self.assertIn("result", self.client.call("resume"))
+        self.session.expect("!")
+        self.assertEqual(self.query()["state"], "running")
+
+    def test_commands(self):
+        for command in "pause", "resume", "nmi", "stop":
+            result = self.anima(command, "test")
+            self.assertEqual((result.returncode, result.stderr), (0, ""), command)
+        self.assertIn("test", self.anima("list").stdout)
+        self.assertIn("state: running", self.anima("query", "test").stdout)
+
+    def test_reset(self):
+        self.assertIn("result", self.client.call("reset"))
+        self.session.expect("hello")
+
+    def test_kill(self):
+        self.assertIn("result", self.client.call("kill"))
+        self.assertEqual(self.end(self.session), 0)
+
+    def test_stop_with_a_timeout(self):
+        # The payload knows no power button.
+        result = self.anima("stop", "test", "--timeout", "1")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertEqual(self.end(self.session), 0)
+
+    def test_events_are_numbered_and_replayed(self):
+        first = self.client.call("events.subscribe")["result"]["seq"]
+        self.client.call("pause")
+        self.client.call("resume")
+        other = Client(self.connect())
+        other.send_line(json.dumps({"jsonrpc": "2.0", "id": "x", "method": "events.subscribe",
+                                    "params": {"since": first}}) + "\n")
+        self.assertEqual([other.event(kind)["seq"] for kind in ("paused", "running")],
+                         [first + 1, first + 2])
+        self.session.send("q")
+        ended = other.event("ended")
+        self.assertEqual((ended["cause"], ended["status"]), ("power-off", 0))
+        self.assertIsNone(other.receive())
+        other.connection.close()
+
+    def test_state_save_and_dump(self):
+        path = os.path.join(self.folder, "state")
+        result = self.anima("state", "save", "test", path)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        self.assertEqual(self.query()["state"], "running")
+        text = self.anima("state", "dump", path)
+        self.assertEqual((text.returncode, text.stderr), (0, ""))
+        self.assertIn("serial0", text.stdout)
+        self.assertIn("anima-1", text.stdout)
+        with open(path, "r+b") as stream:
+            stream.truncate(os.path.getsize(path) // 2)
+        self.assertEqual(self.anima("state", "dump", path).returncode, 1)
+        self.assertEqual(self.anima("state", "save", "test", path).returncode, 1)
+
+    def test_state_save_without_a_descriptor(self):
+        self.assert_error(self.client.call("state.save"), -32602, "descriptors")
+
+    def test_a_name_is_taken_once(self):
+        result = self.anima("run", "--name", "test", "--engine", "soft", "--kernel", "/dev/zero")
+        self.assertEqual(result.returncode, 1)
+        second = self.start()
+        second.expect("anima: a machine called 'test' is running already")
+        self.assertEqual(self.end(second), 1)
+        self.assertEqual(self.query()["state"], "running")
+
+    def test_modes_of_folder_and_socket(self):
+        folder = os.path.join(self.runtime, "test")
+        self.assertEqual(stat.S_IMODE(os.stat(self.runtime).st_mode), 0o700)
+        self.assertEqual(stat.S_IMODE(os.stat(folder).st_mode), 0o700)
+        self.assertEqual(stat.S_IMODE(os.stat(os.path.join(folder, "control")).st_mode), 0o600)
+
+    def test_start_is_the_owners(self):
+        self.assert_error(self.client.call("start", definition={}), -32001)
+
+    def test_wrong_requests(self):
+        self.assert_error(self.client.call("frobnicate"), -32601, "frobnicate")
+        self.assert_error(self.client.call("query", now=True), -32602)
+        self.assert_error(self.client.call("stop", timeout="soon"), -32602, "timeout")
+        self.assert_error(self.client.call("stop", timeout=-1), -32602, "timeout")
+        for line, code in (
+                ("nonsense", -32700),
+                ("[]", -32600),
+                ("1", -32700),
+                ("{}", -32600),
+                ('{"jsonrpc": "1.0", "id": 1, "method": "query"}', -32600),
+                ('{"jsonrpc": "2.0", "id": 1, "method": 7}', -32600),
+                ('{"jsonrpc": "2.0", "id": {}, "method": "query"}', -32600),
+                ('{"jsonrpc": "2.0", "id": 1.5, "method": "query"}', -32600),
+                ('{"jsonrpc": "2.0", "id": "' + "x" * 200 + '", "method": "query"}', -32600),
+                ('{"jsonrpc": "2.0", "id": 1, "method": "query", "params": [1]}', -32600),
+                ('{"jsonrpc": "2.0", "id": 1, "id": 2, "method": "query"}', -32700),
+                ('{"jsonrpc": "2.0", "id": 1, "result": {}}', -32600),
+                ("[" * 100000, -32700),
+                ('{"a":' * 50 + "1" + "}" * 50, -32700)):
+            self.client.send_line(line + "\n")
+            self.assert_error(self.client.receive(), code)
+        self.client.send_line(b"\xff\xfe\x00\n")
+        self.assert_error(self.client.receive(), -32700)
+        self.assertEqual(self.client.call("query")["result"]["state"], "running")
+
+    def test_ids_come_back_as_they_were(self):
+        for id_ in 0, -1, 1 << 60, "x", "", None:
+            self.client.send_line(json.dumps({"jsonrpc": "2.0", "id": id_, "method": "query"}) +
+                                  "\n")
+            response = self.client.receive()
+            self.assertEqual(response["id"], id_)
+            self.assertIn("result", response)
+
+    def test_a_notification_gets_no_answer(self):
+        self.client.send_line('{"jsonrpc": "2.0", "method": "query"}\n')
+        self.client.send_line('{"jsonrpc": "2.0", "method": "frobnicate"}\n')
+        self.assertEqual(self.client.call("query")["id"], self.client.last_id)
+
+    def test_a_line_without_end_is_cut_off(self):
+        try:
+            for _ in range(40):
+                self.client.send_line(b"x" * 65536)
+            self.assertEqual(self.client.connection.recv(1), b"")
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        self.assertEqual(self.query()["state"], "running")
+
+    def test_descriptors_nobody_wants(self):
+        null = os.open("/dev/null", os.O_RDONLY)
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [null] * 90))]
+        self.client.connection.sendmsg([b'{"jsonrpc": "2.0", "id": 1, "method": "query"}\n'],
+                                       ancillary)
+        self.assert_error(self.client.receive(), -32602, "descriptors")
+        try:
+            for _ in range(4):
+                self.client.connection.sendmsg([b" "], ancillary)
+            self.client.send_line("\n")
+            self.assertEqual(self.client.connection.recv(1), b"")
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        os.close(null)
+        status = self.query()
+        held = os.listdir(f"/proc/{status['monitor_pid']}/fd")
+        self.assertLess(len(held), 20)
+
+    def test_a_client_that_never_reads(self):
+        line = b'{"jsonrpc": "2.0", "id": 1, "method": "query"}\n' * 1000
+        deaf = self.connect()
+        deaf.settimeout(2)
+        try:
+            for _ in range(200):
+                deaf.sendall(line)
+        except (BrokenPipeError, ConnectionResetError, TimeoutError):
+            pass
+        self.assertEqual(self.query()["state"], "running")
+        deaf.close()
+
+    def test_many_connections(self):
+        crowd = [self.connect() for _ in range(100)]
+        for connection in crowd:
+            connection.close()
+        wait_for(lambda: self.anima("query", "test").returncode == 0, "an answer")
+
+    def test_a_client_that_leaves_before_the_answer(self):
+        for _ in range(20):
+            connection = self.connect()
+            connection.sendall(b'{"jsonrpc": "2.0", "id": 1, "method": "query"}\n')
+            connection.close()
+        self.assertEqual(self.query()["state"], "running")
+
+
+if __name__ == "__main__":
+    unittest.main()

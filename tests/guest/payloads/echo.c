@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Answers on the serial line, for the tests of the command line: each byte comes back, and some end
+ * the machine in one of its ways.
+ */
+#include "payload.h"
+
+#define SERIAL        0x3f8
+#define LINE_STATUS   0x3fd
+#define PM1_CONTROL   0x604
+#define RESET         0xcf9
+#define DEBUG_EXIT    0xf4
+#define DEBUGCON      0xe9
+#define PVPANIC       0x505
+#define SLP_S5_AND_GO 0x3c00
+
+static void put(uint8_t byte)
+{
+    while (!(inb(LINE_STATUS) & 0x20))
+        continue;
+    outb(SERIAL, byte);
+}
+
+static void triple_fault(void)
+{
+    static const struct {
+        uint16_t limit;
+        uint64_t base;
+    } __attribute__((packed)) no_idt;
+
+    asm volatile("lidt %0; int3" ::"m"(no_idt));
+}
+
+static void obey(uint8_t byte)
+{
+    switch (byte) {
+    case 'q': /* power off */
+        asm volatile("outw %w0, %w1" ::"a"(SLP_S5_AND_GO), "Nd"(PM1_CONTROL));
+        break;
+    case 'c': /* crash */
+        triple_fault();
+        break;
+    case 'p': /* panic, and say so */
+        outb(PVPANIC, 1);
+        break;
+    case 'x': /* end with status 43 */
+        outl(DEBUG_EXIT, 21);
+        break;
+    case 'r': /* reboot */
+        outb(RESET, 6);
+        break;
+    case 'e': /* a line on the debug console */
+        outb(DEBUGCON, 'E');
+        outb(DEBUGCON, '\n');
+        break;
+    }
+}
+
+void payload_main(const char *cmdline)
+{
+    print("hello %s\r\n", cmdline);
+    for (;;) {
+        while (!(inb(LINE_STATUS) & 1))
+            asm volatile("pause");
+        uint8_t byte = inb(SERIAL);
+
+        put(byte);
+        obey(byte);
+    }
+}
