@@ -329,7 +329,7 @@ static bool take_range(const char **text, uint64_t *address, uint64_t *length)
 
 static void command_read_memory(struct gdb_session *session, const char *text)
 {
-    g_autofree uint8_t *buffer = g_malloc(MEMORY_MAX);
+    uint8_t buffer[MEMORY_MAX];
     g_autoptr(GString) out = g_string_new(NULL);
     uint64_t address, length;
     size_t done;
@@ -346,7 +346,7 @@ static void command_read_memory(struct gdb_session *session, const char *text)
 
 static void command_write_memory(struct gdb_session *session, const char *text)
 {
-    g_autofree uint8_t *buffer = g_malloc(MEMORY_MAX);
+    uint8_t buffer[MEMORY_MAX];
     uint64_t address, length;
 
     if (!take_range(&text, &address, &length) || length > MEMORY_MAX ||

@@ -22,7 +22,8 @@ void memory_listen(struct memory *memory, const struct memory_listener *listener
         }
     }
     g_mutex_unlock(&memory->lock);
-    g_error("memory has more than %d listeners", MEMORY_LISTENERS_MAX);
+    /* A fault of the program: each engine listens once. */
+    g_error("memory has more than %d listeners", MEMORY_LISTENERS_MAX); /* lint: ok */
 }
 
 void memory_unlisten(struct memory *memory, void *opaque)

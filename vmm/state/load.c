@@ -236,7 +236,8 @@ static bool load_table(struct load *load, const struct state_table *table, uint8
 bool state_load(const struct state_table *table, void *state, GBytes *bytes, GError **error)
 {
     g_autoptr(GString) path = g_string_new(table->name);
-    g_autofree uint8_t *scratch = g_memdup2(state, table->size);
+    /* The size is the table's own. */
+    g_autofree uint8_t *scratch = g_memdup2(state, table->size); /* lint: ok */
     struct load load = {.path = path};
 
     load.reader.data = g_bytes_get_data(bytes, &load.reader.length);

@@ -16,8 +16,7 @@ uint64_t state_get_uint(const struct state_field *field, const uint8_t *at)
 {
     uint64_t value = 0;
 
-    g_assert(field->size <= sizeof(value));
-    memcpy(&value, at, field->size);
+    memcpy(&value, at, MIN(field->size, sizeof(value)));
     return value;
 }
 
@@ -30,8 +29,7 @@ int64_t state_get_int(const struct state_field *field, const uint8_t *at)
 
 void state_put(const struct state_field *field, uint8_t *at, uint64_t value)
 {
-    g_assert(field->size <= sizeof(value));
-    memcpy(at, &value, field->size);
+    memcpy(at, &value, MIN(field->size, sizeof(value)));
 }
 
 static void append_size(GByteArray *out, encode_size_fn encode, size_t size)

@@ -87,7 +87,9 @@ static bool find_entry(const struct boot_file *file, const struct elf_image *elf
 
         if (segment->type != PT_NOTE || segment->file_size > NOTES_MAX)
             continue;
-        notes = g_malloc(segment->file_size + 1);
+        notes = g_try_malloc(segment->file_size + 1);
+        if (!notes)
+            return boot_refuse(file, error, "cannot be read: out of memory");
         if (!boot_file_read(file, segment->offset, notes, segment->file_size, error))
             return false;
         if (find_note(notes, segment->file_size, entry))

@@ -33,7 +33,7 @@ static bool refuse_unknown(const struct boot_file *file, const uint8_t *head, si
 
 bool boot_load(const struct boot_image *image, struct cpu_state *state, GError **error)
 {
-    g_autofree uint8_t *head = g_malloc(BOOT_HEAD_SIZE);
+    uint8_t head[BOOT_HEAD_SIZE];
     uint64_t size;
     size_t length;
 
