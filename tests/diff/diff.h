@@ -44,6 +44,7 @@ struct diff_form {
     char name[80];
     uint32_t key; /* of what must stay the same */
     bool compat;  /* 32-bit code: a compatibility-mode segment */
+    bool invalid; /* no instruction: it has to raise #UD */
     bool vex;
     uint8_t prefixes[3], prefix_count; /* legacy prefixes */
     uint8_t map;                       /* 0 one byte, 1 0F, 2 0F38, 3 0F3A */
@@ -81,8 +82,13 @@ void random_fill(struct diff_random *random, uint8_t *out, unsigned size);
 
 /* ---- form.c ---- */
 
-/* All forms whose name contains `text`, array of struct diff_form. */
-GArray *form_list(const char *text);
+/* Arrays of struct diff_form: instructions, and encodings that are none. */
+struct diff_forms {
+    GArray *valid, *invalid;
+};
+
+/* All forms whose name contains `text`, or all. */
+struct diff_forms form_list(const char *text);
 /* Decode, as 32-bit code if `compat`; false when invalid. */
 bool form_decode(bool compat, const uint8_t *bytes, ZydisDecodedInstruction *instruction,
                  ZydisDecodedOperand *operands);

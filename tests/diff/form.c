@@ -263,10 +263,77 @@ static void emit(const struct diff_form *form, uint8_t out[16])
 }
 
 struct collector {
-    GArray *forms;
+    struct diff_forms lists;
     GHashTable *seen;
     const char *text;
 };
+
+static void add_form(struct collector *collector, const struct diff_form *form)
+{
+    GArray *list = form->invalid ? collector->lists.invalid : collector->lists.valid;
+
+    if (g_hash_table_add(collector->seen, GUINT_TO_POINTER(form->key)) &&
+        (!collector->text || strstr(form->name, collector->text)))
+        g_array_append_val(list, *form);
+}
+
+/* Bytes that are prefixes, or the way to another map. */
+static bool is_prefix(const struct diff_form *form)
+{
+    if (form->vex || form->map)
+        return false;
+    switch (form->opcode) {
+    case 0x0f:
+    case 0x26:
+    case 0x2e:
+    case 0x36:
+    case 0x3e:
+    case 0x62: /* EVEX */
+    case 0x64:
+    case 0x65:
+    case 0x66:
+    case 0x67:
+    case 0x8f: /* XOP */
+    case 0xc4:
+    case 0xc5:
+    case 0xf0:
+    case 0xf2:
+    case 0xf3:
+        return true;
+    default:
+        return !form->compat && form->opcode >> 4 == 4;
+    }
+}
+
+/* What only AMD's processors take (MOV CR8 as LOCK MOV CR0; VPERMQ and VPERMPD whatever VEX.W is),
+ * and group 7, where the host may be a virtual machine with hypercalls of its own. */
+static bool is_vendors_own(const struct diff_form *form)
+{
+    if (form->vex)
+        return form->map == 3 && form->opcode <= 1;
+    return form->map == 1 && (form->opcode == 0x01 || form->opcode == 0x20 || form->opcode == 0x22);
+}
+
+/* An encoding that Zydis does not know stands for its opcode and prefixes. */
+static void add_invalid(struct collector *collector, struct diff_form *form)
+{
+    uint32_t key = mix(mix(0x1234567, form->compat), form->vex);
+
+    if (is_prefix(form) || is_vendors_own(form))
+        return;
+
+    form->invalid = true;
+    for (unsigned i = 0; i < form->prefix_count; i++)
+        key = mix(key, form->prefixes[i]);
+    key = mix(mix(key, form->map), form->opcode);
+    key = mix(mix(key, form->pp), form->l);
+    form->key = mix(mix(key, form->w), form->modrm >> 6 == 3);
+    g_snprintf(form->name, sizeof(form->name), "%sinvalid %s%s[%u:%02x] %s",
+               form->compat ? "32: " : "", form->vex ? "vex " : "",
+               form->prefix_count || form->pp ? "prefixed " : "", form->map, form->opcode,
+               form->modrm >> 6 == 3 ? "register" : "memory");
+    add_form(collector, form);
+}
 
 static void try_form(struct collector *collector, struct diff_form form)
 {
@@ -275,17 +342,15 @@ static void try_form(struct collector *collector, struct diff_form form)
     uint8_t bytes[16];
 
     emit(&form, bytes);
-    if (!form_decode(form.compat, bytes, &instruction, operands) ||
-        !instruction_allowed(&instruction, operands))
+    if (!form_decode(form.compat, bytes, &instruction, operands)) {
+        add_invalid(collector, &form);
         return;
-    if (instruction.opcode != form.opcode)
-        return; /* the opcode was a prefix */
+    }
+    if (!instruction_allowed(&instruction, operands) || instruction.opcode != form.opcode)
+        return; /* or the opcode was a prefix */
     form.key = form_key(form.compat, &instruction, operands);
-    if (!g_hash_table_add(collector->seen, GUINT_TO_POINTER(form.key)))
-        return;
     name_form(&form, &instruction, operands);
-    if (!collector->text || strstr(form.name, collector->text))
-        g_array_append_val(collector->forms, form);
+    add_form(collector, &form);
 }
 
 /* ModRM with a register (2, and for x87 each) and with memory: at [rsi], and with an index. */
@@ -358,10 +423,14 @@ static void init_decoder(ZydisDecoder *decoder, bool compat)
     ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);
 }
 
-GArray *form_list(const char *text)
+struct diff_forms form_list(const char *text)
 {
-    struct collector collector = {g_array_new(FALSE, FALSE, sizeof(struct diff_form)),
-                                  g_hash_table_new(NULL, NULL), text};
+    struct collector collector = {
+        .lists = {g_array_new(FALSE, FALSE, sizeof(struct diff_form)),
+                  g_array_new(FALSE, FALSE, sizeof(struct diff_form))},
+        .seen = g_hash_table_new(NULL, NULL),
+        .text = text,
+    };
 
     __builtin_cpu_init();
     for (unsigned compat = 0; compat < 2; compat++) {
@@ -370,5 +439,5 @@ GArray *form_list(const char *text)
         collect_vex(&collector, compat);
     }
     g_hash_table_destroy(collector.seen);
-    return collector.forms;
+    return collector.lists;
 }

@@ -27,9 +27,9 @@ static const GOptionEntry entries[] = {
 };
 
 struct totals {
-    unsigned long cases, faults, mismatches;
-    unsigned *of_form, *runs; /* mismatches of each, cases of each */
-    unsigned broken;          /* forms with any mismatch */
+    struct diff_forms forms;
+    unsigned long cases, faults, invalid, mismatches;
+    unsigned *of_form, *runs; /* mismatches and cases of each valid form */
 };
 
 static void print_instruction(const struct diff_case *test)
@@ -38,9 +38,10 @@ static void print_instruction(const struct diff_case *test)
     char text[128] = "?";
 
     ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
-    ZydisFormatterFormatInstruction(&formatter, &test->instruction, test->operands,
-                                    test->instruction.operand_count_visible, text, sizeof(text),
-                                    test->state.rip, NULL);
+    if (!test->form->invalid)
+        ZydisFormatterFormatInstruction(&formatter, &test->instruction, test->operands,
+                                        test->instruction.operand_count_visible, text, sizeof(text),
+                                        test->state.rip, NULL);
     printf("  %s  (", text);
     for (unsigned i = 0; i < test->instruction.length; i++)
         printf("%s%02x", i ? " " : "", test->bytes[i]);
@@ -73,17 +74,44 @@ static void print_state(const struct diff_case *test)
            state->fxsave[25], state->fxsave[24]);
 }
 
-/* Case `number` is of form number modulo their count. */
-static void run_case(const GArray *forms, uint64_t number, struct totals *totals)
+/* One case of eight is an encoding that is no instruction. */
+#define INVALID_PERIOD 8
+
+/* The form of a case: each in its turn. `*index` is its number among the valid ones, or -1. */
+static const struct diff_form *choose_form(const struct diff_forms *forms, uint64_t number,
+                                           int *index)
+{
+    if (!forms->valid->len || (forms->invalid->len && number % INVALID_PERIOD == 0)) {
+        *index = -1;
+        number /= forms->valid->len ? INVALID_PERIOD : 1;
+        return &g_array_index(forms->invalid, struct diff_form, number % forms->invalid->len);
+    }
+    if (forms->invalid->len)
+        number -= number / INVALID_PERIOD + 1;
+    *index = (int)(number % forms->valid->len);
+    return &g_array_index(forms->valid, struct diff_form, *index);
+}
+
+/* Count a mismatch; whether to tell of it. */
+static bool count_mismatch(struct totals *totals, int index)
+{
+    totals->mismatches++;
+    if (index < 0)
+        return totals->mismatches <= 100;
+    return totals->of_form[index]++ < (unsigned)option_shown;
+}
+
+static void run_case(uint64_t number, struct totals *totals)
 {
     static struct diff_case test;
     static struct diff_outcome native, interpreted;
-    unsigned index = (unsigned)(number % forms->len);
+    int index;
+    const struct diff_form *form = choose_form(&totals->forms, number, &index);
     struct diff_random random;
     char *difference;
 
     random_seed(&random, (uint64_t)option_seed, number);
-    if (!case_build(&g_array_index(forms, struct diff_form, index), &random, &test))
+    if (!case_build(form, &random, &test))
         return;
     if (option_case >= 0) {
         print_instruction(&test);
@@ -93,20 +121,58 @@ static void run_case(const GArray *forms, uint64_t number, struct totals *totals
     native_run(&test, &native);
     interpreter_run(&test, &interpreted);
     totals->cases++;
-    totals->runs[index]++;
+    if (index < 0)
+        totals->invalid++;
+    else
+        totals->runs[index]++;
     totals->faults += native.vector >= 0;
     difference = outcome_compare(&test, &native, &interpreted);
     if (!difference)
         return;
-    totals->mismatches++;
-    totals->broken += totals->of_form[index]++ == 0;
-    if (totals->of_form[index] <= (unsigned)option_shown) {
-        printf("MISMATCH %s: --seed %ld --case %lu%s%s\n", test.form->name, (long)option_seed,
-               number, option_form ? " --form " : "", option_form ? option_form : "");
+    if (count_mismatch(totals, index)) {
+        printf("MISMATCH %s: --seed %ld --case %lu%s%s\n", form->name, (long)option_seed, number,
+               option_form ? " --form " : "", option_form ? option_form : "");
         print_instruction(&test);
         printf("%s", difference);
     }
     g_free(difference);
+}
+
+/* Forms of which no case could be made count as mismatches. */
+static unsigned count_broken(struct totals *totals)
+{
+    unsigned broken = 0;
+
+    for (unsigned i = 0; i < totals->forms.valid->len; i++) {
+        if (!totals->runs[i]) {
+            printf("NOT RUN %s: no encoding was found\n",
+                   g_array_index(totals->forms.valid, struct diff_form, i).name);
+            totals->mismatches++;
+        }
+        broken += totals->of_form[i] || !totals->runs[i];
+    }
+    return broken;
+}
+
+static void run_cases(struct totals *totals)
+{
+    gint64 end = g_get_monotonic_time() + option_seconds * G_TIME_SPAN_SECOND;
+    unsigned broken;
+
+    native_init();
+    interpreter_init();
+    if (option_case >= 0) {
+        run_case((uint64_t)option_case, totals);
+    } else {
+        for (uint64_t i = 0; i % 256 || g_get_monotonic_time() < end; i++)
+            run_case(i, totals);
+        broken = count_broken(totals);
+        printf("%u forms, %lu cases (%lu faults; %lu invalid encodings), %lu mismatches in %u "
+               "forms\n",
+               totals->forms.valid->len, totals->cases, totals->faults, totals->invalid,
+               totals->mismatches, broken);
+    }
+    interpreter_finish();
 }
 
 int main(int argc, char **argv)
@@ -114,42 +180,26 @@ int main(int argc, char **argv)
     g_autoptr(GError) error = NULL;
     g_autoptr(GOptionContext) context = g_option_context_new("- compare with this processor");
     struct totals totals = {0};
-    GArray *forms;
-    gint64 end;
 
     g_option_context_add_main_entries(context, entries, NULL);
     if (!g_option_context_parse(context, &argc, &argv, &error)) {
         fprintf(stderr, "anima-difftest: %s\n", error->message);
         return 2;
     }
-    forms = form_list(option_form);
-    if (!forms->len) {
+    totals.forms = form_list(option_form);
+    if (!totals.forms.valid->len && !totals.forms.invalid->len) {
         fprintf(stderr, "anima-difftest: no form contains '%s'; --list shows all\n", option_form);
         return 2;
     }
-    for (unsigned i = 0; option_list && i < forms->len; i++)
-        printf("%s\n", g_array_index(forms, struct diff_form, i).name);
-    totals.of_form = g_new0(unsigned, forms->len);
-    totals.runs = g_new0(unsigned, forms->len);
-    native_init();
-    interpreter_init();
-    end = g_get_monotonic_time() + option_seconds * G_TIME_SPAN_SECOND;
-    if (option_case >= 0)
-        run_case(forms, (uint64_t)option_case, &totals);
-    else
-        for (uint64_t i = 0; !option_list && (i % 256 || g_get_monotonic_time() < end); i++)
-            run_case(forms, i, &totals);
-    for (unsigned i = 0; option_case < 0 && !option_list && i < forms->len; i++)
-        if (!totals.runs[i]) {
-            printf("NOT RUN %s: no encoding was found\n",
-                   g_array_index(forms, struct diff_form, i).name);
-            totals.mismatches++;
-        }
-    printf("%u forms, %lu cases (%lu of them faults), %lu mismatches in %u forms\n", forms->len,
-           totals.cases, totals.faults, totals.mismatches, totals.broken);
-    interpreter_finish();
+    totals.of_form = g_new0(unsigned, totals.forms.valid->len);
+    totals.runs = g_new0(unsigned, totals.forms.valid->len);
+    for (unsigned i = 0; option_list && i < totals.forms.valid->len; i++)
+        printf("%s\n", g_array_index(totals.forms.valid, struct diff_form, i).name);
+    if (!option_list)
+        run_cases(&totals);
     g_free(totals.of_form);
     g_free(totals.runs);
-    g_array_free(forms, TRUE);
+    g_array_free(totals.forms.valid, TRUE);
+    g_array_free(totals.forms.invalid, TRUE);
     return totals.mismatches ? 1 : 0;
 }

@@ -59,6 +59,11 @@ static bool find_encoding(const struct diff_form *form, struct diff_random *rand
 {
     for (unsigned i = 0; i < ATTEMPTS; i++) {
         encode(form, random, i >= ATTEMPTS - 8, out->bytes);
+        if (form->invalid) {
+            if (!form_decode(form->compat, out->bytes, &out->instruction, out->operands))
+                return true;
+            continue;
+        }
         if (form_decode(form->compat, out->bytes, &out->instruction, out->operands) &&
             form_key(form->compat, &out->instruction, out->operands) == form->key)
             return true;
@@ -342,6 +347,12 @@ bool case_build(const struct diff_form *form, struct diff_random *random, struct
     randomize_state(random, &out->state);
     random_fill(random, out->data, sizeof(out->data));
     random_fill(random, out->read_only, sizeof(out->read_only));
+    if (form->invalid) { /* the decoder left what it had got to */
+        out->branches = false;
+        memset(&out->instruction, 0, sizeof(out->instruction));
+        out->instruction.length = 15;
+        return true;
+    }
     adjust(out, random);
     aim_operands(out, random);
     if (form->compat)

@@ -27,7 +27,7 @@ static struct fixture {
     struct memory *memory;
     struct clock *clock;
     struct engine *engine;
-    struct vcpu *vcpu;
+    struct vcpu *vcpu, *second;
     char log[64];
     unsigned logged;
     uint64_t mmio_address, mmio_value;
@@ -97,9 +97,19 @@ static const struct exit_ops exits = {
     .hypercall = hypercall,
 };
 
-static int setup(void **state)
+static struct vcpu *create_vcpu(unsigned index)
 {
-    struct engine_config config = {.exits = &exits, .cpus = 1, .cpu_model = "default"};
+    GError *error = NULL;
+    struct vcpu *vcpu = ops->vcpu_create(fixture.engine, index, &error);
+
+    if (!vcpu)
+        fail_msg("%s", error->message);
+    return vcpu;
+}
+
+static int setup_cpus(unsigned cpus)
+{
+    struct engine_config config = {.exits = &exits, .cpus = cpus, .cpu_model = "default"};
     GError *error = NULL;
     int fd = memory_memfd("engine-test", RAM_SIZE, NULL);
 
@@ -112,14 +122,25 @@ static int setup(void **state)
     fixture.engine = ops->create(&config, &error);
     if (!fixture.engine)
         fail_msg("%s", error->message);
-    fixture.vcpu = ops->vcpu_create(fixture.engine, 0, &error);
-    if (!fixture.vcpu)
-        fail_msg("%s", error->message);
+    fixture.vcpu = create_vcpu(0);
+    if (cpus > 1)
+        fixture.second = create_vcpu(1);
     return 0;
+}
+
+static int setup(void **state)
+{
+    return setup_cpus(1);
+}
+
+static int setup_two(void **state)
+{
+    return setup_cpus(2);
 }
 
 static int teardown(void **state)
 {
+    ops->vcpu_destroy(fixture.second);
     ops->vcpu_destroy(fixture.vcpu);
     ops->destroy(fixture.engine);
     clock_destroy(fixture.clock);
@@ -529,6 +550,105 @@ static void addresses_translate_through_the_guests_tables(void **state)
     assert_false(ops->vcpu_translate(fixture.vcpu, 0x800000, &physical));
 }
 
+/* ---- several threads ---- */
+
+static void *run_thread(void *vcpu)
+{
+    return (void *)(uintptr_t)ops->vcpu_run(vcpu);
+}
+
+static void join_kicked(pthread_t thread, struct vcpu *vcpu)
+{
+    void *exit;
+
+    ops->vcpu_kick(vcpu);
+    pthread_join(thread, &exit);
+    if ((enum vcpu_exit)(uintptr_t)exit == VCPU_EXIT_ERROR)
+        fail_msg("%s", ops->vcpu_error(vcpu));
+    assert_int_equal((uintptr_t)exit, VCPU_EXIT_KICKED);
+}
+
+static void a_second_processor_starts_by_init_and_sipi(void **state)
+{
+    /* At 3000h: mov byte [800h], 5ah; hlt */
+    static const uint8_t second[] = {0xc6, 0x06, 0x00, 0x08, 0x5a, HLT};
+    pthread_t thread;
+
+    put(0x3000, second, sizeof(second));
+    /* svr = 1ffh; icr: all but self, INIT, then SIPI 3; wait for the mark; kick */
+    FLAT(0xc7, 0x05, 0xf0, 0x00, 0xe0, 0xfe, 0xff, 0x01, 0x00, 0x00, 0xc7, 0x05, 0x00, 0x03, 0xe0,
+         0xfe, 0x00, 0x45, 0x0c, 0x00, 0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x03, 0x46, 0x0c, 0x00,
+         0x80, 0x3d, 0x00, 0x08, 0x00, 0x00, 0x5a, 0x75, 0xf7, OUT_KICK, HLT);
+    pthread_create(&thread, NULL, run_thread, fixture.second);
+    run_until_kicked();
+    join_kicked(thread, fixture.second);
+    struct cpu_state after;
+    ops->vcpu_get_state(fixture.second, &after);
+    assert_int_equal(after.segments[SEG_CS].selector, 0x300);
+}
+
+/* Both vCPUs write all the time: a page that changed between two collections is dirty in the
+ * second. */
+static void no_write_is_lost_to_a_collector(void **state)
+{
+    /* again: lock inc dword [5000h]; jmp again */
+    static const uint8_t code[] = {0xf0, 0xff, 0x05, 0x00, 0x50, 0x00, 0x00, 0xeb, 0xf7};
+    uint64_t bitmap[4];
+    uint32_t before, after;
+    pthread_t threads[2];
+    unsigned changes = 0;
+
+    load_flat(code, sizeof(code));
+    struct cpu_state second = get();
+    second.lapic.id = 1;
+    second.lapic.base_msr &= ~(1UL << 8);
+    if (!ops->vcpu_set_state(fixture.second, &second, NULL))
+        fail();
+    pthread_create(&threads[0], NULL, run_thread, fixture.vcpu);
+    pthread_create(&threads[1], NULL, run_thread, fixture.second);
+    memory_dirty_start(fixture.memory, MEMORY_CLIENT_MIGRATION);
+    for (int i = 0; i < 300; i++) {
+        memory_dirty_collect(fixture.memory, MEMORY_CLIENT_MIGRATION, 0, 256, bitmap);
+        assert_true(memory_read(fixture.memory, 0x5000, &before, sizeof(before)));
+        usleep(100);
+        assert_true(memory_read(fixture.memory, 0x5000, &after, sizeof(after)));
+        memory_dirty_collect(fixture.memory, MEMORY_CLIENT_MIGRATION, 0, 256, bitmap);
+        if (before != after && !(bitmap[0] >> 5 & 1))
+            fail_msg("%u became %u in a clean page", before, after);
+        changes += before != after;
+    }
+    memory_dirty_stop(fixture.memory, MEMORY_CLIENT_MIGRATION);
+    join_kicked(threads[0], fixture.vcpu);
+    join_kicked(threads[1], fixture.second);
+    assert_true(changes > 10);
+}
+
+/* One vCPU rewrites the instruction that the other executes: both sides' translations are dropped
+ * all the time, and neither waits for the other for ever. */
+static void code_that_another_processor_writes_is_seen(void **state)
+{
+    /* At 3000h: again: mov eax, imm (written by the other); mov [800h], eax; cpuid; jmp again */
+    static const uint8_t reader[] = {0xb8, 0x00, 0x00, 0x00, 0x00, 0xa3, 0x00, 0x08,
+                                     0x00, 0x00, 0x31, 0xc0, 0x0f, 0xa2, 0xeb, 0xf0};
+    pthread_t thread;
+
+    put(0x3000, reader, sizeof(reader));
+    /* mov ecx, 200; again: mov [3001h], ecx; wait: cmp [800h], ecx; jne wait; dec ecx; jnz again;
+     * kick */
+    FLAT(0xb9, 200, 0, 0, 0, 0x89, 0x0d, 0x01, 0x30, 0x00, 0x00, 0x39, 0x0d, 0x00, 0x08, 0x00, 0x00,
+         0x75, 0xf8, 0x49, 0x75, 0xef, OUT_KICK, HLT);
+    struct cpu_state second = get();
+    second.lapic.id = 1;
+    second.lapic.base_msr &= ~(1UL << 8);
+    second.rip = 0x3000;
+    if (!ops->vcpu_set_state(fixture.second, &second, NULL))
+        fail();
+    pthread_create(&thread, NULL, run_thread, fixture.second);
+    run_until_kicked();
+    join_kicked(thread, fixture.second);
+    assert_int_equal(get().gpr[GPR_RCX] & 0xffffffff, 0);
+}
+
 /* ---- the choice of an engine ---- */
 
 static void engines_are_found_by_name(void **state)
@@ -560,7 +680,8 @@ static void auto_chooses_kvm_only_on_a_processor_that_virtualizes(void **state)
         assert_string_not_equal(why, "KVM runs in hardware here");
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name)     cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST_TWO(name) cmocka_unit_test_setup_teardown(name, setup_two, teardown)
 
 int main(void)
 {
@@ -584,6 +705,9 @@ int main(void)
         TEST(impossible_states_are_refused),
         TEST(single_steps_and_breakpoints_come_back),
         TEST(addresses_translate_through_the_guests_tables),
+        TEST_TWO(a_second_processor_starts_by_init_and_sipi),
+        TEST_TWO(no_write_is_lost_to_a_collector),
+        TEST_TWO(code_that_another_processor_writes_is_seen),
     };
     const struct CMUnitTest choice[] = {
         cmocka_unit_test(engines_are_found_by_name),

@@ -135,6 +135,51 @@ const struct cpu_model cpu_models[] = {
             },
         .optional = {[CPU_1_ECX] = CRYPTOGRAPHY_1_ECX, [CPU_7_EBX] = CRYPTOGRAPHY_7_EBX},
     },
+    {
+        .name = "Haswell",
+        .version = 1,
+        .vendor = CPU_VENDOR_INTEL,
+        .signature = {[CPU_VENDOR_INTEL] = 0x000306c4},
+        .brand = "Intel Core Processor (Haswell)",
+        .physical_bits = 39,
+        .required =
+            {
+                [CPU_1_EDX] = LEVEL_1_1_EDX,
+                /* pclmulqdq pcid aes rdrand */
+                [CPU_1_ECX] = LEVEL_3_1_ECX | B(1) | B(17) | B(25) | B(30),
+                /* fsgsbase smep erms invpcid */
+                [CPU_7_EBX] = LEVEL_3_7_EBX | B(0) | B(7) | B(9) | B(10),
+                [CPU_D_1_EAX] = B(0),
+                /* nx pdpe1gb rdtscp */
+                [CPU_80000001_EDX] = LEVEL_1_80000001_EDX | B(20) | B(26) | B(27),
+                [CPU_80000001_ECX] = LEVEL_3_80000001_ECX,
+            },
+    },
+    {
+        .name = "EPYC-Rome",
+        .version = 1,
+        .vendor = CPU_VENDOR_AMD,
+        .signature = {[CPU_VENDOR_AMD] = 0x00830f10},
+        .brand = "AMD EPYC-Rome Processor",
+        .physical_bits = 48,
+        .required =
+            {
+                [CPU_1_EDX] = LEVEL_1_1_EDX,
+                /* pclmulqdq aes rdrand */
+                [CPU_1_ECX] = LEVEL_3_1_ECX | B(1) | B(25) | B(30),
+                /* fsgsbase smep rdseed adx smap clflushopt clwb sha_ni */
+                [CPU_7_EBX] =
+                    LEVEL_3_7_EBX | B(0) | B(7) | B(18) | B(19) | B(20) | B(23) | B(24) | B(29),
+                [CPU_7_ECX] = B(2) | B(22),
+                [CPU_D_1_EAX] = B(0) | B(1) | B(2),
+                /* nx mmxext fxsr_opt pdpe1gb rdtscp */
+                [CPU_80000001_EDX] = LEVEL_1_80000001_EDX | B(20) | B(22) | B(25) | B(26) | B(27),
+                /* cr8_legacy sse4a misalignsse 3dnowprefetch */
+                [CPU_80000001_ECX] = LEVEL_3_80000001_ECX | B(4) | B(6) | B(7) | B(8),
+                /* clzero xsaveerptr wbnoinvd ibpb */
+                [CPU_80000008_EBX] = B(0) | B(2) | B(9) | B(12),
+            },
+    },
 };
 const unsigned cpu_models_count = sizeof(cpu_models) / sizeof(cpu_models[0]);
 

@@ -262,8 +262,10 @@ bool machine_reset(struct machine *machine, const char *reason, GError **error)
     }
     machine_cpus_park(machine);
     machine_requests_drop(machine);
-    if (!restart(machine, error))
+    if (!restart(machine, error)) {
+        machine_crash(machine, "the reset failed");
         return false;
+    }
     if (machine->state == MACHINE_CRASHED)
         change(machine, MACHINE_PAUSED, reason);
     if (listener->restarted)

@@ -117,7 +117,8 @@ void machine_destroy(struct machine *machine);
 bool machine_resume(struct machine *machine);
 /* Park the vCPUs and stop time; returns when that is so, in milliseconds. Idempotent. */
 void machine_pause(struct machine *machine);
-/* Power-on state and the kernel loaded again; goes on running if it ran. */
+/* Power-on state and the kernel loaded again; goes on running if it ran. On false it counts as
+ * crashed. */
 bool machine_reset(struct machine *machine, const char *reason, GError **error);
 /* End it; `ended` of the listener is called before this returns. Idempotent. */
 void machine_stop(struct machine *machine);

@@ -83,12 +83,10 @@ static void drop_unknown(uint32_t words[CPU_WORDS])
 
 static uint32_t arch_capabilities(int kvm)
 {
-    struct {
-        struct kvm_msrs header;
-        struct kvm_msr_entry entry;
-    } msrs = {.header.nmsrs = 1, .entry.index = MSR_ARCH_CAPABILITIES};
+    union kvm_one_msr one = {.msrs.nmsrs = 1};
 
-    return kvm_ioctl(kvm, KVM_GET_MSRS, &msrs) == 1 ? (uint32_t)msrs.entry.data : 0;
+    one.msrs.entries[0].index = MSR_ARCH_CAPABILITIES;
+    return kvm_ioctl(kvm, KVM_GET_MSRS, &one) == 1 ? (uint32_t)one.msrs.entries[0].data : 0;
 }
 
 bool kvm_features(int kvm, uint32_t words[CPU_WORDS], GError **error)

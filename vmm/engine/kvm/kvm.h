@@ -62,6 +62,12 @@ struct vcpu {
     _Atomic bool kicked, nmi;
 };
 
+/* KVM_GET_MSRS and KVM_SET_MSRS of one register. */
+union kvm_one_msr {
+    struct kvm_msrs msrs;
+    uint8_t space[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+};
+
 /* ioctl that is repeated when a signal interrupted it; -1 and errno on failure. */
 int kvm_ioctl(int fd, unsigned long request, void *argument);
 

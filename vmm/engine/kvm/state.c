@@ -33,26 +33,24 @@ static bool refuse(GError **error, struct vcpu *vcpu, const char *what)
 
 /* ---- MSRs ---- */
 
-struct one_msr {
-    struct kvm_msrs header;
-    struct kvm_msr_entry entry;
-};
-
 bool kvm_read_msr(struct vcpu *vcpu, uint32_t index, uint64_t *value)
 {
-    struct one_msr msr = {.header.nmsrs = 1, .entry.index = index};
+    union kvm_one_msr one = {.msrs.nmsrs = 1};
 
-    if (kvm_ioctl(vcpu->fd, KVM_GET_MSRS, &msr) != 1)
+    one.msrs.entries[0].index = index;
+    if (kvm_ioctl(vcpu->fd, KVM_GET_MSRS, &one) != 1)
         return false;
-    *value = msr.entry.data;
+    *value = one.msrs.entries[0].data;
     return true;
 }
 
 bool kvm_write_msr(struct vcpu *vcpu, uint32_t index, uint64_t value)
 {
-    struct one_msr msr = {.header.nmsrs = 1, .entry.index = index, .entry.data = value};
+    union kvm_one_msr one = {.msrs.nmsrs = 1};
 
-    return kvm_ioctl(vcpu->fd, KVM_SET_MSRS, &msr) == 1;
+    one.msrs.entries[0].index = index;
+    one.msrs.entries[0].data = value;
+    return kvm_ioctl(vcpu->fd, KVM_SET_MSRS, &one) == 1;
 }
 
 void kvm_find_msrs(struct vcpu *vcpu)

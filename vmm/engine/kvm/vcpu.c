@@ -65,6 +65,12 @@ void kvm_vcpu_nmi(struct vcpu *vcpu)
 
 static void set_running(struct vcpu *vcpu, bool running)
 {
+    sigset_t kick;
+
+    sigemptyset(&kick);
+    sigaddset(&kick, KICK_SIGNAL);
+    if (running)
+        pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
     pthread_mutex_lock(&vcpu->lock);
     vcpu->running = running;
     vcpu->thread = pthread_self();

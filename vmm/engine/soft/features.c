@@ -18,10 +18,10 @@ static const uint32_t own[CPU_WORDS] = {
     [CPU_1_EDX] = 0x078bfbff,
     /* fsgsbase tsc_adjust smep erms invpcid rdseed smap clflushopt */
     [CPU_7_EBX] = B(0) | B(1) | B(7) | B(9) | B(10) | B(18) | B(20) | B(23),
-    [CPU_7_ECX] = B(2) | B(22),              /* umip rdpid */
-    [CPU_7_EDX] = B(4) | B(26) | B(29),      /* fsrm spec_ctrl arch_capabilities */
-    [CPU_D_1_EAX] = B(0) | B(1) | B(2),      /* xsaveopt xsavec xgetbv1 */
-    [CPU_80000001_ECX] = B(0) | B(4) | B(8), /* lahf_lm cr8_legacy 3dnowprefetch */
+    [CPU_7_ECX] = B(2) | B(22),         /* umip rdpid */
+    [CPU_7_EDX] = B(4) | B(26) | B(29), /* fsrm spec_ctrl arch_capabilities */
+    [CPU_D_1_EAX] = B(0) | B(1) | B(2), /* xsaveopt xsavec xgetbv1 */
+    [CPU_80000001_ECX] = B(0) | B(8),   /* lahf_lm 3dnowprefetch */
     [CPU_80000001_EDX] = B(11) | B(20) | B(26) | B(27) | B(29), /* syscall nx pdpe1gb rdtscp lm */
     [CPU_80000007_EDX] = B(8),                                  /* invariant TSC */
     [CPU_80000008_EBX] = B(12) | B(14) | B(26),                 /* ibpb ibrs amd_ssb_no */
@@ -41,15 +41,17 @@ static const uint32_t own[CPU_WORDS] = {
 static const uint32_t borrowed[CPU_WORDS] = {
     /* pni pclmulqdq ssse3 fma sse4_1 sse4_2 popcnt aes avx f16c */
     [CPU_1_ECX] = B(0) | B(1) | B(9) | B(12) | B(19) | B(20) | B(23) | B(25) | B(28) | B(29),
-    /* bmi1 avx2 bmi2 adx */
-    [CPU_7_EBX] = B(3) | B(5) | B(8) | B(19),
-    [CPU_80000001_ECX] = B(5), /* abm */
+    /* bmi1 avx2 bmi2 adx sha */
+    [CPU_7_EBX] = B(3) | B(5) | B(8) | B(19) | B(29),
+    [CPU_7_ECX] = B(8) | B(9) | B(10), /* gfni vaes vpclmulqdq */
+    [CPU_80000001_ECX] = B(5) | B(6),  /* abm sse4a */
 };
 
 /* Features whose registers the host's system must have enabled in XCR0. */
 static const uint32_t of_avx[CPU_WORDS] = {
     [CPU_1_ECX] = B(12) | B(28) | B(29),
     [CPU_7_EBX] = B(5),
+    [CPU_7_ECX] = B(9) | B(10),
 };
 
 __attribute__((target("xsave"))) static uint64_t host_xcr0(void)

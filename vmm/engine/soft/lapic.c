@@ -210,6 +210,11 @@ void lapic_eoi(struct soft_lapic *lapic)
         lapic->cpu->exits->eoi_broadcast(lapic->cpu->exits_opaque, (uint8_t)vector);
 }
 
+bool soft_lapic_enabled(const struct soft_cpu *cpu)
+{
+    return cpu->lapic && lapic_hardware_enabled(cpu->lapic);
+}
+
 uint8_t soft_lapic_cr8(struct soft_cpu *cpu)
 {
     return cpu->lapic->regs.tpr >> 4 & 15;

@@ -61,6 +61,9 @@ void soft_lapic_mmio_write(struct soft_cpu *cpu, unsigned offset, unsigned size,
 bool soft_lapic_rdmsr(struct soft_cpu *cpu, uint32_t index, uint64_t *value);
 bool soft_lapic_wrmsr(struct soft_cpu *cpu, uint32_t index, uint64_t value);
 
+/* Whether IA32_APIC_BASE has it switched on. */
+bool soft_lapic_enabled(const struct soft_cpu *cpu);
+
 /* CR8: the task priority's class, 0..15. */
 uint8_t soft_lapic_cr8(struct soft_cpu *cpu);
 void soft_lapic_set_cr8(struct soft_cpu *cpu, uint8_t cr8);

@@ -4,6 +4,7 @@
  * It needs nothing of the host but the user-mode instructions that guests are shown.
  */
 #include "vmm/engine/soft/soft.h"
+#include "vmm/engine/soft/vector.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,7 @@ static struct engine *engine_create(const struct engine_config *config, GError *
     engine->config = *config;
     engine->count = config->cpus;
     engine->vcpus = g_new0(struct vcpu *, config->cpus);
+    soft_vector_init();
     engine->apics = soft_apics_create(config->cpus);
     soft_features(words);
     if (!cpu_model_resolve(config->cpu_model, words, config->cpus, clock_tsc_khz(config->clock),

@@ -4,6 +4,7 @@
  * counters, caches, hypercalls; and the choice among all groups of system instructions.
  */
 #include "vmm/engine/soft/system.h"
+#include "vmm/engine/soft/lapic.h"
 
 #include "vmm/engine/soft/decode.h"
 
@@ -81,10 +82,12 @@ static void stac(struct soft_cpu *cpu, const struct insn *insn)
 
 static void cpuid(struct soft_cpu *cpu, const struct insn *insn)
 {
-    struct cpuid_result result =
-        cpu_cpuid(cpu->model, (uint32_t)cpu->gpr[GPR_RAX], (uint32_t)cpu->gpr[GPR_RCX], cpu->index,
-                  cpu->cr4, cpu->xcr0, cpu->xss);
+    uint32_t leaf = (uint32_t)cpu->gpr[GPR_RAX];
+    struct cpuid_result result = cpu_cpuid(cpu->model, leaf, (uint32_t)cpu->gpr[GPR_RCX],
+                                           cpu->index, cpu->cr4, cpu->xcr0, cpu->xss);
 
+    if (leaf == 1 && !soft_lapic_enabled(cpu))
+        result.edx &= ~(1U << 9); /* an APIC that is switched off in IA32_APIC_BASE is not shown */
     cpu->gpr[GPR_RAX] = result.eax;
     cpu->gpr[GPR_RBX] = result.ebx;
     cpu->gpr[GPR_RCX] = result.ecx;
