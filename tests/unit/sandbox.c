@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What a sandboxed process cannot do, and what it still can. Each attempt is made in a child, which
+ * lives on only if the attempt was allowed.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vmm/monitor/sandbox.h"
+
+enum { ALLOWED = 0, REFUSED = 1, NO_SANDBOX = 2 };
+
+/* An attempt: 0 when it went through, else an errno. */
+typedef int (*attempt_fn)(void);
+
+/* waitpid's status of a child that enters the role's sandbox and makes the attempt; `said` gets
+ * what it wrote to standard error. */
+static int attempt_in(enum sandbox_role role, bool kvm, attempt_fn attempt, char said[256])
+{
+    struct sandbox_report report;
+    int tell[2], status;
+    ssize_t count;
+    pid_t pid;
+
+    assert_int_equal(pipe(tell), 0);
+    pid = fork();
+    if (pid == 0) {
+        dup2(tell[1], STDERR_FILENO);
+        if (!sandbox_enter(role, kvm, &report, NULL))
+            _exit(NO_SANDBOX);
+        _exit(attempt() == 0 ? ALLOWED : REFUSED);
+    }
+    close(tell[1]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    count = read(tell[0], said, 255);
+    said[MAX(count, 0)] = 0;
+    close(tell[0]);
+    return status;
+}
+
+/* The attempt kills the process, and the monitor can tell by which call. In a sanitized build the
+ * calls that its runtime tries are refused instead. */
+static void assert_killed(attempt_fn attempt, const char *call)
+{
+    char said[256];
+    int status = attempt_in(SANDBOX_VMM, false, attempt, said);
+    g_autofree char *sentence = NULL;
+
+    if (WIFEXITED(status)) {
+        assert_int_equal(WEXITSTATUS(status), REFUSED);
+        return;
+    }
+    assert_int_equal(WTERMSIG(status), SIGSYS);
+    if (strchr(said, '\n'))
+        *strchr(said, '\n') = 0;
+    sentence = sandbox_explain(said);
+    assert_non_null(sentence);
+    if (!strstr(sentence, call))
+        fail_msg("%s: %s", call, sentence);
+}
+
+static void assert_exit(enum sandbox_role role, bool kvm, attempt_fn attempt, int expected)
+{
+    char said[256];
+    int status = attempt_in(role, kvm, attempt, said);
+
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), expected);
+}
+
+static int open_file(void)
+{
+    int fd = open("/etc/passwd", O_RDONLY);
+
+    return fd < 0 ? errno : 0;
+}
+
+static int make_socket(void)
+{
+    return socket(AF_INET, SOCK_STREAM, 0) < 0 ? errno : 0;
+}
+
+static int connect_out(void)
+{
+    struct sockaddr address = {.sa_family = AF_UNIX};
+
+    return connect(0, &address, sizeof(address)) < 0 ? errno : 0;
+}
+
+static int execute(void)
+{
+    char *words[] = {(char *)"true", NULL};
+
+    execv("/bin/true", words);
+    return errno;
+}
+
+static int make_process(void)
+{
+    return syscall(SYS_fork) < 0 ? errno : 0;
+}
+
+static int make_code(void)
+{
+    void *page =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    return page == MAP_FAILED ? errno : 0;
+}
+
+static int signal_another(void)
+{
+    return kill(1, 0) < 0 ? errno : 0;
+}
+
+static int trace_another(void)
+{
+    return syscall(SYS_ptrace, 16, 1, 0, 0) < 0 ? errno : 0;
+}
+
+static int regain_root(void)
+{
+    return syscall(SYS_setuid, 0) < 0 ? errno : 0;
+}
+
+static void forbidden_calls_end_the_process(void **state)
+{
+    assert_killed(open_file, "open");
+    assert_killed(make_socket, "socket");
+    assert_killed(connect_out, "connect");
+    assert_killed(execute, "execve");
+    assert_killed(make_process, "fork");
+    assert_killed(make_code, "mmap");
+    assert_killed(signal_another, "kill");
+    assert_killed(trace_another, "ptrace");
+    assert_killed(regain_root, "setuid");
+}
+
+/* With KVM, openat passes the filter: Landlock and the namespaces hold alone. */
+static void paths_are_closed_below_the_filter_too(void **state)
+{
+    assert_exit(SANDBOX_VMM, true, open_file, REFUSED);
+}
+
+static void *increment(void *number)
+{
+    ++*(int *)number;
+    return NULL;
+}
+
+static int work(void)
+{
+    int number = 0, fd = memfd_create("ram", MFD_CLOEXEC);
+    char byte = 7;
+    pthread_t thread;
+    void *page;
+
+    if (fd < 0 || ftruncate(fd, 4096) != 0)
+        return errno;
+    page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (page == MAP_FAILED || pwrite(fd, &byte, 1, 0) != 1 || *(char *)page != 7)
+        return EIO;
+    if (pthread_create(&thread, NULL, increment, &number) != 0)
+        return EAGAIN;
+    pthread_join(thread, NULL);
+    free(malloc(64 << 20));
+    return number == 1 ? 0 : EIO;
+}
+
+static void a_vmm_has_memory_threads_and_its_descriptors(void **state)
+{
+    assert_exit(SANDBOX_VMM, false, work, ALLOWED);
+}
+
+static int make_thread(void)
+{
+    int number = 0;
+    pthread_t thread;
+
+    return pthread_create(&thread, NULL, increment, &number);
+}
+
+static void a_dump_has_no_threads(void **state)
+{
+    char said[256];
+    int status = attempt_in(SANDBOX_DUMP, false, make_thread, said);
+
+    assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) == REFUSED);
+}
+
+static void only_a_violation_is_explained(void **state)
+{
+    assert_null(sandbox_explain("anima-vmm: something else"));
+    assert_null(sandbox_explain(""));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(forbidden_calls_end_the_process),
+        cmocka_unit_test(paths_are_closed_below_the_filter_too),
+        cmocka_unit_test(a_vmm_has_memory_threads_and_its_descriptors),
+        cmocka_unit_test(a_dump_has_no_threads),
+        cmocka_unit_test(only_a_violation_is_explained),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
