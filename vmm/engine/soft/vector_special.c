@@ -4,6 +4,8 @@
  * variable blends, string comparisons, conversions to half precision, MXCSR, the upper halves, and
  * AMD's SSE4a. (SDM 2; APM 4 for SSE4a.)
  */
+#include <emmintrin.h>
+
 #include "vmm/engine/soft/vector.h"
 
 /* ---- shifts by an immediate: the stubs that take a count from a register ---- */
@@ -218,6 +220,18 @@ static void exec_sha256rnds2(struct soft_cpu *cpu, const struct insn *insn)
     memcpy(target->u8, result, 16);
 }
 
+/* ---- PMOVMSKB: much used by string functions ---- */
+
+static void exec_pmovmskb(struct soft_cpu *cpu, const struct insn *insn)
+{
+    const __m128i *vector = (const __m128i *)&cpu->vector[insn->rm & 15];
+
+    vector_check(cpu, insn->aux[AUX_VEX]);
+    cpu->gpr[insn->reg & 15] = (uint32_t)_mm_movemask_epi8(vector[0]);
+    if (insn->aux[AUX_VEX] == 32)
+        cpu->gpr[insn->reg & 15] |= (uint64_t)(uint32_t)_mm_movemask_epi8(vector[1]) << 16;
+}
+
 /* ---- MXCSR, the upper halves ---- */
 
 static void exec_ldmxcsr(struct soft_cpu *cpu, const struct insn *insn)
@@ -347,6 +361,9 @@ soft_exec_fn vector_select_special(const struct soft_decoded *decoded, struct in
         return select_to_half(insn);
     case ZYDIS_MNEMONIC_SHA256RNDS2:
         return exec_sha256rnds2;
+    case ZYDIS_MNEMONIC_PMOVMSKB:
+    case ZYDIS_MNEMONIC_VPMOVMSKB:
+        return vector_place_of(&decoded->operands[1]) == PLACE_VECTOR ? exec_pmovmskb : NULL;
     case ZYDIS_MNEMONIC_LDMXCSR:
     case ZYDIS_MNEMONIC_VLDMXCSR:
         return exec_ldmxcsr;
