@@ -177,7 +177,7 @@ static void writes_throw_translated_code_away(void **state)
     struct memory_listener listener = {.code_written = code_written, .opaque = &calls};
     struct dma_segment segment;
 
-    memory_listen(fixture->memory, &listener);
+    assert_true(memory_listen(fixture->memory, &listener, NULL));
     memory_mark_code(fixture->memory, 5 * PAGE);
     assert_int_equal(dma_map(&fixture->space, 5 * PAGE, 4, DMA_FROM_DEVICE, &segment, 1), 1);
     assert_int_equal(calls, 1);

@@ -266,7 +266,7 @@ static void ear_listen(struct ear *ear, struct memory *memory)
     };
 
     *ear = (struct ear){.memory = memory};
-    memory_listen(memory, &listener);
+    assert_true(memory_listen(memory, &listener, NULL));
 }
 
 static void a_write_to_translated_code_throws_it_away(void **state)
@@ -293,6 +293,22 @@ static void a_write_to_translated_code_throws_it_away(void **state)
     memory_write(fixture->memory, 5 * PAGE, "x", 1);
     assert_int_equal(ear.codes, 1);
     memory_unlisten(fixture->memory, &ear);
+}
+
+static void a_listener_too_many_is_refused(void **state)
+{
+    struct fixture *fixture = *state;
+    g_autoptr(GError) error = NULL;
+    struct memory_listener listener = {.opaque = fixture};
+    unsigned count = 0;
+
+    while (count < 100 && memory_listen(fixture->memory, &listener, &error))
+        count++;
+    assert_in_range(count, 1, 99);
+    assert_non_null(strstr(error->message, "listeners"));
+    memory_unlisten(fixture->memory, fixture);
+    assert_true(memory_listen(fixture->memory, &listener, NULL));
+    memory_unlisten(fixture->memory, fixture);
 }
 
 static void loading_a_rom_throws_its_code_away(void **state)
@@ -452,6 +468,7 @@ int main(void)
         TEST(starting_again_forgets_old_bits),
         TEST(collecting_counts_pages_and_passes_holes),
         TEST(a_write_to_translated_code_throws_it_away),
+        TEST(a_listener_too_many_is_refused),
         TEST(loading_a_rom_throws_its_code_away),
         TEST(collecting_drops_writable_aliases),
         TEST(map_changes_are_told),

@@ -119,7 +119,7 @@ static inline void soft_machine_init(struct soft_machine *machine)
     machine->clock = machine->cpu->clock = clock_create_manual(0);
     machine->apics = soft_apics_create(1);
     machine->cpu->lapic = soft_lapic_create(machine->apics, machine->cpu);
-    memory_listen(machine->memory, &listener);
+    assert_true(memory_listen(machine->memory, &listener, NULL));
 }
 
 static inline void soft_machine_finish(struct soft_machine *machine)

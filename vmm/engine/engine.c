@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "vmm/engine/engines.h"
-#include "vmm/engine/kvm/probe.h"
 
 const struct engine_ops *const engines[] = {&soft_engine_ops, &kvm_engine_ops, NULL};
 

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The engines' tables of operations, for engine.c alone. */
+/* What the engines give to engine.c, and to nobody else. */
 #pragma once
 
 #include "vmm/engine/engine.h"
 
 extern const struct engine_ops soft_engine_ops, kvm_engine_ops;
+
+/* Whether /dev/kvm is there and runs guest kernels in hardware; takes under 50 ms. `why` gets one
+ * static phrase, either way. */
+bool kvm_probe(const char **why);

@@ -8,7 +8,7 @@
  */
 #include "vmm/memory/internal.h"
 
-void memory_listen(struct memory *memory, const struct memory_listener *listener)
+bool memory_listen(struct memory *memory, const struct memory_listener *listener, GError **error)
 {
     g_mutex_lock(&memory->lock);
     for (unsigned i = 0; i < MEMORY_LISTENERS_MAX; i++) {
@@ -18,12 +18,13 @@ void memory_listen(struct memory *memory, const struct memory_listener *listener
             entry->listener = *listener;
             entry->used = true;
             g_mutex_unlock(&memory->lock);
-            return;
+            return true;
         }
     }
     g_mutex_unlock(&memory->lock);
-    /* A fault of the program: each engine listens once. */
-    g_error("memory has more than %d listeners", MEMORY_LISTENERS_MAX); /* lint: ok */
+    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOSPC,
+                "memory has %d listeners already, which is the most", MEMORY_LISTENERS_MAX);
+    return false;
 }
 
 void memory_unlisten(struct memory *memory, void *opaque)

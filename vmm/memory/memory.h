@@ -103,8 +103,9 @@ const struct memory_range *memory_find(const struct memory *memory, uint64_t gpa
 /* Bytes of RAM in all ranges. */
 uint64_t memory_ram_size(const struct memory *memory);
 
-/* `listener` is copied. unlisten returns when no call to it is under way; not from inside one. */
-void memory_listen(struct memory *memory, const struct memory_listener *listener);
+/* `listener` is copied. False and `error` when there are as many as a memory takes. unlisten
+ * returns when no call to it is under way; not from inside one. */
+bool memory_listen(struct memory *memory, const struct memory_listener *listener, GError **error);
 void memory_unlisten(struct memory *memory, void *opaque);
 
 /* Before a page is written directly: makes it present, sets every active client's dirty bit, and

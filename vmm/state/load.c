@@ -236,10 +236,12 @@ static bool load_table(struct load *load, const struct state_table *table, uint8
 bool state_load(const struct state_table *table, void *state, GBytes *bytes, GError **error)
 {
     g_autoptr(GString) path = g_string_new(table->name);
-    /* The size is the table's own. */
-    g_autofree uint8_t *scratch = g_memdup2(state, table->size); /* lint: ok */
+    g_autofree uint8_t *scratch = g_try_malloc(table->size);
     struct load load = {.path = path};
 
+    if (!scratch)
+        return refuse(&load, error, "does not fit into this host's memory");
+    memcpy(scratch, state, table->size);
     load.reader.data = g_bytes_get_data(bytes, &load.reader.length);
     if (!load_table(&load, table, scratch, error))
         return false;

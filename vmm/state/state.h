@@ -47,10 +47,17 @@ struct state_table {
     bool (*check)(const void *state, GError **error);
 };
 
-#define STATE_FIELD_(struct_, member, type_, min_, max_)                                  \
-    {                                                                                     \
-        .name = #member, .type = (type_), .offset = offsetof(struct_, member),            \
-        .size = sizeof(((struct_ *)0)->member), .count = 1, .min = (min_), .max = (max_), \
+/* The width of a number in bytes; refuses to compile where it is none that a field can have. */
+#define STATE_WIDTH_(element_)                                                   \
+    (sizeof(element_) + 0 * sizeof(struct {                                      \
+                            _Static_assert(sizeof(element_) <= sizeof(uint64_t), \
+                                           "a number of over 64 bits");          \
+                            int unused;                                          \
+                        }))
+#define STATE_FIELD_(struct_, member, type_, min_, max_)                                        \
+    {                                                                                           \
+        .name = #member, .type = (type_), .offset = offsetof(struct_, member),                  \
+        .size = STATE_WIDTH_(((struct_ *)0)->member), .count = 1, .min = (min_), .max = (max_), \
     }
 /* An unsigned field of any width; STATE_RANGE also bounds what a load accepts. */
 #define STATE_U(struct_, member) STATE_FIELD_(struct_, member, STATE_UINT, 0, 0)
@@ -62,7 +69,7 @@ struct state_table {
 #define STATE_ARRAY(struct_, member)                                                 \
     {                                                                                \
         .name = #member, .type = STATE_UINT, .offset = offsetof(struct_, member),    \
-        .size = sizeof(((struct_ *)0)->member[0]),                                   \
+        .size = STATE_WIDTH_(((struct_ *)0)->member[0]),                             \
         .count = sizeof(((struct_ *)0)->member) / sizeof(((struct_ *)0)->member[0]), \
     }
 /* A byte array, written as one byte string. */

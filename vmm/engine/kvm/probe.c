@@ -4,7 +4,7 @@
  * (2 million instructions a second; hardware does hundreds of millions). The processor's own
  * virtualization tells first, a short timed loop in real mode settles it.
  */
-#include "vmm/engine/kvm/probe.h"
+#include "vmm/engine/engines.h"
 
 #include <cpuid.h>
 #include <fcntl.h>

@@ -153,7 +153,8 @@ bool kvm_slots_init(struct kvm_engine *engine, GError **error)
 
     engine->slots = g_array_new(FALSE, TRUE, sizeof(struct kvm_slot));
     pthread_mutex_init(&engine->slots_lock, NULL);
-    memory_listen(engine->config.memory, &listener);
+    if (!memory_listen(engine->config.memory, &listener, error))
+        return false;
     pthread_mutex_lock(&engine->slots_lock);
     bool good = update_locked(engine);
     pthread_mutex_unlock(&engine->slots_lock);

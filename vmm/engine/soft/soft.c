@@ -52,14 +52,14 @@ static struct engine *engine_create(const struct engine_config *config, GError *
     engine->vcpus = g_new0(struct vcpu *, config->cpus);
     soft_vector_init();
     engine->apics = soft_apics_create(config->cpus);
+    listener.opaque = engine;
     soft_features(words);
     if (!cpu_model_resolve(config->cpu_model, words, config->cpus, clock_tsc_khz(config->clock),
-                           &engine->model, error)) {
+                           &engine->model, error) ||
+        !memory_listen(config->memory, &listener, error)) {
         engine_destroy((struct engine *)engine);
         return NULL;
     }
-    listener.opaque = engine;
-    memory_listen(config->memory, &listener);
     return (struct engine *)engine;
 }
 
