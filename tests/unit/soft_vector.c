@@ -1,17 +1,70 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The vector group of the software CPU at rest: its table of host stubs, and the x87 state in its
- * canonical form. What instructions compute is the business of tests/diff.
+ * The vector group of the software CPU: its table of host stubs, the x87 state in its canonical
+ * form, and what system software decides about vector and x87 instructions. What they compute is
+ * the business of tests/diff.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
+#include "tests/unit/soft_fixture.h"
 #include "vmm/engine/soft/vector.h"
+
+/* Execute an instruction of 64-bit code (or of real mode); gives the vector that it raised, or -1.
+ */
+static int execute(struct fixture *f, const char *bytes, unsigned size)
+{
+    static struct insn insn;
+    uint8_t padded[16] = {0};
+
+    memcpy(padded, bytes, size);
+    assert_int_equal(soft_decode(&f->model, f->cpu->code_size, padded, 15, &insn), SOFT_DECODE_OK);
+    assert_int_equal(insn.length, size);
+    f->cpu->next_rip = f->cpu->rip + size;
+    f->cpu->insn = &insn;
+    return RAISED(f, insn.exec(f->cpu, &insn));
+}
+#define EXECUTE(f, bytes) execute(f, bytes, sizeof(bytes) - 1)
+
+static bool has_avx(const struct fixture *f)
+{
+    return cpu_has(&f->model, CPU_1_ECX, 28);
+}
+
+#define ADDPS       "\x0f\x58\xc1"     /* addps %xmm1, %xmm0 */
+#define VADDPS      "\xc5\xf8\x58\xc1" /* vaddps %xmm1, %xmm0, %xmm0 */
+#define DIVSS       "\xf3\x0f\x5e\xc1"
+#define PADDD_MMX   "\x0f\xfe\xc1"
+#define FLD1        "\xd9\xe8"
+#define FDIVP       "\xde\xf9"
+#define FLDZ        "\xd9\xee"
+#define FWAIT       "\x9b"
+#define FNSTSW_AX   "\xdf\xe0"
+#define FNSTENV_RSI "\xd9\x36"
+#define FXSAVE_RSI  "\x0f\xae\x06"
+#define FXRSTOR_RSI "\x0f\xae\x0e"
+#define XSAVE_RSI   "\x0f\xae\x26"
+#define XSAVEC_RSI  "\x0f\xc7\x26"
+#define XRSTOR_RSI  "\x0f\xae\x2e"
+
+/* 64-bit code in ring 0 with all that this group has, memory identity-mapped by one large page. */
+static void set_up(struct fixture *f)
+{
+    fixture_init(f);
+    cpu_host_words(f->model.words);
+    f->model.words[CPU_1_ECX] |= 1U << 26; /* these run on no instruction of the host */
+    f->model.words[CPU_D_1_EAX] |= 7;
+    poke64(f, 0x1000, 0x2000 | 3);
+    poke64(f, 0x2000, 0x3000 | 3);
+    poke64(f, 0x3000, 0x83);
+    f->cpu->cr0 = CR0_PE | CR0_MP | CR0_NE | CR0_PG;
+    f->cpu->cr3 = 0x1000;
+    f->cpu->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE;
+    f->cpu->msrs.efer = EFER_LME | EFER_LMA;
+    f->cpu->xcr0 = 7;
+    f->cpu->seg[SEG_CS].attributes = SEGMENT_P | SEGMENT_S | SEGMENT_L | 11;
+    f->cpu->mxcsr = MXCSR_DEFAULT;
+    f->cpu->gpr[GPR_RSI] = 0x10000;
+    soft_x87_reset(f->cpu, false);
+    soft_update_mode(f->cpu);
+}
 
 /* Register numbers of a stub's operands: reg 0, vvvv 1, rm 2. */
 static bool register_fits(const ZydisDecodedOperand *operand, unsigned reg, unsigned rm)
@@ -139,6 +192,209 @@ static void an_mmx_write_turns_the_stack(void **state)
     assert_int_equal(out.registers[2][9], 0xff);
 }
 
+static void task_switched_means_no_vector_instruction(void **state)
+{
+    struct fixture f;
+
+    set_up(&f);
+    f.cpu->cr0 |= CR0_TS;
+    assert_int_equal(EXECUTE(&f, ADDPS), EXC_NM);
+    assert_int_equal(EXECUTE(&f, VADDPS), has_avx(&f) ? EXC_NM : EXC_UD);
+    assert_int_equal(EXECUTE(&f, PADDD_MMX), EXC_NM);
+    assert_int_equal(EXECUTE(&f, FLD1), EXC_NM);
+    assert_int_equal(EXECUTE(&f, FNSTSW_AX), EXC_NM);
+    assert_int_equal(EXECUTE(&f, FXSAVE_RSI), EXC_NM);
+    assert_int_equal(EXECUTE(&f, XSAVE_RSI), EXC_NM);
+    assert_int_equal(EXECUTE(&f, FWAIT), EXC_NM);
+    f.cpu->cr0 &= ~CR0_MP;
+    assert_int_equal(EXECUTE(&f, FWAIT), -1);
+    fixture_finish(&f);
+}
+
+static void emulation_means_no_mmx_and_no_sse(void **state)
+{
+    struct fixture f;
+
+    set_up(&f);
+    f.cpu->cr0 |= CR0_EM | CR0_TS;
+    assert_int_equal(EXECUTE(&f, ADDPS), EXC_UD);
+    assert_int_equal(EXECUTE(&f, PADDD_MMX), EXC_UD);
+    assert_int_equal(EXECUTE(&f, FLD1), EXC_NM);
+    f.cpu->cr0 &= ~CR0_TS;
+    assert_int_equal(EXECUTE(&f, VADDPS), has_avx(&f) ? -1 : EXC_UD); /* VEX ignores EM */
+    fixture_finish(&f);
+}
+
+static void what_the_system_has_not_enabled_is_undefined(void **state)
+{
+    struct fixture f;
+
+    set_up(&f);
+    f.cpu->cr4 &= ~CR4_OSFXSR;
+    assert_int_equal(EXECUTE(&f, ADDPS), EXC_UD);
+    assert_int_equal(EXECUTE(&f, PADDD_MMX), -1);
+    assert_int_equal(EXECUTE(&f, VADDPS), has_avx(&f) ? -1 : EXC_UD);
+    f.cpu->xcr0 = 3;
+    assert_int_equal(EXECUTE(&f, VADDPS), EXC_UD);
+    f.cpu->xcr0 = 7;
+    f.cpu->cr4 &= ~CR4_OSXSAVE;
+    assert_int_equal(EXECUTE(&f, VADDPS), EXC_UD);
+    assert_int_equal(EXECUTE(&f, XSAVE_RSI), EXC_UD);
+    fixture_finish(&f);
+}
+
+static void a_simd_exception_is_undefined_where_the_system_knows_none(void **state)
+{
+    struct fixture f;
+
+    soft_vector_catch();
+    set_up(&f);
+    f.cpu->mxcsr = MXCSR_DEFAULT & ~(1U << 7); /* 0 / 0 */
+    f.cpu->rip = 0x1234;
+    assert_int_equal(EXECUTE(&f, DIVSS), EXC_XM);
+    assert_int_equal(f.cpu->mxcsr & 0x3f, 1);
+    f.cpu->cr4 &= ~CR4_OSXMMEXCPT;
+    assert_int_equal(EXECUTE(&f, DIVSS), EXC_UD);
+    fixture_finish(&f);
+}
+
+/* Leaves an unmasked division by zero pending. */
+static void divide_by_zero(struct fixture *f)
+{
+    f->cpu->x87.fcw = 0x37b;
+    assert_int_equal(EXECUTE(f, FLD1), -1);
+    assert_int_equal(EXECUTE(f, FLDZ), -1);
+    assert_int_equal(EXECUTE(f, FDIVP), -1);
+    assert_true(f->cpu->x87.fsw & FSW_ES);
+}
+
+static void an_x87_exception_waits_for_the_next_instruction(void **state)
+{
+    struct fixture f;
+
+    set_up(&f);
+    f.cpu->rip = 0x1234;
+    divide_by_zero(&f);
+    assert_int_equal(f.cpu->x87.fip, 0x1234);
+    assert_int_equal(f.cpu->x87.fop, 0x6f9);
+    assert_int_equal(EXECUTE(&f, FNSTSW_AX), -1);
+    assert_int_equal(f.cpu->gpr[GPR_RAX] & 0x8084, 0x8084);
+    assert_int_equal(EXECUTE(&f, FLD1), EXC_MF);
+    assert_int_equal(EXECUTE(&f, FWAIT), EXC_MF);
+    assert_int_equal(EXECUTE(&f, PADDD_MMX), EXC_MF);
+    assert_int_equal(EXECUTE(&f, ADDPS), -1);
+    fixture_finish(&f);
+}
+
+static void without_numeric_error_a_pending_exception_stays_silent(void **state)
+{
+    struct fixture f;
+
+    set_up(&f);
+    divide_by_zero(&f);
+    f.cpu->cr0 &= ~CR0_NE;
+    assert_int_equal(EXECUTE(&f, FLD1), -1);
+    assert_int_equal(f.cpu->x87.st[0][9], 0x3f);
+    assert_int_equal(f.cpu->x87.fsw & 0x8084, 0x8084);
+    fixture_finish(&f);
+}
+
+static void the_environment_has_another_form_in_real_mode(void **state)
+{
+    struct fixture f;
+
+    set_up(&f);
+    f.cpu->x87.fop = 0x6f9;
+    f.cpu->x87.fip = 0x12345;
+    f.cpu->x87.fdp = 0x54321;
+    f.cpu->x87_cs = 0x10;
+    assert_int_equal(EXECUTE(&f, FNSTENV_RSI), -1);
+    assert_int_equal(peek32(&f, 0x10000), 0xffff037f);
+    assert_int_equal(peek32(&f, 0x1000c), 0x12345);
+    assert_int_equal(peek32(&f, 0x10010), 0x06f90010);
+    f.cpu->cr0 = CR0_NE;
+    f.cpu->msrs.efer = 0;
+    f.cpu->seg[SEG_CS].attributes = SEGMENT_P | SEGMENT_S | 11;
+    f.cpu->seg[SEG_DS] =
+        (struct cpu_segment){.attributes = SEGMENT_P | SEGMENT_S | 3, .limit = 0xffff};
+    f.cpu->gpr[GPR_RSI] = 0x8000;
+    soft_update_mode(f.cpu);
+    soft_tlb_flush(f.cpu, true);
+    assert_int_equal(execute(&f, "\xd9\x34", 2), -1); /* fnstenv (%si) */
+    assert_int_equal(peek16(&f, 0x8000), 0x037f);
+    assert_int_equal(peek16(&f, 0x8006), 0x2445);
+    assert_int_equal(peek16(&f, 0x8008), 0x16f9);
+    assert_int_equal(peek16(&f, 0x800a), 0x4321);
+    assert_int_equal(peek16(&f, 0x800c), 0x5000);
+    fixture_finish(&f);
+}
+
+static void fxrstor_refuses_reserved_bits_of_mxcsr(void **state)
+{
+    struct fixture f;
+
+    set_up(&f);
+    f.cpu->vector[3].u64[0] = 77;
+    assert_int_equal(EXECUTE(&f, FXSAVE_RSI), -1);
+    assert_int_equal(peek64(&f, 0x10000 + 160 + 48), 77);
+    f.cpu->vector[3].u64[0] = 0;
+    poke32(&f, 0x10000 + 24, 1U << 31);
+    assert_int_equal(EXECUTE(&f, FXRSTOR_RSI), EXC_GP);
+    assert_int_equal(f.cpu->vector[3].u64[0], 0);
+    poke32(&f, 0x10000 + 24, MXCSR_DEFAULT);
+    assert_int_equal(EXECUTE(&f, FXRSTOR_RSI), -1);
+    assert_int_equal(f.cpu->vector[3].u64[0], 77);
+    f.cpu->gpr[GPR_RSI] += 8;
+    assert_int_equal(EXECUTE(&f, FXRSTOR_RSI), EXC_GP);
+    fixture_finish(&f);
+}
+
+static void xsave_writes_what_is_asked_for_and_marks_what_is_used(void **state)
+{
+    struct fixture f;
+
+    set_up(&f);
+    memset(f.ram + 0x10000, 0xee, 1024);
+    poke64(&f, 0x10000 + 512, 0);
+    f.cpu->vector[1].u64[2] = 5; /* upper half of YMM1 */
+    f.cpu->gpr[GPR_RAX] = 6;
+    f.cpu->gpr[GPR_RDX] = 0;
+    assert_int_equal(EXECUTE(&f, XSAVE_RSI), -1);
+    assert_int_equal(peek16(&f, 0x10000), 0xeeee); /* x87 was not asked for */
+    assert_int_equal(peek64(&f, 0x10000 + 160), 0);
+    assert_int_equal(peek64(&f, 0x10000 + 576 + 16), 5);
+    assert_int_equal(peek64(&f, 0x10000 + 512), 4);
+    fixture_finish(&f);
+}
+
+static void xrstor_brings_back_the_compacted_form_and_initial_states(void **state)
+{
+    struct fixture f;
+
+    set_up(&f);
+    memset(f.ram + 0x10000, 0, 1024);
+    f.cpu->vector[1].u64[2] = 5;
+    f.cpu->gpr[GPR_RAX] = 7;
+    f.cpu->gpr[GPR_RDX] = 0;
+    assert_int_equal(EXECUTE(&f, XSAVEC_RSI), -1);
+    assert_int_equal(peek64(&f, 0x10000 + 512), 4);
+    assert_int_equal(peek64(&f, 0x10000 + 520), 1UL << 63 | 7);
+    memset(f.cpu->vector, 0xcc, sizeof(f.cpu->vector));
+    f.cpu->x87.fcw = 0x7f;
+    f.cpu->mxcsr = 0x1fbf;
+    assert_int_equal(EXECUTE(&f, XRSTOR_RSI), -1);
+    assert_int_equal(f.cpu->vector[1].u64[2], 5);
+    assert_int_equal(f.cpu->vector[1].u64[0], 0);
+    assert_int_equal(f.cpu->x87.fcw, 0x37f);
+    assert_int_equal(f.cpu->mxcsr, MXCSR_DEFAULT);
+    poke64(&f, 0x10000 + 528, 1); /* reserved bytes of the header */
+    assert_int_equal(EXECUTE(&f, XRSTOR_RSI), EXC_GP);
+    poke64(&f, 0x10000 + 528, 0);
+    poke64(&f, 0x10000 + 512, 8); /* a component that XCR0 does not have */
+    assert_int_equal(EXECUTE(&f, XRSTOR_RSI), EXC_GP);
+    fixture_finish(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -148,6 +404,16 @@ int main(void)
         cmocka_unit_test(x87_state_survives_its_canonical_form),
         cmocka_unit_test(loaded_x87_state_is_made_possible),
         cmocka_unit_test(an_mmx_write_turns_the_stack),
+        cmocka_unit_test(task_switched_means_no_vector_instruction),
+        cmocka_unit_test(emulation_means_no_mmx_and_no_sse),
+        cmocka_unit_test(what_the_system_has_not_enabled_is_undefined),
+        cmocka_unit_test(a_simd_exception_is_undefined_where_the_system_knows_none),
+        cmocka_unit_test(an_x87_exception_waits_for_the_next_instruction),
+        cmocka_unit_test(without_numeric_error_a_pending_exception_stays_silent),
+        cmocka_unit_test(the_environment_has_another_form_in_real_mode),
+        cmocka_unit_test(fxrstor_refuses_reserved_bits_of_mxcsr),
+        cmocka_unit_test(xsave_writes_what_is_asked_for_and_marks_what_is_used),
+        cmocka_unit_test(xrstor_brings_back_the_compacted_form_and_initial_states),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
