@@ -66,9 +66,11 @@ bool wire_send(struct wire *wire, json_t *message, int fd)
 /* Cut the first line off the buffer. NULL when there is none. */
 static bool take_line(struct wire *wire, json_t **message)
 {
-    uint8_t *newline = memchr(wire->in->data, '\n', wire->in->len);
+    uint8_t *newline = NULL;
     size_t length;
 
+    if (wire->in->len)
+        newline = memchr(wire->in->data, '\n', wire->in->len);
     if (!newline)
         return false;
     length = newline - wire->in->data;

@@ -95,11 +95,13 @@ class AnimaTest(unittest.TestCase):
         session.expect("hello")
         return session
 
-    def end(self, session):
-        """The exit status of a session that ends by itself."""
+    def assert_ends(self, session, status):
+        """The session ends by itself with this status; negative: by this signal."""
         session.expect(pexpect.EOF)
+        words = session.before
         session.close()
-        return session.exitstatus if session.signalstatus is None else -session.signalstatus
+        got = session.exitstatus if session.signalstatus is None else -session.signalstatus
+        self.assertEqual(got, status, words)
 
     def query(self, name="test"):
         result = self.anima("query", name, "--json")

@@ -94,13 +94,13 @@ class Control(AnimaTest):
 
     def test_kill(self):
         self.assertIn("result", self.client.call("kill"))
-        self.assertEqual(self.end(self.session), 0)
+        self.assert_ends(self.session, 0)
 
     def test_stop_with_a_timeout(self):
         # The payload knows no power button.
         result = self.anima("stop", "test", "--timeout", "1")
         self.assertEqual((result.returncode, result.stderr), (0, ""))
-        self.assertEqual(self.end(self.session), 0)
+        self.assert_ends(self.session, 0)
 
     def test_events_are_numbered_and_replayed(self):
         first = self.client.call("events.subscribe")["result"]["seq"]
@@ -140,7 +140,7 @@ class Control(AnimaTest):
         self.assertEqual(result.returncode, 1)
         second = self.start()
         second.expect("anima: a machine called 'test' is running already")
-        self.assertEqual(self.end(second), 1)
+        self.assert_ends(second, 1)
         self.assertEqual(self.query()["state"], "running")
 
     def test_modes_of_folder_and_socket(self):

@@ -70,14 +70,14 @@ class Terminal(AnimaTest):
         session.send("abd!")
         session.expect("abd!")
         session.send("q")
-        self.assertEqual(self.end(session), 0)
+        self.assert_ends(session, 0)
 
     def test_control_c_and_z_go_to_the_guest(self):
         session = self.greeted()
         session.send("\x03\x1a\x1c!")
         session.expect("\x03\x1a\x1c!")
         session.send("q")
-        self.assertEqual(self.end(session), 0)
+        self.assert_ends(session, 0)
 
     def test_power_off(self):
         session = self.keeping_terminal()
@@ -117,21 +117,21 @@ class Terminal(AnimaTest):
         self.assertEqual(self.query()["state"], "crashed")
         self.assertEqual(self.anima("resume", "test").returncode, 1)
         self.assertEqual(self.anima("kill", "test").returncode, 0)
-        self.assertEqual(self.end(session), 0)
+        self.assert_ends(session, 0)
 
     def test_crash_under_restart(self):
         session = self.greeted("--on-crash", "restart")
         session.send("c")
         session.expect("hello")
         session.send("q")
-        self.assertEqual(self.end(session), 0)
+        self.assert_ends(session, 0)
 
     def test_reboot_restarts(self):
         session = self.greeted("--append", "again")
         session.send("r")
         session.expect("hello again")
         session.send("q")
-        self.assertEqual(self.end(session), 0)
+        self.assert_ends(session, 0)
 
     def test_reboot_under_exit(self):
         session = self.keeping_terminal("--on-reboot", "exit")
@@ -154,7 +154,7 @@ class Terminal(AnimaTest):
         # What the monitor left is no obstacle to the next machine of that name, which clears it.
         again = self.greeted()
         again.send("q")
-        self.assertEqual(self.end(again), 0)
+        self.assert_ends(again, 0)
 
     def test_death_of_the_command(self):
         session = self.greeted()
@@ -233,7 +233,7 @@ class Terminal(AnimaTest):
         wait_for(lambda: b"hello" in read(path), "output")
         self.assertFalse(is_raw(session))
         os.kill(session.pid, signal.SIGINT)
-        self.assertEqual(self.end(session), -signal.SIGINT)
+        self.assert_ends(session, -signal.SIGINT)
 
     def test_serial_on_a_pty(self):
         session = self.start("--serial", "pty")
@@ -246,7 +246,7 @@ class Terminal(AnimaTest):
         while b"!" not in got:
             got += os.read(line, 100)
         os.write(line, b"q")
-        self.assertEqual(self.end(session), 0)
+        self.assert_ends(session, 0)
         os.close(line)
 
     def test_serial_on_a_socket(self):
@@ -263,7 +263,7 @@ class Terminal(AnimaTest):
             while byte not in got:
                 got += line.recv(100)
             line.close()
-        self.assertEqual(self.end(session), 0)
+        self.assert_ends(session, 0)
         self.assertFalse(os.path.exists(path))
 
     def test_debug_console(self):
@@ -271,21 +271,21 @@ class Terminal(AnimaTest):
         session.send("e")
         session.expect("E\r\n")
         session.send("q")
-        self.assertEqual(self.end(session), 0)
+        self.assert_ends(session, 0)
 
     def test_no_serial_line(self):
         session = self.start("--serial", "none")
         wait_for(lambda: self.anima("query", "test").returncode == 0, "the machine")
         self.assertFalse(is_raw(session))
         self.assertEqual(self.anima("kill", "test").returncode, 0)
-        self.assertEqual(self.end(session), 0)
+        self.assert_ends(session, 0)
 
     def test_auto_says_which_engine(self):
         session = self.start("--engine", "auto")
         session.expect("anima: engine (soft|kvm): [^\r]+\r\n")
         time.sleep(0.1)
         session.send(CTRL_BRACKET)
-        self.assertEqual(self.end(session), 0)
+        self.assert_ends(session, 0)
 
 
 if __name__ == "__main__":
