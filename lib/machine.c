@@ -232,15 +232,14 @@ ANIMA_API struct anima_machine *anima_machine_start(const struct anima_definitio
     if (fd < 0)
         return NULL;
     machine = machine_create(fd);
-    params = json_object();
-    json_object_set_new(params, "definition",
-                        definition_to_json((const struct definition *)definition));
-    result = call(machine, "start", params, serial_fd, -1, error);
+    /* First, so that the end of a short life is not missed. */
+    result = call(machine, "events.subscribe", NULL, -1, -1, error);
     if (result) {
         json_decref(result);
         params = json_object();
-        json_object_set_new(params, "since", json_integer(0));
-        result = call(machine, "events.subscribe", params, -1, -1, error);
+        json_object_set_new(params, "definition",
+                            definition_to_json((const struct definition *)definition));
+        result = call(machine, "start", params, serial_fd, -1, error);
     }
     if (!result)
         g_clear_pointer(&machine, anima_machine_destroy);
