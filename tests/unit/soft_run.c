@@ -161,24 +161,29 @@ static void an_nmi_is_masked_until_iret(void **state)
     assert_false(CPU->nmi_masked);
 }
 
-/* Sends an NMI once the vCPU has halted. */
-static void *send_nmi(void *opaque)
+/* Sends NMIs until `*opaque`: one that comes before HLT is no reason to leave it. */
+static void *send_nmis(void *opaque)
 {
-    while (__atomic_load_n(&CPU->mp_state, __ATOMIC_RELAXED) != CPU_HALTED)
-        usleep(100);
-    soft_request(CPU, SOFT_REQUEST_NMI);
+    atomic_bool *over = opaque;
+
+    while (!atomic_load(over)) {
+        usleep(1000);
+        soft_request(CPU, SOFT_REQUEST_NMI);
+    }
     return NULL;
 }
 
 static void hlt_waits_for_an_nmi_and_goes_on_behind_it(void **state)
 {
+    atomic_bool over = false;
     pthread_t thread;
 
-    assert_int_equal(pthread_create(&thread, NULL, send_nmi, NULL), 0);
+    assert_int_equal(pthread_create(&thread, NULL, send_nmis, &over), 0);
     assert_int_equal(RUN(0xf4, 0x40), VCPU_EXIT_DEBUG); /* hlt; inc ax */
+    atomic_store(&over, true);
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_int_equal(R(RAX), 1);
-    assert_int_equal(R(RBX), 1);
+    assert_true(R(RBX) >= 1);
     assert_int_equal(CPU->mp_state, CPU_RUNNABLE);
 }
 
