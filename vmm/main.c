@@ -9,6 +9,7 @@
 
 #include "vmm/dump.h"
 #include "vmm/monitor/monitor.h"
+#include "vmm/util/log.h"
 #include "vmm/vmm.h"
 
 static const struct {
@@ -27,6 +28,7 @@ int main(int argc, char **argv)
 
     /* A role is started by way of /proc/self/exe, which would be its name in process lists. */
     prctl(PR_SET_NAME, "anima-vmm");
+    log_start();
     for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
         if (strcmp(role, roles[i].name) == 0)
             return roles[i].main();
