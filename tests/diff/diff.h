@@ -14,13 +14,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Linear addresses, the same on both sides. What is not named is not mapped on either. */
+/* Linear addresses, the same on both sides. What is not named is not mapped on either. All lies in
+ * a window of 64 KB, which is what the segments of 16-bit code span. */
+#define DIFF_WINDOW     0x20000000UL
 #define DIFF_READ_ONLY  0x20001000UL /* one page */
 #define DIFF_DATA       0x20002000UL /* two pages */
 #define DIFF_DATA_SIZE  0x2000UL
 #define DIFF_DATA_END   (DIFF_DATA + DIFF_DATA_SIZE)
-#define DIFF_CODE       0x20010000UL /* one page, which native code runs in */
+#define DIFF_CODE       0x20008000UL /* one page, which native code runs in */
 #define DIFF_CODE_ENTRY (DIFF_CODE + 0x800)
+
+/* Selectors of the native side. For 16-bit code they are in the LDT. */
+#define DIFF_CS64 0x33
+#define DIFF_CS32 0x23
+#define DIFF_DS32 0x2b
+#define DIFF_CS16 0x07
+#define DIFF_DS16 0x0f
 
 /* What an instruction can see and change, but memory. */
 struct diff_state {
@@ -42,9 +51,9 @@ struct diff_outcome {
 /* One instruction up to its registers, addresses and immediates. */
 struct diff_form {
     char name[80];
-    uint32_t key; /* of what must stay the same */
-    bool compat;  /* 32-bit code: a compatibility-mode segment */
-    bool invalid; /* no instruction: it has to raise #UD */
+    uint32_t key;      /* of what must stay the same */
+    uint8_t code_size; /* 8: 64-bit code; 4 and 2: compatibility mode */
+    bool invalid;      /* no instruction: it has to raise #UD */
     bool vex;
     uint8_t prefixes[3], prefix_count; /* legacy prefixes */
     uint8_t map;                       /* 0 one byte, 1 0F, 2 0F38, 3 0F3A */
@@ -89,14 +98,20 @@ struct diff_forms {
 
 /* All forms whose name contains `text`, or all. */
 struct diff_forms form_list(const char *text);
-/* Decode, as 32-bit code if `compat`; false when invalid. */
-bool form_decode(bool compat, const uint8_t *bytes, ZydisDecodedInstruction *instruction,
+/* Decode as code of a size; false when invalid. */
+bool form_decode(unsigned code_size, const uint8_t *bytes, ZydisDecodedInstruction *instruction,
                  ZydisDecodedOperand *operands);
 /* What must be the same for two encodings to be of one form. */
-uint32_t form_key(bool compat, const ZydisDecodedInstruction *instruction,
+uint32_t form_key(unsigned code_size, const ZydisDecodedInstruction *instruction,
                   const ZydisDecodedOperand *operands);
 
 /* ---- operand.c ---- */
+
+/* Base of the code's segments. */
+static inline uint64_t form_base(const struct diff_form *form)
+{
+    return form->code_size == 2 ? DIFF_WINDOW : 0;
+}
 
 /* Fill `out` with a random case of the form. False where no encoding was found. */
 bool case_build(const struct diff_form *form, struct diff_random *random, struct diff_case *out);

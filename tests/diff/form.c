@@ -9,7 +9,7 @@
 #include "tests/diff/diff.h"
 #include "vmm/engine/cpu_model.h"
 
-static ZydisDecoder decoders[2]; /* 64-bit, 32-bit code */
+static ZydisDecoder decoders[3]; /* 16-, 32-, 64-bit code */
 static uint32_t host_words[CPU_WORDS];
 
 /* Instruction sets that this test covers, with the CPUID bit that the host must show; the rest of
@@ -109,11 +109,11 @@ static bool instruction_allowed(const ZydisDecodedInstruction *instruction,
     return true;
 }
 
-bool form_decode(bool compat, const uint8_t *bytes, ZydisDecodedInstruction *instruction,
+bool form_decode(unsigned code_size, const uint8_t *bytes, ZydisDecodedInstruction *instruction,
                  ZydisDecodedOperand *operands)
 {
     return ZYAN_SUCCESS(
-        ZydisDecoderDecodeFull(&decoders[compat], bytes, 15, instruction, operands));
+        ZydisDecoderDecodeFull(&decoders[code_size >> 2], bytes, 15, instruction, operands));
 }
 
 static uint32_t mix(uint32_t hash, uint32_t value)
@@ -121,10 +121,10 @@ static uint32_t mix(uint32_t hash, uint32_t value)
     return (hash ^ value) * 0x01000193;
 }
 
-uint32_t form_key(bool compat, const ZydisDecodedInstruction *instruction,
+uint32_t form_key(unsigned code_size, const ZydisDecodedInstruction *instruction,
                   const ZydisDecodedOperand *operands)
 {
-    uint32_t hash = mix(0x811c9dc5, compat);
+    uint32_t hash = mix(0x811c9dc5, code_size);
 
     hash = mix(hash, instruction->mnemonic);
     hash = mix(hash, instruction->encoding);
@@ -147,6 +147,11 @@ uint32_t form_key(bool compat, const ZydisDecodedInstruction *instruction,
     return hash;
 }
 
+static const char *size_prefix(const struct diff_form *form)
+{
+    return form->code_size == 8 ? "" : form->code_size == 4 ? "32: " : "16: ";
+}
+
 /* The instruction's mnemonic and its operands' kinds: "add r32, m32". */
 static void name_form(struct diff_form *form, const ZydisDecodedInstruction *instruction,
                       const ZydisDecodedOperand *operands)
@@ -154,8 +159,7 @@ static void name_form(struct diff_form *form, const ZydisDecodedInstruction *ins
     const char *separator = " ";
     GString *name = g_string_new(NULL);
 
-    if (form->compat)
-        g_string_append(name, "32: ");
+    g_string_append(name, size_prefix(form));
     if (instruction->attributes & ZYDIS_ATTRIB_HAS_LOCK)
         g_string_append(name, "lock ");
     if (instruction->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE))
@@ -254,7 +258,7 @@ static bool is_prefix(const struct diff_form *form)
     case 0xf3:
         return true;
     default:
-        return !form->compat && form->opcode >> 4 == 4;
+        return form->code_size == 8 && form->opcode >> 4 == 4;
     }
 }
 
@@ -270,7 +274,7 @@ static bool is_vendors_own(const struct diff_form *form)
 /* An encoding that Zydis does not know stands for its opcode and prefixes. */
 static void add_invalid(struct collector *collector, struct diff_form *form)
 {
-    uint32_t key = mix(mix(0x1234567, form->compat), form->vex);
+    uint32_t key = mix(mix(0x1234567, form->code_size), form->vex);
 
     if (is_prefix(form) || is_vendors_own(form))
         return;
@@ -281,10 +285,9 @@ static void add_invalid(struct collector *collector, struct diff_form *form)
     key = mix(mix(key, form->map), form->opcode);
     key = mix(mix(key, form->pp), form->l);
     form->key = mix(mix(key, form->w), form->modrm >> 6 == 3);
-    g_snprintf(form->name, sizeof(form->name), "%sinvalid %s%s[%u:%02x] %s",
-               form->compat ? "32: " : "", form->vex ? "vex " : "",
-               form->prefix_count || form->pp ? "prefixed " : "", form->map, form->opcode,
-               form->modrm >> 6 == 3 ? "register" : "memory");
+    g_snprintf(form->name, sizeof(form->name), "%sinvalid %s%s[%u:%02x] %s", size_prefix(form),
+               form->vex ? "vex " : "", form->prefix_count || form->pp ? "prefixed " : "",
+               form->map, form->opcode, form->modrm >> 6 == 3 ? "register" : "memory");
     add_form(collector, form);
 }
 
@@ -295,13 +298,13 @@ static void try_form(struct collector *collector, struct diff_form form)
     uint8_t bytes[16];
 
     emit(&form, bytes);
-    if (!form_decode(form.compat, bytes, &instruction, operands)) {
+    if (!form_decode(form.code_size, bytes, &instruction, operands)) {
         add_invalid(collector, &form);
         return;
     }
     if (!instruction_allowed(&instruction, operands) || instruction.opcode != form.opcode)
         return; /* or the opcode was a prefix */
-    form.key = form_key(form.compat, &instruction, operands);
+    form.key = form_key(form.code_size, &instruction, operands);
     name_form(&form, &instruction, operands);
     add_form(collector, &form);
 }
@@ -323,7 +326,7 @@ static void try_modrm(struct collector *collector, struct diff_form form)
     }
 }
 
-static void collect_legacy(struct collector *collector, bool compat)
+static void collect_legacy(struct collector *collector, unsigned code_size)
 {
     static const struct {
         uint8_t count, bytes[3];
@@ -331,10 +334,10 @@ static void collect_legacy(struct collector *collector, bool compat)
                     {2, {0x66, 0xf3}}, {2, {0x66, 0xf2}}, {1, {0xf0}}, {2, {0x66, 0xf0}}};
 
     for (unsigned p = 0; p < G_N_ELEMENTS(prefixes); p++)
-        for (unsigned w = 0; w < (compat ? 1 : 2); w++)
+        for (unsigned w = 0; w < (code_size == 8 ? 2 : 1); w++)
             for (unsigned map = 0; map < 4; map++)
                 for (unsigned opcode = 0; opcode < 256; opcode++) {
-                    struct diff_form form = {.compat = compat,
+                    struct diff_form form = {.code_size = (uint8_t)code_size,
                                              .map = (uint8_t)map,
                                              .opcode = (uint8_t)opcode,
                                              .w = (uint8_t)w,
@@ -345,12 +348,12 @@ static void collect_legacy(struct collector *collector, bool compat)
                 }
 }
 
-static void collect_vex(struct collector *collector, bool compat)
+static void collect_vex(struct collector *collector, unsigned code_size)
 {
     for (unsigned bits = 0; bits < 32; bits++)
         for (unsigned map = 1; map < 4; map++)
             for (unsigned opcode = 0; opcode < 256; opcode++) {
-                struct diff_form form = {.compat = compat,
+                struct diff_form form = {.code_size = (uint8_t)code_size,
                                          .vex = true,
                                          .map = (uint8_t)map,
                                          .opcode = (uint8_t)opcode,
@@ -363,12 +366,14 @@ static void collect_vex(struct collector *collector, bool compat)
             }
 }
 
-static void init_decoder(ZydisDecoder *decoder, bool compat)
+static void init_decoder(ZydisDecoder *decoder, unsigned code_size)
 {
-    if (compat)
+    if (code_size == 8)
+        ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    else if (code_size == 4)
         ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
     else
-        ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+        ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_16, ZYDIS_STACK_WIDTH_16);
     ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_AMD_BRANCHES,
                            __builtin_cpu_is("amd") ? ZYAN_TRUE : ZYAN_FALSE);
     ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
@@ -387,10 +392,10 @@ struct diff_forms form_list(const char *text)
 
     __builtin_cpu_init();
     cpu_host_words(host_words);
-    for (unsigned compat = 0; compat < 2; compat++) {
-        init_decoder(&decoders[compat], compat);
-        collect_legacy(&collector, compat);
-        collect_vex(&collector, compat);
+    for (unsigned code_size = 8; code_size >= 2; code_size /= 2) {
+        init_decoder(&decoders[code_size >> 2], code_size);
+        collect_legacy(&collector, code_size);
+        collect_vex(&collector, code_size);
     }
     g_hash_table_destroy(collector.seen);
     return collector.lists;

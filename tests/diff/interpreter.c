@@ -57,16 +57,23 @@ static void build_tables(void)
     map_page(DIFF_CODE, CODE, 0);
 }
 
-/* What Linux gives to a process, with data segments for 32-bit code. */
-static void set_segments(bool compat)
+/* What the native side has: Linux's segments, or for 16-bit code those of the LDT. */
+static void set_segments(unsigned code_size)
 {
-    uint16_t flat = SEGMENT_S | SEGMENT_P | 3 << 5 | SEGMENT_G;
+    uint16_t flat = SEGMENT_S | SEGMENT_P | 3 << 5 | SEGMENT_G | SEGMENT_DB;
+    uint16_t small = SEGMENT_S | SEGMENT_P | 3 << 5;
+    struct cpu_segment data = {DIFF_DS32, flat | 3, ~0U, 0}, code = {DIFF_CS64, 0, ~0U, 0};
 
+    code.attributes = (uint16_t)((flat & ~SEGMENT_DB) | SEGMENT_L | 11);
+    if (code_size == 4)
+        code = (struct cpu_segment){DIFF_CS32, flat | 11, ~0U, 0};
+    if (code_size == 2) {
+        data = (struct cpu_segment){DIFF_DS16, small | 3, 0xffff, DIFF_WINDOW};
+        code = (struct cpu_segment){DIFF_CS16, small | 11, 0xffff, DIFF_WINDOW};
+    }
     for (unsigned i = 0; i < SEG_COUNT; i++)
-        cpu->seg[i] = (struct cpu_segment){
-            .selector = 0x2b, .attributes = flat | SEGMENT_DB | 3, .limit = ~0U};
-    cpu->seg[SEG_CS].selector = compat ? 0x23 : 0x33;
-    cpu->seg[SEG_CS].attributes = (uint16_t)(flat | 11 | (compat ? SEGMENT_DB : SEGMENT_L));
+        cpu->seg[i] = data;
+    cpu->seg[SEG_CS] = code;
     soft_update_mode(cpu);
 }
 
@@ -101,7 +108,7 @@ void interpreter_init(void)
     cpu->rflags = FLAG_FIXED | FLAG_IF;
     build_tables();
     memset(ram + CODE, 0xcc, 0x1000);
-    set_segments(false);
+    set_segments(8);
     soft_tlb_init(cpu);
     soft_vector_init();
 }
@@ -165,8 +172,8 @@ void interpreter_run(const struct diff_case *test, struct diff_outcome *out)
     memcpy(ram + READ_ONLY, test->read_only, sizeof(test->read_only));
     memset(code, 0xcc, 32); /* an instruction may read the page that the native side runs in */
     memcpy(code, test->bytes, test->instruction.length);
-    if ((cpu->code_size == 4) != test->form->compat)
-        set_segments(test->form->compat);
+    if (cpu->code_size != test->form->code_size)
+        set_segments(test->form->code_size);
     load_state(&test->state);
     cpu->escape = &escape;
     cpu->block_end = false;

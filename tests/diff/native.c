@@ -9,11 +9,13 @@
  * or its own fault - brings us into the handler again, which takes the result from the context, and
  * leaves to where the first breakpoint was.
  */
+#include <asm/ldt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/ucontext.h>
 #include <unistd.h>
 
@@ -23,10 +25,6 @@
 #define TRAP_BREAKPOINT 3
 #define FLAG_TRAP       0x100
 #define FLAGS_KEPT      0x204000 /* NT and ID */
-
-/* Linux's selectors for 32-bit code and for data. */
-#define COMPAT_CS 0x23
-#define COMPAT_DS 0x2b
 
 #define XSAVE_HEADER 512
 #define XSAVE_YMM    576
@@ -48,6 +46,17 @@ static const uint8_t greg_order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_R
                                        REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
                                        REG_R12, REG_R13, REG_R14, REG_R15};
 
+/* CS and SS stand in the lowest and the highest 16 bits. */
+static void set_selectors(ucontext_t *user, unsigned code_size)
+{
+    uint64_t selectors = (uint64_t)user->uc_mcontext.gregs[REG_CSGSFS];
+    uint64_t cs = code_size == 8 ? DIFF_CS64 : code_size == 4 ? DIFF_CS32 : DIFF_CS16;
+    uint64_t ss = code_size == 2 ? DIFF_DS16 : DIFF_DS32;
+
+    selectors = (selectors & 0x0000ffffffff0000) | cs | ss << 48;
+    user->uc_mcontext.gregs[REG_CSGSFS] = (greg_t)selectors;
+}
+
 static void load_state(ucontext_t *user, const struct diff_case *test)
 {
     uint8_t *frame = (uint8_t *)user->uc_mcontext.fpregs;
@@ -58,9 +67,7 @@ static void load_state(ucontext_t *user, const struct diff_case *test)
         user->uc_mcontext.gregs[greg_order[i]] = (greg_t)state->gpr[i];
     user->uc_mcontext.gregs[REG_RIP] = (greg_t)state->rip;
     user->uc_mcontext.gregs[REG_EFL] = (greg_t)(state->rflags | (test->branches ? FLAG_TRAP : 0));
-    if (test->form->compat)
-        user->uc_mcontext.gregs[REG_CSGSFS] =
-            (user->uc_mcontext.gregs[REG_CSGSFS] & ~0xffffL) | COMPAT_CS;
+    set_selectors(user, test->form->code_size);
     memcpy(frame, state->fxsave, 416); /* the rest belongs to the kernel */
     memcpy(frame + XSAVE_YMM, state->ymm_high, 256);
     memcpy(&present, frame + XSAVE_HEADER, 8);
@@ -75,6 +82,8 @@ static void save_state(const ucontext_t *user, struct diff_state *state)
 
     for (unsigned i = 0; i < 16; i++)
         state->gpr[i] = (uint64_t)user->uc_mcontext.gregs[greg_order[i]];
+    if (current->form->code_size == 2) /* the kernel's way to a 16-bit stack shows above */
+        state->gpr[4] &= 0xffffffff;
     state->rip = (uint64_t)user->uc_mcontext.gregs[REG_RIP];
     state->rflags = (uint64_t)user->uc_mcontext.gregs[REG_EFL] & FLAGS_SEEN;
     memset(state->fxsave, 0, sizeof(state->fxsave));
@@ -89,7 +98,7 @@ static void save_state(const ucontext_t *user, struct diff_state *state)
 static void take_result(const ucontext_t *user)
 {
     struct diff_outcome *out = outcome;
-    uint64_t after = DIFF_CODE_ENTRY + current->instruction.length;
+    uint64_t after = current->state.rip + current->instruction.length;
 
     save_state(user, &out->state);
     out->vector = (int)user->uc_mcontext.gregs[REG_TRAPNO];
@@ -160,6 +169,33 @@ static uint8_t *map_pages(uint64_t at, size_t size, int protection)
     return alias;
 }
 
+/* An LDT entry that spans the window, for 16-bit code. */
+static void make_segment(unsigned entry, unsigned contents)
+{
+    struct user_desc segment = {.entry_number = entry,
+                                .base_addr = DIFF_WINDOW,
+                                .limit = 0xffff,
+                                .contents = contents,
+                                .useable = 1};
+
+    if (syscall(SYS_modify_ldt, 1, &segment, sizeof(segment)) < 0) {
+        perror("anima-difftest: making a segment for 16-bit code");
+        exit(2);
+    }
+}
+
+/* 64-bit code does without DS and ES, so they can stay as the last case had them. */
+static void set_data_segments(unsigned code_size)
+{
+    static unsigned current_size = 8;
+
+    if (code_size != current_size && code_size < 8) {
+        __asm__ volatile(
+            "mov %0, %%ds\n\tmov %0, %%es" ::"r"(code_size == 2 ? DIFF_DS16 : DIFF_DS32));
+        current_size = code_size;
+    }
+}
+
 void native_init(void)
 {
     static const int signals[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
@@ -171,8 +207,8 @@ void native_init(void)
     data = map_pages(DIFF_DATA, DIFF_DATA_SIZE, PROT_READ | PROT_WRITE);
     code = map_pages(DIFF_CODE, 4096, PROT_READ | PROT_EXEC);
     memset(code, 0xcc, 4096);
-    /* 64-bit code does without; 32-bit code reads and writes through them. */
-    __asm__ volatile("mov %0, %%ds\n\tmov %0, %%es" ::"r"(COMPAT_DS));
+    make_segment(DIFF_CS16 >> 3, MODIFY_LDT_CONTENTS_CODE);
+    make_segment(DIFF_DS16 >> 3, MODIFY_LDT_CONTENTS_DATA);
     sigaltstack(&alternate, NULL);
     sigfillset(&action.sa_mask);
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
@@ -190,6 +226,7 @@ void native_run(const struct diff_case *test, struct diff_outcome *out)
     current = test;
     outcome = out;
     phase = 0;
+    set_data_segments(test->form->code_size);
     __asm__ volatile("int3" ::: "memory", "cc");
     /* POPF may have set NT and ID, which returning from a signal keeps. */
     __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() &

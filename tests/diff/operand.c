@@ -17,7 +17,7 @@ static void encode(const struct diff_form *form, struct diff_random *random, boo
                    uint8_t out[16])
 {
     uint64_t bits = random_bits(random);
-    unsigned length = 0, extension = plain || form->compat ? 0 : bits & 7;
+    unsigned length = 0, extension = plain || form->code_size < 8 ? 0 : bits & 7;
     uint8_t modrm = form->modrm;
     static const uint8_t segments[] = {0x2e, 0x36, 0x3e, 0x26};
 
@@ -35,7 +35,7 @@ static void encode(const struct diff_form *form, struct diff_random *random, boo
             modrm = (uint8_t)((modrm & ~0x38) | (form->modrm & 0x38));
     }
     if (form->vex) {
-        uint8_t vvvv = form->vvvv ? (uint8_t)(bits >> 32 & (form->compat ? 7 : 15)) : 0;
+        uint8_t vvvv = form->vvvv ? (uint8_t)(bits >> 32 & (form->code_size < 8 ? 7 : 15)) : 0;
 
         out[length++] = 0xc4;
         out[length++] = (uint8_t)((~extension & 7) << 5 | form->map);
@@ -60,12 +60,12 @@ static bool find_encoding(const struct diff_form *form, struct diff_random *rand
     for (unsigned i = 0; i < ATTEMPTS; i++) {
         encode(form, random, i >= ATTEMPTS - 8, out->bytes);
         if (form->invalid) {
-            if (!form_decode(form->compat, out->bytes, &out->instruction, out->operands))
+            if (!form_decode(form->code_size, out->bytes, &out->instruction, out->operands))
                 return true;
             continue;
         }
-        if (form_decode(form->compat, out->bytes, &out->instruction, out->operands) &&
-            form_key(form->compat, &out->instruction, out->operands) == form->key)
+        if (form_decode(form->code_size, out->bytes, &out->instruction, out->operands) &&
+            form_key(form->code_size, &out->instruction, out->operands) == form->key)
             return true;
     }
     return false;
@@ -99,7 +99,7 @@ static void randomize_x87(struct diff_random *random, uint8_t *fxsave)
         random_x87(random, fxsave + 32 + i * 16);
 }
 
-static void randomize_state(struct diff_random *random, struct diff_state *state)
+static void randomize_state(struct diff_random *random, uint64_t base, struct diff_state *state)
 {
     uint32_t mxcsr = 0x1f80, mask = 0xffff;
     uint8_t vector[32];
@@ -107,9 +107,9 @@ static void randomize_state(struct diff_random *random, struct diff_state *state
     memset(state, 0, sizeof(*state));
     for (unsigned i = 0; i < 16; i++)
         state->gpr[i] = random_integer(random);
-    state->gpr[4] = DIFF_DATA + 0x400 + random_below(random, 0x180) * 8;
-    state->gpr[5] = DIFF_DATA + 0x400 + random_below(random, 0x180) * 8;
-    state->rip = DIFF_CODE_ENTRY;
+    state->gpr[4] = DIFF_DATA - base + 0x400 + random_below(random, 0x180) * 8;
+    state->gpr[5] = DIFF_DATA - base + 0x400 + random_below(random, 0x180) * 8;
+    state->rip = DIFF_CODE_ENTRY - base;
     state->rflags = 0x202 | (random_bits(random) & 0x8d5);
     if (random_below(random, 4) == 0)
         state->rflags |= 0x400;
@@ -163,6 +163,7 @@ static int gpr_number(ZydisRegister reg)
     switch (ZydisRegisterGetClass(reg)) {
     case ZYDIS_REGCLASS_GPR64:
     case ZYDIS_REGCLASS_GPR32:
+    case ZYDIS_REGCLASS_GPR16:
         return ZydisRegisterGetId(reg);
     default:
         return -1;
@@ -206,6 +207,8 @@ static void aim(struct diff_case *test, struct diff_random *random,
     }
     if (test->instruction.address_width == 32 && base >= 0 && random_below(random, 2))
         gpr[base] = (gpr[base] & 0xffffffff) | random_bits(random) << 32;
+    if (test->instruction.address_width == 16 && base >= 0 && random_below(random, 2))
+        gpr[base] = (gpr[base] & 0xffff) | random_bits(random) << 16;
 }
 
 /* Gathers: small offsets in every index. */
@@ -226,7 +229,7 @@ static void aim_indices(struct diff_case *test, struct diff_random *random,
     }
     if (gpr_number(operand->mem.base) >= 0)
         test->state.gpr[gpr_number(operand->mem.base)] =
-            random_target(random, 64) - (uint64_t)operand->mem.disp.value;
+            random_target(random, 64) - form_base(test->form) - (uint64_t)operand->mem.disp.value;
 }
 
 static void aim_operands(struct diff_case *test, struct diff_random *random)
@@ -240,7 +243,8 @@ static void aim_operands(struct diff_case *test, struct diff_random *random)
         if (ZydisRegisterGetClass(operand->mem.index) >= ZYDIS_REGCLASS_XMM)
             aim_indices(test, random, operand);
         else
-            aim(test, random, operand, random_target(random, size < 0x300 ? size : 0x300));
+            aim(test, random, operand,
+                random_target(random, size < 0x300 ? size : 0x300) - form_base(test->form));
     }
 }
 
@@ -344,7 +348,7 @@ bool case_build(const struct diff_form *form, struct diff_random *random, struct
     out->form = form;
     if (!find_encoding(form, random, out))
         return false;
-    randomize_state(random, &out->state);
+    randomize_state(random, form_base(form), &out->state);
     random_fill(random, out->data, sizeof(out->data));
     random_fill(random, out->read_only, sizeof(out->read_only));
     if (form->invalid) { /* the decoder left what it had got to */
@@ -355,11 +359,11 @@ bool case_build(const struct diff_form *form, struct diff_random *random, struct
     }
     adjust(out, random);
     aim_operands(out, random);
-    if (form->compat)
-        out->state.gpr[4] &= 0xffffffff; /* the way into 32-bit code cuts it */
+    if (form->code_size < 8)
+        out->state.gpr[4] &= 0xffffffff; /* the way there cuts it */
     if (asks_for_more(out))
         return false;
     out->branches = is_branch(&out->instruction);
     /* The displacement was patched in the bytes only. */
-    return form_decode(form->compat, out->bytes, &out->instruction, out->operands);
+    return form_decode(form->code_size, out->bytes, &out->instruction, out->operands);
 }

@@ -7,14 +7,22 @@
 #include "vmm/engine/soft/operand.h"
 #include "vmm/engine/soft/stack.h"
 
+static inline uint64_t branch_cut(uint64_t target, unsigned size)
+{
+    return size == 8 ? target : size == 4 ? (uint32_t)target : (uint16_t)target;
+}
+
+static inline bool branch_allowed(const struct soft_cpu *cpu, uint64_t target)
+{
+    return __builtin_expect(cpu->flat, 1) ? soft_canonical(target)
+                                          : target <= cpu->seg[SEG_CS].limit;
+}
+
 /* Where a branch of `size` bytes of operand goes; raises #GP where it may not. */
 static inline uint64_t branch_target(struct soft_cpu *cpu, uint64_t target, unsigned size)
 {
-    if (size == 4)
-        target = (uint32_t)target;
-    else if (size == 2)
-        target = (uint16_t)target;
-    if (__builtin_expect(cpu->flat, 1) ? !soft_canonical(target) : target > cpu->seg[SEG_CS].limit)
+    target = branch_cut(target, size);
+    if (__builtin_expect(!branch_allowed(cpu, target), 0))
         soft_general_protection(cpu, 0);
     return target;
 }
@@ -44,11 +52,14 @@ static void jmp_memory(struct soft_cpu *cpu, const struct insn *insn)
 
 static inline void call_to(struct soft_cpu *cpu, uint64_t target, unsigned size)
 {
-    /* The processors that we compare with check the stack before the target. */
-    if (__builtin_expect(cpu->flat && !soft_canonical(target), 0))
-        soft_probe_write(cpu, soft_stack_address(cpu, cpu->gpr[GPR_RSP] - size, size, SOFT_WRITE),
-                         size, cpu->mmu_mode);
-    target = branch_target(cpu, target, size);
+    target = branch_cut(target, size);
+    if (__builtin_expect(!branch_allowed(cpu, target), 0)) {
+        /* The processors that we compare with look at the stack first. */
+        uint64_t rsp = soft_stack_wrap(cpu, cpu->gpr[GPR_RSP] - size);
+
+        soft_probe_write(cpu, soft_stack_address(cpu, rsp, size, SOFT_WRITE), size, cpu->mmu_mode);
+        soft_general_protection(cpu, 0);
+    }
     soft_push(cpu, cpu->next_rip, size);
     cpu->next_rip = target;
 }

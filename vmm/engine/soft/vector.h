@@ -145,16 +145,21 @@ static inline uint32_t soft_mxcsr_mask(const struct soft_cpu *cpu)
 
 /* ---- operands ---- */
 
-/* Address of the memory operand; #GP where the instruction wants alignment. */
+/* Address of the memory operand; #GP where the instruction wants alignment, which is looked at
+ * before limits. */
 static inline uint64_t vector_address(struct soft_cpu *cpu, const struct insn *insn, unsigned size,
                                       enum soft_access access)
 {
-    uint64_t linear = soft_operand_address(cpu, insn, size, access);
+    if (insn->aux[AUX_ALIGNMENT]) {
+        uint64_t linear = soft_operand_offset(cpu, insn);
 
-    if (__builtin_expect(linear & insn->aux[AUX_ALIGNMENT], 0) &&
-        (insn->aux[AUX_ALWAYS] || !(cpu->mxcsr & MXCSR_MISALIGNED)))
-        soft_general_protection(cpu, 0);
-    return linear;
+        if (!cpu->flat || insn->segment >= SEG_FS)
+            linear += cpu->seg[insn->segment].base;
+        if (__builtin_expect(linear & insn->aux[AUX_ALIGNMENT], 0) &&
+            (insn->aux[AUX_ALWAYS] || !(cpu->mxcsr & MXCSR_MISALIGNED)))
+            soft_general_protection(cpu, 0);
+    }
+    return soft_operand_address(cpu, insn, size, access);
 }
 
 /* Read the memory operand of `size` bytes; the rest of the first 32 bytes is zero. */
