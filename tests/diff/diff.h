@@ -96,8 +96,8 @@ struct diff_forms {
     GArray *valid, *invalid;
 };
 
-/* All forms whose name contains `text`, or all. */
-struct diff_forms form_list(const char *text);
+/* All forms whose name contains `text`, or all, of code of `least_size` and more. */
+struct diff_forms form_list(const char *text, unsigned least_size);
 /* Decode as code of a size; false when invalid. */
 bool form_decode(unsigned code_size, const uint8_t *bytes, ZydisDecodedInstruction *instruction,
                  ZydisDecodedOperand *operands);
@@ -118,7 +118,9 @@ bool case_build(const struct diff_form *form, struct diff_random *random, struct
 
 /* ---- native.c ---- */
 
-void native_init(void);
+/* Map the memory, take the signals. The size of the smallest code that can run: 2, or 4 where the
+ * system gives no segments of 16 bits. */
+unsigned native_init(void);
 void native_run(const struct diff_case *test, struct diff_outcome *out);
 
 /* ---- interpreter.c ---- */

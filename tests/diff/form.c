@@ -381,7 +381,7 @@ static void init_decoder(ZydisDecoder *decoder, unsigned code_size)
     ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);
 }
 
-struct diff_forms form_list(const char *text)
+struct diff_forms form_list(const char *text, unsigned least_size)
 {
     struct collector collector = {
         .lists = {g_array_new(FALSE, FALSE, sizeof(struct diff_form)),
@@ -392,7 +392,7 @@ struct diff_forms form_list(const char *text)
 
     __builtin_cpu_init();
     cpu_host_words(host_words);
-    for (unsigned code_size = 8; code_size >= 2; code_size /= 2) {
+    for (unsigned code_size = 8; code_size >= least_size; code_size /= 2) {
         init_decoder(&decoders[code_size >> 2], code_size);
         collect_legacy(&collector, code_size);
         collect_vex(&collector, code_size);

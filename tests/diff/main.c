@@ -159,7 +159,6 @@ static void run_cases(struct totals *totals)
     gint64 end = g_get_monotonic_time() + option_seconds * G_TIME_SPAN_SECOND;
     unsigned broken;
 
-    native_init();
     interpreter_init();
     if (option_case >= 0) {
         run_case((uint64_t)option_case, totals);
@@ -180,13 +179,17 @@ int main(int argc, char **argv)
     g_autoptr(GError) error = NULL;
     g_autoptr(GOptionContext) context = g_option_context_new("- compare with this processor");
     struct totals totals = {0};
+    unsigned least_size;
 
     g_option_context_add_main_entries(context, entries, NULL);
     if (!g_option_context_parse(context, &argc, &argv, &error)) {
         fprintf(stderr, "anima-difftest: %s\n", error->message);
         return 2;
     }
-    totals.forms = form_list(option_form);
+    least_size = native_init();
+    if (least_size > 2)
+        printf("16-bit code is left out: this system has no LDT\n");
+    totals.forms = form_list(option_form, least_size);
     if (!totals.forms.valid->len && !totals.forms.invalid->len) {
         fprintf(stderr, "anima-difftest: no form contains '%s'; --list shows all\n", option_form);
         return 2;

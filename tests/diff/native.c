@@ -170,7 +170,7 @@ static uint8_t *map_pages(uint64_t at, size_t size, int protection)
 }
 
 /* An LDT entry that spans the window, for 16-bit code. */
-static void make_segment(unsigned entry, unsigned contents)
+static bool make_segment(unsigned entry, unsigned contents)
 {
     struct user_desc segment = {.entry_number = entry,
                                 .base_addr = DIFF_WINDOW,
@@ -178,10 +178,7 @@ static void make_segment(unsigned entry, unsigned contents)
                                 .contents = contents,
                                 .useable = 1};
 
-    if (syscall(SYS_modify_ldt, 1, &segment, sizeof(segment)) < 0) {
-        perror("anima-difftest: making a segment for 16-bit code");
-        exit(2);
-    }
+    return syscall(SYS_modify_ldt, 1, &segment, sizeof(segment)) == 0;
 }
 
 /* 64-bit code does without DS and ES, so they can stay as the last case had them. */
@@ -196,7 +193,7 @@ static void set_data_segments(unsigned code_size)
     }
 }
 
-void native_init(void)
+unsigned native_init(void)
 {
     static const int signals[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
     static uint8_t stack[65536] __attribute__((aligned(64)));
@@ -207,12 +204,14 @@ void native_init(void)
     data = map_pages(DIFF_DATA, DIFF_DATA_SIZE, PROT_READ | PROT_WRITE);
     code = map_pages(DIFF_CODE, 4096, PROT_READ | PROT_EXEC);
     memset(code, 0xcc, 4096);
-    make_segment(DIFF_CS16 >> 3, MODIFY_LDT_CONTENTS_CODE);
-    make_segment(DIFF_DS16 >> 3, MODIFY_LDT_CONTENTS_DATA);
     sigaltstack(&alternate, NULL);
     sigfillset(&action.sa_mask);
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
         sigaction(signals[i], &action, NULL);
+    return make_segment(DIFF_CS16 >> 3, MODIFY_LDT_CONTENTS_CODE) &&
+                   make_segment(DIFF_DS16 >> 3, MODIFY_LDT_CONTENTS_DATA)
+               ? 2
+               : 4;
 }
 
 void native_run(const struct diff_case *test, struct diff_outcome *out)
