@@ -378,7 +378,7 @@ static void leave_section(struct bus *bus)
 {
     rcu_reader_unlock();
     if (__atomic_load_n(&bus->retired_count, __ATOMIC_RELAXED) > RETIRED_MAX &&
-        !urcu_mb_read_ongoing())
+        !rcu_reader_ongoing())
         reclaim(bus);
 }
 

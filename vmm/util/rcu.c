@@ -18,7 +18,7 @@ static pthread_once_t reader_once = PTHREAD_ONCE_INIT;
 static void reader_unregister(void *registered)
 {
     rcu_reader_registered = false;
-    urcu_mb_unregister_thread();
+    urcu_memb_unregister_thread();
 }
 
 static void reader_key_create(void)
@@ -30,6 +30,6 @@ void rcu_reader_register(void)
 {
     pthread_once(&reader_once, reader_key_create);
     pthread_setspecific(reader_key, &rcu_reader_registered);
-    urcu_mb_register_thread();
+    urcu_memb_register_thread();
     rcu_reader_registered = true;
 }

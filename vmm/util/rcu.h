@@ -2,9 +2,11 @@
 /*
  * Read-copy-update for tables that vCPU threads read without a lock: the memory map and the buses.
  *
- * The flavour is liburcu-mb. It wants every reading thread registered; here a thread is registered
- * at its first read and taken off when it ends, so nobody has to think of it. Sections nest; an
- * inner one costs no barrier. Neither section nor grace period may be used in a signal handler.
+ * The flavour is liburcu-memb: a reader runs no barrier, the writer has the kernel run one on every
+ * thread (membarrier(2)); where the kernel refuses that call, liburcu falls back to barriers. It
+ * wants every reading thread registered; here a thread is registered at its first read and taken
+ * off when it ends, so nobody has to think of it. Sections nest. Neither section nor grace period
+ * may be used in a signal handler.
  *
  * A reader loads the table's pointer with rcu_load; a writer stores a new one with rcu_store, calls
  * rcu_wait_for_readers and frees the old one.
@@ -24,7 +26,7 @@
 #if !defined(RCU_TSAN) && !defined(_LGPL_SOURCE)
 #define _LGPL_SOURCE /* inlines the read side */
 #endif
-#include <urcu/urcu-mb.h>
+#include <urcu/urcu-memb.h>
 
 #define rcu_load(pointer)         __atomic_load_n((pointer), __ATOMIC_ACQUIRE)
 #define rcu_store(pointer, value) __atomic_store_n((pointer), (value), __ATOMIC_RELEASE)
@@ -50,18 +52,24 @@ static inline void rcu_reader_lock(void)
 {
     if (__builtin_expect(!rcu_reader_registered, 0))
         rcu_reader_register();
-    urcu_mb_read_lock();
+    urcu_memb_read_lock();
 }
 
 static inline void rcu_reader_unlock(void)
 {
     RCU_TSAN_RELEASE();
-    urcu_mb_read_unlock();
+    urcu_memb_read_unlock();
+}
+
+/* The calling thread is inside a read section. */
+static inline bool rcu_reader_ongoing(void)
+{
+    return urcu_memb_read_ongoing();
 }
 
 /* Return when every read section that runs now has ended. Never from inside one. */
 static inline void rcu_wait_for_readers(void)
 {
-    urcu_mb_synchronize_rcu();
+    urcu_memb_synchronize_rcu();
     RCU_TSAN_ACQUIRE();
 }
