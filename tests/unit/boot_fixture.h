@@ -7,8 +7,8 @@
 #include "vmm/machine/boot/boot.h"
 
 #include "vmm/machine/pc/layout.h"
+#include "vmm/util/fault.h"
 
-#include <gio/gio.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

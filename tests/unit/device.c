@@ -2,16 +2,15 @@
 /* What devices have in common: creation that fails, state that is not there, guest errors. */
 #include "tests/unit/device_bench.h"
 
-#include <gio/gio.h>
-
 #include "vmm/device/legacy/debug_exit.h"
 #include "vmm/device/legacy/uart16550.h"
+#include "vmm/util/fault.h"
 
 static unsigned finished, logged;
 
 static bool refuse(struct device *device, const void *config, GError **error)
 {
-    g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_FAILED, "broken: it always is");
+    g_set_error_literal(error, VMM_ERROR, VMM_ERROR_FAILED, "broken: it always is");
     return false;
 }
 

@@ -3,8 +3,8 @@
  * State tables: what is saved loads, what is wrong is refused and changes nothing.
  */
 #include "vmm/state/state.h"
+#include "vmm/util/fault.h"
 
-#include <gio/gio.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -59,7 +59,7 @@ static bool sample_check(const void *state, GError **error)
 
     if (sample->large >= sample->small)
         return true;
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "large is too small");
+    g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID, "large is too small");
     return false;
 }
 

@@ -6,8 +6,8 @@
 #include "vmm/state/stream.h"
 #include "vmm/memory/ram_stream.h"
 #include "vmm/state/state.h"
+#include "vmm/util/fault.h"
 
-#include <gio/gio.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

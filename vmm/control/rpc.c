@@ -168,7 +168,8 @@ int rpc_code_of(const GError *error)
 {
     if (error->domain == RPC_ERROR)
         return error->code;
-    if (g_error_matches(error, CONFIG_ERROR, CONFIG_ERROR_USAGE))
+    if (g_error_matches(error, CONFIG_ERROR, CONFIG_ERROR_USAGE) ||
+        g_error_matches(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE))
         return RPC_ERROR_INVALID_PARAMS;
     return RPC_ERROR_FAILED;
 }

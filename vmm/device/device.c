@@ -4,8 +4,7 @@
  * the log of what a guest should not have done.
  */
 #include "vmm/device/device.h"
-
-#include <gio/gio.h>
+#include "vmm/util/fault.h"
 
 static void *device_state(struct device *device)
 {
@@ -60,7 +59,7 @@ GBytes *device_save(struct device *device)
 bool device_load(struct device *device, GBytes *bytes, GError **error)
 {
     if (!device->ops->state) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "%s: a %s has no state to load",
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID, "%s: a %s has no state to load",
                     device->id, device->ops->kind);
         return false;
     }

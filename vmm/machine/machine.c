@@ -6,10 +6,9 @@
  * undone from the end. Time passes only while vCPUs run; it is stopped after they are parked and
  * goes on before they do.
  */
-#include <gio/gio.h>
-
 #include "vmm/device/pci/pci.h"
 #include "vmm/machine/internal.h"
+#include "vmm/util/fault.h"
 
 /* Beyond any address that a CPU can form. */
 #define MMIO_LIMIT ((1ULL << 52) - 1)
@@ -29,7 +28,7 @@ static bool config_check(const struct machine_config *config, GError **error)
     else if (config->kernel.fd < 0 && !config->incoming)
         wrong = "kernel: nothing to boot; name a kernel";
     if (wrong)
-        g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, wrong);
+        g_set_error_literal(error, VMM_ERROR, VMM_ERROR_INVALID, wrong);
     return !wrong;
 }
 
@@ -257,7 +256,7 @@ bool machine_reset(struct machine *machine, const char *reason, GError **error)
     bool running = machine->state == MACHINE_RUNNING;
 
     if (machine->state == MACHINE_ENDED) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_CLOSED, "the machine has ended; start it again");
+        g_set_error(error, VMM_ERROR, VMM_ERROR_CLOSED, "the machine has ended; start it again");
         return false;
     }
     machine_cpus_park(machine);

@@ -9,11 +9,11 @@
  */
 #include "vmm/machine/machine_stream.h"
 
-#include <gio/gio.h>
 #include <string.h>
 
 #include "vmm/machine/internal.h"
 #include "vmm/memory/ram_stream.h"
+#include "vmm/util/fault.h"
 
 #define CLOCK_SECTION "clock"
 #define CPU_PREFIX    "vcpu/"
@@ -74,7 +74,7 @@ static bool save_devices(struct machine *machine, struct stream_writer *writer, 
 bool machine_save(struct machine *machine, int fd, const char *definition, GError **error)
 {
     if (machine->state == MACHINE_RUNNING || machine->state == MACHINE_ENDED) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY, "%s: pause the machine before saving it",
+        g_set_error(error, VMM_ERROR, VMM_ERROR_BUSY, "%s: pause the machine before saving it",
                     machine->config.name);
         return false;
     }
@@ -129,7 +129,7 @@ static bool load_device(struct loader *loader, const char *id, const struct stre
     struct device *device = machine_device(loader->machine, id);
 
     if (!device) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                     "the stream has a device %s, which this machine lacks", id);
         return false;
     }
@@ -149,7 +149,7 @@ static enum stream_verdict receive(void *opaque, const struct stream_section *se
     } else if (!strcmp(name, STREAM_RAM)) {
         done = ram_stream_load(loader->machine->memory, section, error);
     } else if (!loader->clock) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                     "the stream has section %s before its clock", name);
         done = false;
     } else if (g_str_has_prefix(name, CPU_PREFIX)) {
@@ -171,7 +171,7 @@ static bool check_complete(const struct loader *loader, GError **error)
         devices += ((struct device *)machine->devices->pdata[i])->ops->state != NULL;
     if (loader->clock && loader->cpus == machine->config.cpus && loader->devices == devices)
         return true;
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+    g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                 "the stream has %u of %u vCPUs and %u of %u devices", loader->cpus,
                 machine->config.cpus, loader->devices, devices);
     return false;
@@ -182,7 +182,7 @@ bool machine_load(struct machine *machine, struct stream_reader *reader, GError 
     struct loader loader = {.machine = machine};
 
     if (machine->state != MACHINE_PAUSED) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY, "%s: only a paused machine can be loaded",
+        g_set_error(error, VMM_ERROR, VMM_ERROR_BUSY, "%s: only a paused machine can be loaded",
                     machine->config.name);
         return false;
     }

@@ -7,10 +7,10 @@
  * changes build a new one under the lock, publish it and wait for the readers of the old one.
  */
 #include "vmm/memory/internal.h"
+#include "vmm/util/fault.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <gio/gio.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -27,8 +27,8 @@ static bool page_aligned(uint64_t value)
 
 static bool set_errno_error(GError **error, int number, const char *name, const char *what)
 {
-    g_set_error(error, G_IO_ERROR, (int)g_io_error_from_errno(number), "memory %s: %s: %s", name,
-                what, g_strerror(number));
+    g_set_error(error, VMM_ERROR, VMM_ERROR_FAILED, "memory %s: %s: %s", name, what,
+                g_strerror(number));
     return false;
 }
 
@@ -37,7 +37,7 @@ int memory_memfd(const char *name, uint64_t size, GError **error)
     int fd;
 
     if (size == 0 || !page_aligned(size) || size > GUEST_PHYSICAL_LIMIT) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                     "memory %s: %" PRIu64 " bytes is no size in whole pages", name, size);
         return -1;
     }
@@ -96,7 +96,7 @@ static bool file_is_safe(const char *name, int fd, struct stat *st, GError **err
     int seals = fcntl(fd, F_GET_SEALS);
 
     if (seals < 0 || !(seals & F_SEAL_SHRINK)) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+        g_set_error(error, VMM_ERROR, VMM_ERROR_NOT_SUPPORTED,
                     "memory %s: its file could shrink; use a memory file that is sealed against it",
                     name);
         return false;
@@ -155,7 +155,7 @@ static bool check_place(const struct memory *memory, const char *name, uint64_t 
 {
     if (size == 0 || !page_aligned(base) || !page_aligned(size) || base >= GUEST_PHYSICAL_LIMIT ||
         size > GUEST_PHYSICAL_LIMIT - base) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                     "memory %s: 0x%" PRIx64 " bytes at 0x%" PRIx64
                     " are not whole pages below 4 PiB",
                     name, size, base);
@@ -165,7 +165,7 @@ static bool check_place(const struct memory *memory, const char *name, uint64_t 
         const struct memory_range *range = &memory->map->ranges[i];
 
         if (base < range->base + range->size && range->base < base + size) {
-            g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS,
+            g_set_error(error, VMM_ERROR, VMM_ERROR_EXISTS,
                         "memory %s: 0x%" PRIx64 " bytes at 0x%" PRIx64 " overlap %s", name, size,
                         base, range->block->name);
             return false;
@@ -223,7 +223,7 @@ static bool add_locked(struct memory *memory, const char *name, struct memory_ra
         return false;
     if (!page_aligned(range->block_offset) || range->block_offset > (uint64_t)st.st_size ||
         range->size > (uint64_t)st.st_size - range->block_offset) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                     "memory %s: its file of %" PRIu64 " bytes has no 0x%" PRIx64
                     " bytes at 0x%" PRIx64,
                     name, (uint64_t)st.st_size, range->size, range->block_offset);

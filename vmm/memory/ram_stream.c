@@ -3,8 +3,8 @@
  * RAM into and out of streams; stream.h has the format of a chunk.
  */
 #include "vmm/memory/ram_stream.h"
+#include "vmm/util/fault.h"
 
-#include <gio/gio.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -58,7 +58,7 @@ bool ram_stream_write(struct memory *memory, struct stream_writer *writer, GErro
 
 static bool refuse(GError **error, const char *what)
 {
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "stream: a section of RAM %s", what);
+    g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID, "stream: a section of RAM %s", what);
     return false;
 }
 

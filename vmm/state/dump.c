@@ -4,8 +4,8 @@
  * it can show what a newer version wrote.
  */
 #include "vmm/state/internal.h"
+#include "vmm/util/fault.h"
 
-#include <gio/gio.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -114,7 +114,7 @@ static bool dump_map(struct dump *dump, uint64_t pairs, unsigned depth, GError *
             !cbor_reader_next(&dump->reader, &value, error))
             return false;
         if (!is_key(&key, &value)) {
-            g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "state of %s: a key is no name",
+            g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID, "state of %s: a key is no name",
                         dump->path->str);
             return false;
         }
@@ -162,7 +162,7 @@ static bool dump_value(struct dump *dump, const struct cbor_token *token, unsign
                        GError **error)
 {
     if (depth > DUMP_DEPTH_MAX) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "state of %s: is nested too deep",
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID, "state of %s: is nested too deep",
                     dump->path->str);
         return false;
     }
@@ -186,8 +186,7 @@ bool state_dump(GBytes *bytes, const char *prefix, GString *out, GError **error)
     if (!cbor_reader_next(&dump.reader, &token, error) || !dump_value(&dump, &token, 0, error))
         return false;
     if (cbor_reader_rest(&dump.reader)) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "state of %s: has bytes too many",
-                    prefix);
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID, "state of %s: has bytes too many", prefix);
         return false;
     }
     return true;

@@ -5,8 +5,8 @@
  * has passed.
  */
 #include "vmm/state/internal.h"
+#include "vmm/util/fault.h"
 
-#include <gio/gio.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -24,8 +24,7 @@ static bool G_GNUC_PRINTF(3, 4)
     va_start(args, format);
     what = g_strdup_vprintf(format, args);
     va_end(args);
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "state of %s: %s", load->path->str,
-                what);
+    g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID, "state of %s: %s", load->path->str, what);
     return false;
 }
 

@@ -4,9 +4,9 @@
  * hostile lengths cannot make it allocate; here each one is also held against the bytes left.
  */
 #include "vmm/state/internal.h"
+#include "vmm/util/fault.h"
 
 #include <cbor.h>
-#include <gio/gio.h>
 
 static void token_number(struct cbor_token *token, enum cbor_kind kind, uint64_t number)
 {
@@ -110,7 +110,7 @@ static struct cbor_callbacks reader_callbacks(void)
 
 static bool refuse(GError **error, size_t position, const char *what)
 {
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "byte %zu: %s", position, what);
+    g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID, "byte %zu: %s", position, what);
     return false;
 }
 

@@ -6,8 +6,8 @@
 #include "vmm/state/stream.h"
 
 #include "vmm/state/state.h"
+#include "vmm/util/fault.h"
 
-#include <gio/gio.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -22,8 +22,7 @@ static enum stream_verdict dump_ram(struct dump *dump, const struct stream_secti
     struct stream_ram_chunk chunk;
 
     if (g_bytes_get_size(section->content) < sizeof(chunk)) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                    "stream: a section of RAM has no head");
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID, "stream: a section of RAM has no head");
         return STREAM_FAILED;
     }
     memcpy(&chunk, g_bytes_get_data(section->content, NULL), sizeof(chunk));

@@ -4,9 +4,9 @@
  * held against a cap and its checksum against the bytes.
  */
 #include "vmm/state/stream_format.h"
+#include "vmm/util/fault.h"
 
 #include <errno.h>
-#include <gio/gio.h>
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,7 +29,7 @@ static bool G_GNUC_PRINTF(2, 3) refuse(GError **error, const char *format, ...)
     va_start(args, format);
     what = g_strdup_vprintf(format, args);
     va_end(args);
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "stream: %s", what);
+    g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID, "stream: %s", what);
     return false;
 }
 

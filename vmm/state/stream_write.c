@@ -3,9 +3,9 @@
  * Writing a stream: each section goes out whole, head, name and content in one gathered write.
  */
 #include "vmm/state/stream_format.h"
+#include "vmm/util/fault.h"
 
 #include <errno.h>
-#include <gio/gio.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -61,8 +61,8 @@ static bool write_all(int fd, struct iovec *vector, unsigned count, GError **err
         if (written <= 0) {
             int number = written < 0 ? errno : EIO;
 
-            g_set_error(error, G_IO_ERROR, (int)g_io_error_from_errno(number),
-                        "stream: cannot be written: %s", g_strerror(number));
+            g_set_error(error, VMM_ERROR, VMM_ERROR_FAILED, "stream: cannot be written: %s",
+                        g_strerror(number));
             return false;
         }
         advance(vector, count, (size_t)written);
@@ -88,7 +88,7 @@ bool stream_write(struct stream_writer *writer, const char *name, uint32_t versi
     };
 
     if (head.name_length > STREAM_NAME_MAX || size > STREAM_SECTION_MAX) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                     "stream: section %.*s of %zu bytes is too large", STREAM_NAME_MAX, name, size);
         return false;
     }

@@ -8,9 +8,9 @@
  * it whole.
  */
 #include "vmm/util/chardev.h"
+#include "vmm/util/fault.h"
 
 #include <errno.h>
-#include <gio/gio.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -326,8 +326,8 @@ static bool start_thread(struct chardev *chardev, GError **error)
     int failed = pthread_create(&chardev->thread, NULL, run, chardev);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failed)
-        g_set_error(error, G_IO_ERROR, g_io_error_from_errno(failed),
-                    "%s: cannot start a thread: %s", chardev->name, g_strerror(failed));
+        g_set_error(error, VMM_ERROR, VMM_ERROR_FAILED, "%s: cannot start a thread: %s",
+                    chardev->name, g_strerror(failed));
     return !failed;
 }
 
@@ -438,7 +438,7 @@ struct chardev *chardev_fd_create(const struct chardev_fd_config *config, GError
     chardev->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     chardev->ring = g_try_malloc(chardev->size);
     if (chardev->wake < 0 || !chardev->ring) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "%s: no memory or descriptors left",
+        g_set_error(error, VMM_ERROR, VMM_ERROR_FAILED, "%s: no memory or descriptors left",
                     chardev->name);
         free_chardev(chardev);
         return NULL;

@@ -7,10 +7,10 @@
  */
 #include "vmm/device/legacy/fw_cfg.h"
 
-#include <gio/gio.h>
 #include <string.h>
 
 #include "vmm/machine/pc/layout.h"
+#include "vmm/util/fault.h"
 
 #define SELECT_MASK   0x3FFF                /* bits 14 and 15: write, architecture-specific */
 #define ID_FEATURES   3U                    /* ports, DMA */
@@ -176,7 +176,7 @@ bool fw_cfg_add_file(struct device *device, const char *name, GBytes *content, G
     }
     g_mutex_unlock(&device->lock);
     if (!fits)
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                     "%s: no room for a file '%s'; names are unique, up to %u bytes long",
                     device->id, name, FW_CFG_NAME_MAX);
     return fits;
@@ -344,7 +344,7 @@ static bool fw_cfg_init(struct device *device, const void *config, GError **erro
         bus_claim(device->env->pio, "fw-cfg-dma", fw->config.port + 4U, 8, 0, &dma_ops, fw);
     if (fw->host.ports && fw->host.dma)
         return true;
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+    g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                 "%s: ports from %#x on do not exist; choose lower ones", device->id,
                 fw->config.port);
     return false;

@@ -13,9 +13,8 @@
  */
 #include "vmm/device/legacy/rtc.h"
 
-#include <gio/gio.h>
-
 #include "vmm/machine/pc/layout.h"
+#include "vmm/util/fault.h"
 
 enum {
     REG_SECONDS,
@@ -113,8 +112,7 @@ static bool check(const void *opaque, GError **error)
     if (state->offset_s > -TIME_MAX && state->offset_s < TIME_MAX && state->settled_s > -TIME_MAX &&
         state->settled_s < TIME_MAX)
         return true;
-    g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                        "rtc: the time is out of range");
+    g_set_error_literal(error, VMM_ERROR, VMM_ERROR_INVALID, "rtc: the time is out of range");
     return false;
 }
 

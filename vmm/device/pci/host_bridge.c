@@ -11,10 +11,10 @@
  */
 #include "vmm/device/pci/host_bridge.h"
 
-#include <gio/gio.h>
 #include <linux/pci_regs.h>
 
 #include "vmm/machine/pc/layout.h"
+#include "vmm/util/fault.h"
 
 #define MCH_VENDOR 0x8086
 #define MCH_DEVICE 0x29C0
@@ -243,7 +243,7 @@ static bool windows_init(struct host_bridge *bridge, GError **error)
     bridge->host.ecam = bus_claim(env->mmio, "pci-ecam", bridge->config.ecam_base, PC_ECAM_SIZE, 0,
                                   &ecam_ops, bridge);
     if (!bridge->host.address || !bridge->host.data || !bridge->host.ecam) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                     "%s: its windows do not fit into the address space", bridge->pci.device.id);
         return false;
     }

@@ -9,10 +9,10 @@
  */
 #include "vmm/device/pci/lpc.h"
 
-#include <gio/gio.h>
 #include <linux/pci_regs.h>
 
 #include "vmm/machine/pc/layout.h"
+#include "vmm/util/fault.h"
 
 #define LPC_VENDOR 0x8086
 #define LPC_DEVICE 0x2918
@@ -242,7 +242,7 @@ static bool lpc_init(struct device *device, const void *config, GError **error)
     registers_init(lpc);
     lpc->host.rcrb = bus_claim(device->env->mmio, "rcrb", 0, RCRB_SIZE, 0, &rcrb_ops, lpc);
     if (!lpc->host.rcrb) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                     "%s: its registers do not fit into the address space", device->id);
         return false;
     }

@@ -4,8 +4,8 @@
  * 1.2, 3.1), configuration space as bytes with masks, BARs (PCI 3.0, 6.2.5), INTx (2.2.6).
  */
 #include "vmm/device/pci/pci.h"
+#include "vmm/util/fault.h"
 
-#include <gio/gio.h>
 #include <linux/pci_regs.h>
 #include <string.h>
 
@@ -217,7 +217,7 @@ bool pci_bar_add(struct pci_function *function, unsigned index, enum pci_bar_kin
 
     if (kind == PCI_BAR_NONE || index + wide >= PCI_BARS || function->bars[index].kind ||
         (size & (size - 1)) || size < smallest || size > largest) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                     "%s: BAR %u cannot be of %" G_GUINT64_FORMAT " bytes", function->device.id,
                     index, size);
         return false;
@@ -225,7 +225,7 @@ bool pci_bar_add(struct pci_function *function, unsigned index, enum pci_bar_kin
     struct bus_window *window =
         bus_claim(io ? env->pio : env->mmio, name, 0, size, PCI_BAR_PRIORITY, ops, opaque);
     if (!window) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                     "%s: BAR %u does not fit into the address space", function->device.id, index);
         return false;
     }
@@ -469,14 +469,14 @@ bool pci_function_init(struct pci_function *function, const struct pci_identity 
     struct pci_bus *bus = address->bus ? address->bus : env->pci;
 
     if (!bus || address->device > 31 || address->function > 7 || identity->interrupt_pin > 4) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                     "%s: there is no PCI address %02x.%x; devices are 0 to 1f, functions 0 to 7",
                     function->device.id, address->device, address->function);
         return false;
     }
     function->devfn = PCI_DEVFN(address->device, address->function);
     if (pci_bus_function(bus, function->devfn)) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS,
+        g_set_error(error, VMM_ERROR, VMM_ERROR_EXISTS,
                     "%s: PCI address %02x.%x is taken by %s; choose another", function->device.id,
                     address->device, address->function, bus->functions[function->devfn]->device.id);
         return false;

@@ -6,10 +6,10 @@
  * MSI keeps its address, masks and pending bits in configuration space itself. MSI-X keeps them in
  * a BAR: here one page-aligned half holds the table, the other the pending array.
  */
-#include <gio/gio.h>
 #include <linux/pci_regs.h>
 
 #include "vmm/device/pci/pci.h"
+#include "vmm/util/fault.h"
 
 #define MSI_LENGTH      0x18 /* with 64-bit address and masks */
 #define MSI_DATA        PCI_MSI_DATA_64
@@ -332,15 +332,14 @@ bool pci_msix_add(struct pci_function *function, unsigned bar, struct pci_msix_e
                   unsigned count, GError **error)
 {
     if (count < 1 || count > PCI_MSIX_VECTORS_MAX) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "%s: MSI-X has 1 to %u vectors, not %u", function->device.id,
-                    PCI_MSIX_VECTORS_MAX, count);
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID, "%s: MSI-X has 1 to %u vectors, not %u",
+                    function->device.id, PCI_MSIX_VECTORS_MAX, count);
         return false;
     }
     unsigned offset = pci_capability_add(function, PCI_CAP_ID_MSIX, MSIX_LENGTH);
     if (!offset) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NO_SPACE,
-                    "%s: no room for another PCI capability", function->device.id);
+        g_set_error(error, VMM_ERROR, VMM_ERROR_NO_SPACE, "%s: no room for another PCI capability",
+                    function->device.id);
         return false;
     }
     function->msix_entries = entries;

@@ -22,7 +22,7 @@ bool boot_refuse(const struct boot_file *file, GError **error, const char *forma
     va_start(args, format);
     what = g_strdup_vprintf(format, args);
     va_end(args);
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "%s: %s", file->name, what);
+    g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID, "%s: %s", file->name, what);
     return false;
 }
 

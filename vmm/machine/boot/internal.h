@@ -5,8 +5,7 @@
 #pragma once
 
 #include "vmm/machine/boot/boot.h"
-
-#include <gio/gio.h>
+#include "vmm/util/fault.h"
 
 /* Where boot data of ours lie; a kernel must not be loaded over them. */
 #define BOOT_DATA_END 0x100000UL

@@ -6,7 +6,6 @@
  */
 #include "vmm/machine/pc/acpi.h"
 
-#include <gio/gio.h>
 #include <string.h>
 
 #include "vmm/device/legacy/hpet.h"
@@ -17,6 +16,7 @@ static const
 #include "acpi/dsdt.hex"
     static const
 #include "acpi/ssdt_pvpanic.hex"
+#include "vmm/util/fault.h"
 
 #define OEM_ID       "ANIMA "
 #define OEM_TABLE    "ANIMAPC "
@@ -365,7 +365,7 @@ struct acpi_tables *acpi_tables_create(const struct acpi_config *config, GError 
     guint xsdt = put_xsdt(&builder);
 
     if (builder.bytes->len > PC_ACPI_TABLES_END - PC_ACPI_TABLES) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NO_SPACE,
+        g_set_error(error, VMM_ERROR, VMM_ERROR_NO_SPACE,
                     "the ACPI tables of %u CPUs do not fit into the BIOS area", config->cpus);
         g_byte_array_unref(builder.bytes);
         return NULL;
@@ -395,7 +395,7 @@ bool acpi_install(const struct acpi_config *config, struct memory *memory, GErro
                 memory_load(memory, PC_ACPI_TABLES, tables->tables->data, tables->tables->len);
     acpi_tables_destroy(tables);
     if (!done)
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NO_SPACE,
+        g_set_error(error, VMM_ERROR, VMM_ERROR_NO_SPACE,
                     "memory: too small for the ACPI tables; give the machine at least 1 MiB");
     return done;
 }

@@ -10,7 +10,6 @@
  * interval timer and the RTC reach theirs through the HPET, which can take their place. PCI's INTx
  * end at GSI 16..23, and by way of the LPC bridge at ISA interrupts.
  */
-#include <gio/gio.h>
 #include <linux/pci_regs.h>
 #include <string.h>
 #include <unistd.h>
@@ -35,6 +34,7 @@
 #include "vmm/machine/internal.h"
 #include "vmm/machine/pc/acpi.h"
 #include "vmm/machine/pc/layout.h"
+#include "vmm/util/fault.h"
 
 #define ISA_INTERRUPTS 16
 /* Comparators of the HPET may raise the lines of PCI, where sharing is usual. */
@@ -128,7 +128,7 @@ bool pc_init(struct machine *machine, GError **error)
     machine->pc = g_new0(struct pc, 1);
     machine->pc->machine = machine;
     if (size > PC_MMIO64_BASE - PC_HIGH_RAM_BASE) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                     "memory: a machine of this version has at most 508 GiB");
         return false;
     }
