@@ -273,6 +273,13 @@ class Terminal(AnimaTest):
         session.send("q")
         self.assert_ends(session, 0)
 
+    def test_a_guest_cannot_speak_for_the_sandbox(self):
+        session = self.greeted("--device", "debugcon")
+        session.send("v")
+        session.expect("v")
+        session.send("q")
+        self.assert_ends(session, 0)
+
     def test_no_serial_line(self):
         session = self.start("--serial", "none")
         wait_for(lambda: self.anima("query", "test").returncode == 0, "the machine")

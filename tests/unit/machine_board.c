@@ -158,6 +158,40 @@ static void a_machine_goes_on_from_a_stream(void **state)
     assert_true(machine_resume(bench->machine));
 }
 
+/* Copies a stream, with the first vCPU under another spelling of its number for the second. */
+static enum stream_verdict copy_section(void *opaque, const struct stream_section *section,
+                                        GError **error)
+{
+    const char *name = strcmp(section->name, "vcpu/1") ? section->name : "vcpu/00";
+    gsize size;
+    const void *data = g_bytes_get_data(section->content, &size);
+
+    assert_true(stream_write(opaque, name, section->version, section->flags, data, size, error));
+    return STREAM_TAKEN;
+}
+
+static void one_vcpu_under_two_names_is_refused(void **state)
+{
+    struct bench *bench = *state;
+    int whole = memfd_create("whole", MFD_CLOEXEC), forged = memfd_create("forged", MFD_CLOEXEC);
+    g_autoptr(GError) error = NULL;
+
+    make(bench);
+    assert_true(machine_save(bench->machine, whole, "{}", NULL));
+    g_clear_pointer(&bench->machine, machine_destroy);
+    assert_int_equal(lseek(whole, 0, SEEK_SET), 0);
+    struct stream_reader *reader = stream_reader_create(whole, NULL);
+    struct stream_writer *writer = stream_writer_create(forged, "{}", NULL);
+    assert_true(stream_read(reader, copy_section, writer, NULL));
+    assert_true(stream_writer_finish(writer, NULL));
+    stream_reader_destroy(reader);
+    stream_writer_destroy(writer);
+    assert_null(load_from(bench, forged, &error));
+    assert_non_null(strstr(error->message, "00"));
+    close(whole);
+    close(forged);
+}
+
 static void a_stream_of_another_board_is_refused(void **state)
 {
     struct bench *bench = *state;
@@ -252,6 +286,7 @@ int main(void)
         SCENARIO(ram_above_3_gib_goes_on_at_4_gib),
         SCENARIO(the_tables_are_where_a_kernel_searches),
         SCENARIO(a_machine_goes_on_from_a_stream),
+        SCENARIO(one_vcpu_under_two_names_is_refused),
         SCENARIO(a_stream_of_another_board_is_refused),
         SCENARIO(code_reaches_a_device_and_ends),
         SCENARIO(code_is_parked_at_an_instructions_boundary),

@@ -224,6 +224,18 @@ static void a_peer_that_never_reads_is_cut_off(void **state)
     g_string_free(ear.lines, TRUE);
 }
 
+static void a_failure_has_a_message_even_of_half_a_character(void **state)
+{
+    /* A euro sign without its last byte. */
+    json_t *failure = rpc_failure(NULL, -1, "there is no method '\xe2\x82'");
+    const char *text =
+        json_string_value(json_object_get(json_object_get(failure, "error"), "message"));
+
+    assert_non_null(text);
+    assert_non_null(strstr(text, "there is no method"));
+    json_decref(failure);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +248,7 @@ int main(void)
         cmocka_unit_test(descriptors_come_with_their_line),
         cmocka_unit_test(an_endless_line_is_cut_off),
         cmocka_unit_test(a_peer_that_never_reads_is_cut_off),
+        cmocka_unit_test(a_failure_has_a_message_even_of_half_a_character),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -156,9 +156,11 @@ json_t *rpc_result(json_t *id, json_t *result)
 json_t *rpc_failure(json_t *id, int code, const char *text)
 {
     json_t *message = message_create(), *failure = json_object();
+    /* What a client sent may stand in it, cut within a character. */
+    g_autofree char *valid = g_utf8_make_valid(text, -1);
 
     json_object_set_new(failure, "code", json_integer(code));
-    json_object_set_new(failure, "message", json_string(text));
+    json_object_set_new(failure, "message", json_string(valid));
     json_object_set_new(message, "id", id ? json_incref(id) : json_null());
     json_object_set_new(message, "error", failure);
     return message;

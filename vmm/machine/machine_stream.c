@@ -117,6 +117,12 @@ static bool load_cpu(struct loader *loader, const char *number,
 
     if (!g_ascii_string_to_unsigned(number, 10, 0, machine->config.cpus - 1, &index, error))
         return false;
+    /* Names are unique, and so are numbers if each has one name only. */
+    if (number[0] == '0' && number[1]) {
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID, "the stream has a vCPU \"%s\", not %u",
+                    number, (unsigned)index);
+        return false;
+    }
     machine->config.engine->vcpu_get_state(machine->cpus[index].vcpu, state);
     loader->cpus++;
     return state_load(&cpu_state_table, state, section->content, error) &&

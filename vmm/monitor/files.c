@@ -86,8 +86,13 @@ static bool add_pty(struct files *files, GError **error)
     struct termios mode;
     char name[64];
 
-    if (fd < 0 || grantpt(fd) != 0 || unlockpt(fd) != 0 || ptsname_r(fd, name, sizeof(name)) != 0)
-        return add(files, "serial-pty", -1, "pty", error);
+    if (fd < 0 || grantpt(fd) != 0 || unlockpt(fd) != 0 || ptsname_r(fd, name, sizeof(name)) != 0) {
+        bool added = add(files, "serial-pty", -1, "pty", error);
+
+        if (fd >= 0)
+            close(fd);
+        return added;
+    }
     files->pty_guard = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (files->pty_guard >= 0 && tcgetattr(files->pty_guard, &mode) == 0) {
         cfmakeraw(&mode);

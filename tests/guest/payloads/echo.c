@@ -31,6 +31,12 @@ static void triple_fault(void)
     asm volatile("lidt %0; int3" ::"m"(no_idt));
 }
 
+static void say(const char *text)
+{
+    while (*text)
+        outb(DEBUGCON, (uint8_t)*text++);
+}
+
 static void obey(uint8_t byte)
 {
     switch (byte) {
@@ -50,8 +56,10 @@ static void obey(uint8_t byte)
         outb(RESET, 6);
         break;
     case 'e': /* a line on the debug console */
-        outb(DEBUGCON, 'E');
-        outb(DEBUGCON, '\n');
+        say("E\n");
+        break;
+    case 'v': /* what a vmm says as its sandbox stops it */
+        say("anima-vmm: sandbox: system call 59\n");
         break;
     }
 }
