@@ -525,6 +525,24 @@ static void single_steps_and_breakpoints_come_back(void **state)
     assert_int_equal(get().gpr[GPR_RAX] & 0xffff, 4);
 }
 
+static void the_counter_stands_still_while_the_clock_does(void **state)
+{
+    uint64_t khz = clock_tsc_khz(fixture.clock), before;
+
+    if (get().tsc > 100000 * khz) {
+        print_message("SKIP: this KVM cannot give a guest another counter than the host's\n");
+        skip();
+    }
+    REAL(OUT_KICK, OUT_KICK, HLT);
+    run_until_kicked();
+    clock_pause(fixture.clock);
+    before = get().tsc;
+    usleep(200000);
+    clock_resume(fixture.clock);
+    run_until_kicked();
+    assert_in_range(get().tsc - before, 0, 150 * khz);
+}
+
 static void addresses_translate_through_the_guests_tables(void **state)
 {
     /* 64-bit mode: 2 MB pages at 0 and, one further, 4 MB on. */
@@ -704,6 +722,7 @@ int main(void)
         TEST(state_goes_round),
         TEST(impossible_states_are_refused),
         TEST(single_steps_and_breakpoints_come_back),
+        TEST(the_counter_stands_still_while_the_clock_does),
         TEST(addresses_translate_through_the_guests_tables),
         TEST_TWO(a_second_processor_starts_by_init_and_sipi),
         TEST_TWO(no_write_is_lost_to_a_collector),

@@ -32,7 +32,6 @@ struct kvm_engine {
     size_t xsave_size; /* of KVM_GET_XSAVE2's answer */
     unsigned count;    /* of vcpus */
     struct vcpu **vcpus;
-    bool clock_set;  /* kvmclock follows the machine's clock; by the first vCPU's thread */
     bool *msr_known; /* by index in cpu_msr_slots */
 
     pthread_mutex_t slots_lock;
@@ -54,6 +53,7 @@ struct vcpu {
     bool unfinished;   /* the kernel completes the last exit at the next KVM_RUN */
     bool is_shut_down; /* triple fault; the kernel has no such state */
     char error[256];
+    uint64_t tsc_offset; /* of the guest's counter from the machine's clock, while parked */
 
     /* Of any thread. */
     pthread_mutex_t lock; /* of `running` and `thread` */
@@ -97,6 +97,8 @@ bool kvm_vcpu_set_state(struct vcpu *vcpu, const struct cpu_state *state, GError
 void kvm_find_msrs(struct vcpu *vcpu);
 void kvm_lapic_get(struct vcpu *vcpu, struct cpu_lapic *out);
 bool kvm_lapic_set(struct vcpu *vcpu, const struct cpu_lapic *in, GError **error);
+
+#define KVM_MSR_TSC 0x10
 
 /* One MSR; false when the kernel does not have it or refuses the value. */
 bool kvm_read_msr(struct vcpu *vcpu, uint32_t index, uint64_t *value);

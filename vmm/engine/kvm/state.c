@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define MSR_TSC    0x10
 #define XSAVE_BV   512 /* offset of XSTATE_BV in the image */
 #define XMM_OFFSET 160
 #define ST_OFFSET  32
@@ -77,7 +76,7 @@ static void get_msrs(struct vcpu *vcpu, struct cpu_state *state)
         if (vcpu->engine->msr_known[i])
             kvm_read_msr(vcpu, cpu_msr_slots[i].index, msr_place(&state->msrs, i));
     }
-    kvm_read_msr(vcpu, MSR_TSC, &state->tsc);
+    kvm_read_msr(vcpu, KVM_MSR_TSC, &state->tsc);
 }
 
 static bool set_msrs(struct vcpu *vcpu, const struct cpu_state *state, GError **error)
@@ -99,7 +98,7 @@ static bool set_msrs(struct vcpu *vcpu, const struct cpu_state *state, GError **
                     vcpu->index);
         return false;
     }
-    return kvm_write_msr(vcpu, MSR_TSC, state->tsc) || refuse(error, vcpu, "TSC");
+    return kvm_write_msr(vcpu, KVM_MSR_TSC, state->tsc) || refuse(error, vcpu, "TSC");
 }
 
 /* ---- general and system registers ---- */
@@ -529,6 +528,7 @@ void kvm_vcpu_get_state(struct vcpu *vcpu, struct cpu_state *state)
 bool kvm_vcpu_set_state(struct vcpu *vcpu, const struct cpu_state *state, GError **error)
 {
     vcpu->unfinished = false;
+    vcpu->tsc_offset = state->tsc - clock_tsc(vcpu->engine->config.clock);
     return cpu_state_check(state, &vcpu->engine->model, error) && set_regs(vcpu, state, error) &&
            set_xcr0(vcpu, state, error) && set_xsave(vcpu, state, error) &&
            set_sregs(vcpu, state, error) && set_msrs(vcpu, state, error) &&

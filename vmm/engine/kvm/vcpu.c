@@ -204,6 +204,48 @@ static bool serve_exit(struct vcpu *vcpu, enum vcpu_exit *exit)
     }
 }
 
+/* ---- time ---- */
+
+/* The counter and kvmclock stand still while the machine's clock does: where they were when the
+ * vCPU parked, they go on. */
+static void note_time(struct vcpu *vcpu)
+{
+    uint64_t tsc;
+
+    if (kvm_read_msr(vcpu, KVM_MSR_TSC, &tsc))
+        vcpu->tsc_offset = tsc - clock_tsc(vcpu->engine->config.clock);
+}
+
+/* By the offset itself: a write of the MSR that is less than a second off counts for the kernel as
+ * an attempt to synchronize, and changes nothing. */
+static void shift_tsc(struct vcpu *vcpu, uint64_t distance)
+{
+    uint64_t offset;
+    struct kvm_device_attr attribute = {
+        .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&offset};
+
+    if (kvm_ioctl(vcpu->fd, KVM_GET_DEVICE_ATTR, &attribute) < 0)
+        return; /* before Linux 5.16: the guest sees the pause */
+    offset += distance;
+    kvm_ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attribute);
+}
+
+static void restore_time(struct vcpu *vcpu)
+{
+    const struct engine_config *config = &vcpu->engine->config;
+    struct kvm_clock_data data = {.clock = (uint64_t)clock_now(config->clock)};
+    uint64_t tsc, wanted = clock_tsc(config->clock) + vcpu->tsc_offset;
+
+    if (!kvm_read_msr(vcpu, KVM_MSR_TSC, &tsc))
+        return;
+    /* Less than a millisecond is no pause, and a write would only add its own error. */
+    if ((int64_t)(tsc - wanted) < (int64_t)clock_tsc_khz(config->clock))
+        return;
+    shift_tsc(vcpu, wanted - tsc);
+    if (vcpu->index == 0)
+        kvm_ioctl(vcpu->engine->vm, KVM_SET_CLOCK, &data);
+}
+
 /* ---- entering ---- */
 
 /* The 8259 pair's interrupt, where the guest can take it now; else ask to come back when it can. */
@@ -223,15 +265,6 @@ static void inject_extint(struct vcpu *vcpu)
     kvm_ioctl(vcpu->fd, KVM_INTERRUPT, &interrupt);
     if (atomic_load(&engine->extint))
         vcpu->run->request_interrupt_window = 1;
-}
-
-/* kvmclock counts machine time. */
-static void set_clock(struct kvm_engine *engine)
-{
-    struct kvm_clock_data data = {.clock = (uint64_t)clock_now(engine->config.clock)};
-
-    kvm_ioctl(engine->vm, KVM_SET_CLOCK, &data);
-    engine->clock_set = true;
 }
 
 /* Look around before an entry; true: vcpu_run ends, kicked. */
@@ -275,11 +308,11 @@ enum vcpu_exit kvm_vcpu_run(struct vcpu *vcpu)
 {
     if (vcpu->is_shut_down)
         return VCPU_EXIT_SHUTDOWN;
-    if (vcpu->index == 0 && !vcpu->engine->clock_set)
-        set_clock(vcpu->engine);
+    restore_time(vcpu);
     set_running(vcpu, true);
     enum vcpu_exit exit = run(vcpu);
     set_running(vcpu, false);
+    note_time(vcpu);
     return exit;
 }
 
