@@ -1,0 +1,75 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""A machine where little is allowed: under a filter that refuses io_uring, userfaultfd, namespaces
+and Landlock, as many containers and CI runners have it; and as another user."""
+import ctypes
+import errno
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import unittest
+
+from anima_test import ANIMA, PAYLOAD, PATIENCE, AnimaTest
+
+REFUSED = (b"io_uring_setup", b"userfaultfd", b"unshare", b"landlock_create_ruleset")
+ALLOW = 0x7FFF0000
+ERRNO = 0x00050000
+
+
+def confine():
+    """Refuse the calls from here on, for this process and what it starts."""
+    library = ctypes.CDLL("libseccomp.so.2")
+    library.seccomp_init.restype = ctypes.c_void_p
+    context = ctypes.c_void_p(library.seccomp_init(ALLOW))
+    for name in REFUSED:
+        number = library.seccomp_syscall_resolve_name(name)
+        if library.seccomp_rule_add(context, ERRNO | errno.EPERM, number, 0) != 0:
+            os._exit(99)
+    if library.seccomp_load(context) != 0:
+        os._exit(99)
+
+
+class Confined(AnimaTest):
+    def run_payload(self, anima, payload, **options):
+        """Boot, have it answer, power off; its query in between."""
+        with subprocess.Popen([anima, "run", "--name", "test", "--engine", "soft", "--memory",
+                               "64M", "--kernel", payload], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env,
+                              **options) as process:
+            self.assertEqual(process.stdout.read(5), b"hello", process.stderr)
+            status = subprocess.run([anima, "query", "test", "--json"], env=self.env,
+                                    capture_output=True, timeout=PATIENCE, check=True, **options)
+            _, words = process.communicate(b"q", timeout=PATIENCE)
+            self.assertEqual(process.returncode, 0, words)
+        return json.loads(status.stdout)
+
+    def test_without_namespaces_and_landlock(self):
+        status = self.run_payload(ANIMA, PAYLOAD, preexec_fn=confine)
+        self.assertEqual(status["sandbox"],
+                         {"namespaces": False, "landlock": 0, "seccomp": True})
+
+    def test_as_another_user(self):
+        if os.geteuid() != 0:
+            self.skipTest("only root can become another user")
+        nobody = pwd.getpwnam("nobody")
+        # The build tree may be closed to others: they get a copy, laid out as a build is.
+        build = os.path.dirname(os.path.dirname(ANIMA))
+        copy = os.path.join(self.folder, "build")
+        for folder, name in ("cli", "anima"), ("vmm", "anima-vmm"), ("lib", "libanima.so.0"):
+            os.makedirs(os.path.join(copy, folder))
+            shutil.copy(os.path.join(build, folder, name), os.path.join(copy, folder, name))
+        payload = shutil.copy(PAYLOAD, os.path.join(copy, "payload"))
+        os.chmod(self.folder, 0o755)
+        self.runtime = os.path.join(self.folder, "nobody")
+        os.mkdir(self.runtime, 0o700)
+        os.chown(self.runtime, nobody.pw_uid, nobody.pw_gid)
+        self.env["ANIMA_RUNTIME_DIR"] = self.runtime
+        status = self.run_payload(os.path.join(copy, "cli", "anima"), payload,
+                                  user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
+        self.assertTrue(status["sandbox"]["seccomp"])
+
+
+if __name__ == "__main__":
+    unittest.main()
