@@ -69,6 +69,20 @@ class Confined(AnimaTest):
         status = self.run_payload(os.path.join(copy, "cli", "anima"), payload,
                                   user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
         self.assertTrue(status["sandbox"]["seccomp"])
+        # By the name of a definition that this user keeps, whose paths are relative to it.
+        home = os.path.join(self.folder, "data")
+        machine = os.path.join(home, "anima", "kept")
+        os.makedirs(machine)
+        shutil.copy(PAYLOAD, os.path.join(machine, "kernel"))
+        with open(os.path.join(machine, "vm.yaml"), "w", encoding="ascii") as stream:
+            stream.write("kernel: kernel\nmemory: 32M\nappend: kept\nengine: soft\n")
+        self.env["XDG_DATA_HOME"] = home
+        result = subprocess.run([os.path.join(copy, "cli", "anima"), "run", "kept", "--memory",
+                                 "48M"], input=b"q", env=self.env, capture_output=True,
+                                timeout=PATIENCE, check=False, user=nobody.pw_uid,
+                                group=nobody.pw_gid, extra_groups=[])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn(b"hello kept", result.stdout)
 
 
 if __name__ == "__main__":

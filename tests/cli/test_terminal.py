@@ -225,7 +225,7 @@ class Terminal(AnimaTest):
                                  PAYLOAD], input=text + b"q", capture_output=True, env=self.env,
                                 timeout=PATIENCE, check=False)
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertIn(text + b"q", result.stdout)
+        self.assertTrue(text + b"q" in result.stdout, result.stdout[-100:])
 
     def test_serial_in_a_file(self):
         path = os.path.join(self.folder, "log")
@@ -277,6 +277,23 @@ class Terminal(AnimaTest):
         session = self.greeted("--device", "debugcon")
         session.send("v")
         session.expect("v")
+        session.send("q")
+        self.assert_ends(session, 0)
+
+    def test_a_paused_start(self):
+        session = self.start("--paused")
+        wait_for(lambda: self.anima("query", "test").returncode == 0, "the machine")
+        self.assertEqual(self.query()["state"], "paused")
+        self.assertEqual(self.query()["clock_ns"], 0)
+        self.assertEqual(self.anima("resume", "test").returncode, 0)
+        session.expect("hello")
+        session.send("q")
+        self.assert_ends(session, 0)
+
+    def test_a_flood_on_the_debug_console(self):
+        session = self.greeted("--device", "debugcon")
+        session.send("F")
+        session.expect("flood over")
         session.send("q")
         self.assert_ends(session, 0)
 

@@ -292,6 +292,11 @@ void peer_flush(struct peer *peer, int timeout_ms)
     }
 }
 
+size_t peer_backlog(const struct peer *peer)
+{
+    return peer->queued;
+}
+
 int peer_fd(const struct peer *peer)
 {
     return peer->fd;

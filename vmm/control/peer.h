@@ -43,5 +43,8 @@ void peer_send(struct peer *peer, json_t *message, const int *fds, unsigned coun
 /* Write what is queued, blocking for at most `timeout_ms`. For the last words before an exit. */
 void peer_flush(struct peer *peer, int timeout_ms);
 
+/* Bytes that wait for the other end to read. */
+size_t peer_backlog(const struct peer *peer);
+
 /* The descriptor, for SO_PEERCRED. */
 int peer_fd(const struct peer *peer);

@@ -5,10 +5,12 @@
 #include "vmm/monitor/clients.h"
 
 #include <glib-unix.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define FLUSH_MS 500
+#define FLUSH_MS        500
+#define LOG_BACKLOG_MAX (256U << 10) /* bytes */
 
 struct client {
     struct clients *clients;
@@ -123,6 +125,7 @@ void clients_listen(struct clients *clients, int fd)
 void clients_event(struct clients *clients, const char *type, json_t *details)
 {
     json_t *params = details ? details : json_object();
+    size_t patience = strcmp(type, "log") == 0 ? LOG_BACKLOG_MAX : SIZE_MAX;
     json_t *event;
 
     json_object_set_new(params, "seq", json_integer(++clients->sequence));
@@ -134,7 +137,7 @@ void clients_event(struct clients *clients, const char *type, json_t *details)
     for (unsigned i = 0; i < clients->list->len; i++) {
         struct client *client = clients->list->pdata[i];
 
-        if (client->subscribed)
+        if (client->subscribed && peer_backlog(client->peer) <= patience)
             peer_send(client->peer, json_incref(event), NULL, 0);
     }
 }

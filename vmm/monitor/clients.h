@@ -36,7 +36,8 @@ void clients_add(struct clients *clients, int fd, unsigned granted);
  * OPERATE when they come from this user or root. */
 void clients_listen(struct clients *clients, int fd);
 
-/* Number an event and send it; takes `details` (an object, or NULL for none). */
+/* Number an event and send it; takes `details` (an object, or NULL for none). An event of type
+ * "log", of which a guest can cause any number, passes by clients that are slow to read. */
 void clients_event(struct clients *clients, const char *type, json_t *details);
 
 /* The client whose connection `peer` is gets events from now on, those after number `since` first

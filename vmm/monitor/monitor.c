@@ -10,6 +10,7 @@
  */
 #include "vmm/monitor/monitor.h"
 
+#include <fcntl.h>
 #include <glib-unix.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -453,10 +454,13 @@ int monitor_main(void)
         .service = {.handlers = handlers, .forward = on_forward, .opaque = &monitor},
         .gone = on_client_gone,
     };
-    int status;
+    int nothing = open("/dev/null", O_RDWR | O_CLOEXEC), status;
 
-    /* Keys of the terminal are the command's business. */
+    /* The terminal, and what is piped, are the command's business. */
     setsid();
+    dup2(nothing, STDIN_FILENO);
+    dup2(nothing, STDOUT_FILENO);
+    close(nothing);
     signal(SIGPIPE, SIG_IGN);
     monitor.loop = g_main_loop_new(NULL, FALSE);
     monitor.pending = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);

@@ -61,6 +61,11 @@ static void obey(uint8_t byte)
     case 'v': /* what a vmm says as its sandbox stops it */
         say("anima-vmm: sandbox: system call 59\n");
         break;
+    case 'F': /* more lines on the debug console than anybody reads */
+        for (unsigned i = 0; i < 200000; i++)
+            outb(DEBUGCON, i % 20 ? '.' : '\n');
+        print("flood over\r\n");
+        break;
     }
 }
 
