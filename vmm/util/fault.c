@@ -2,4 +2,4 @@
 /* The quark of the VMM's error domain. */
 #include "vmm/util/fault.h"
 
-G_DEFINE_QUARK(anima-vmm-error, vmm_error)
+G_DEFINE_QUARK(anima - vmm - error, vmm_error)
