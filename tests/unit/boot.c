@@ -300,6 +300,20 @@ static void the_memory_map_of_little_memory_has_no_ram_in_holes(void **state)
     assert_int_equal(regions[3].base, PC_ECAM_BASE);
 }
 
+static void the_bios_data_area_tells_where_low_memory_ends(void **state)
+{
+    struct fixture *fixture = *state;
+    struct bzimage bz;
+
+    add_ram(fixture->memory, 16 * MIB);
+    make_bzimage(&bz);
+    set_bzimage(fixture, &bz);
+    assert_boots(fixture);
+    assert_int_equal(peek(fixture, 0x40e, 2), 0x9fc0);
+    assert_int_equal(peek(fixture, 0x413, 2), 639);
+    assert_int_equal(peek(fixture, 0x9fc00, 1), 1);
+}
+
 /* ---- real kernels ---- */
 
 static void a_debian_kernel_loads(void **state)
@@ -352,6 +366,7 @@ int main(void)
         TEST(the_initrd_stays_below_its_limit),
         TEST(a_command_line_beyond_the_kernels_limit_is_refused),
         TEST(the_memory_map_of_little_memory_has_no_ram_in_holes),
+        TEST(the_bios_data_area_tells_where_low_memory_ends),
         TEST(a_debian_kernel_loads),
     };
 

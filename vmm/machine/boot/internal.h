@@ -51,6 +51,9 @@ bool boot_write_cmdline(const struct boot_image *image, const char *prefix, uint
 bool boot_write_module_cmdline(const struct boot_image *image, const struct boot_file *module,
                                uint64_t *at, GError **error);
 
+/* What kernels look up in the BIOS data area: where conventional memory ends. */
+void boot_write_bios_data(struct memory *memory);
+
 /* Protected mode without paging, flat segments, interrupts off, at `entry`. */
 void boot_enter_32(const struct boot_image *image, struct cpu_state *state, uint32_t entry);
 /* Long mode, the first 4 GiB mapped to themselves, flat segments, interrupts off, at `entry`. */

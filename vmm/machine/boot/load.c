@@ -44,6 +44,7 @@ bool boot_load(const struct boot_image *image, struct cpu_state *state, GError *
     length = MIN(size, BOOT_HEAD_SIZE);
     if (!boot_file_read(&image->kernel, 0, head, length, error))
         return false;
+    boot_write_bios_data(image->memory);
     if (bzimage_is(head, length))
         return bzimage_load(image, state, error);
     if (multiboot_is(head, length))

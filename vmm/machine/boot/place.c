@@ -149,3 +149,13 @@ bool boot_write_module_cmdline(const struct boot_image *image, const struct boot
     *at += length;
     return true;
 }
+
+void boot_write_bios_data(struct memory *memory)
+{
+    const uint16_t segment = PC_EBDA_BASE >> 4, base_memory = PC_EBDA_BASE / 1024;
+    const uint8_t ebda_size = (PC_VGA_HOLE_BASE - PC_EBDA_BASE) / 1024;
+
+    memory_write(memory, PC_BDA_EBDA_SEGMENT, &segment, sizeof(segment));
+    memory_write(memory, PC_BDA_BASE_MEMORY, &base_memory, sizeof(base_memory));
+    memory_write(memory, PC_EBDA_BASE, &ebda_size, sizeof(ebda_size));
+}

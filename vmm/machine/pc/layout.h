@@ -26,6 +26,8 @@
 #define PC_FLASH_END       0x100000000UL /* firmware ends at 4 GiB */
 
 /* ---- where a direct boot puts things (all below 1 MiB are free after boot) ---- */
+#define PC_BDA_EBDA_SEGMENT 0x40EUL /* BIOS data area: 16-bit segment of the EBDA */
+#define PC_BDA_BASE_MEMORY  0x413UL /* KiB of conventional memory, 16 bits */
 #define PC_BOOT_GDT         0x500UL
 #define PC_BOOT_PAGE_TABLES 0x9000UL /* identity map of 4 GiB, six pages */
 #define PC_BOOT_ZERO_PAGE   0x7000UL /* struct boot_params, or PVH's hvm_start_info */
