@@ -41,7 +41,7 @@ static int dump(const char *path)
 {
     struct anima_error *error = NULL;
     g_autofree char *program = anima_vmm_path(&error);
-    int fd = open(path, O_RDONLY);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
 
     if (fd < 0)
         return cli_fail(CLI_FAILED, "%s: %s", path, strerror(errno));

@@ -35,7 +35,7 @@ struct process {
 static G_GNUC_NORETURN void become(const char *role, int link, int log, pid_t monitor)
 {
     char *arguments[] = {(char *)"anima-vmm", (char *)role, NULL};
-    int nothing = open("/dev/null", O_RDWR);
+    int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != monitor || nothing < 0)

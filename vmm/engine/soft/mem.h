@@ -60,35 +60,48 @@ static inline struct soft_tlb_entry *soft_tlb_slot(struct soft_cpu *cpu, unsigne
  * next page's tag in this page's slot, and misses. */
 #define SOFT_TAG(linear, size) (((linear) + (size)-1) & ~0xfffUL)
 
-#define SOFT_DEFINE_ACCESS(bits)                                                             \
-    static inline uint##bits##_t soft_read##bits##_as(struct soft_cpu *cpu, uint64_t linear, \
-                                                      unsigned mode)                         \
-    {                                                                                        \
-        struct soft_tlb_entry *entry = soft_tlb_slot(cpu, mode, linear);                     \
-        uint##bits##_t value;                                                                \
-        if (__builtin_expect(entry->read_tag == SOFT_TAG(linear, bits / 8), 1))              \
-            memcpy(&value, (const void *)(entry->host + linear), sizeof(value));             \
-        else                                                                                 \
-            soft_read_slow(cpu, linear, &value, sizeof(value), mode);                        \
-        return value;                                                                        \
-    }                                                                                        \
-    static inline void soft_write##bits##_as(struct soft_cpu *cpu, uint64_t linear,          \
-                                             uint##bits##_t value, unsigned mode)            \
-    {                                                                                        \
-        struct soft_tlb_entry *entry = soft_tlb_slot(cpu, mode, linear);                     \
-        if (__builtin_expect(entry->write_tag == SOFT_TAG(linear, bits / 8), 1))             \
-            memcpy((void *)(entry->host + linear), &value, sizeof(value));                   \
-        else                                                                                 \
-            soft_write_slow(cpu, linear, &value, sizeof(value), mode);                       \
-    }                                                                                        \
-    static inline uint##bits##_t soft_read##bits(struct soft_cpu *cpu, uint64_t linear)      \
-    {                                                                                        \
-        return soft_read##bits##_as(cpu, linear, cpu->mmu_mode);                             \
-    }                                                                                        \
-    static inline void soft_write##bits(struct soft_cpu *cpu, uint64_t linear,               \
-                                        uint##bits##_t value)                                \
-    {                                                                                        \
-        soft_write##bits##_as(cpu, linear, value, cpu->mmu_mode);                            \
+/* What moves a guest's bytes. Its CPUs may race for them, as they may on hardware: that is not for
+ * ThreadSanitizer to judge. */
+#if defined(__SANITIZE_THREAD__)
+#define SOFT_UNORDERED __attribute__((no_sanitize("thread")))
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SOFT_UNORDERED __attribute__((no_sanitize("thread")))
+#endif
+#endif
+#ifndef SOFT_UNORDERED
+#define SOFT_UNORDERED
+#endif
+
+#define SOFT_DEFINE_ACCESS(bits)                                                                   \
+    SOFT_UNORDERED static inline uint##bits##_t soft_read##bits##_as(                              \
+        struct soft_cpu *cpu, uint64_t linear, unsigned mode)                                      \
+    {                                                                                              \
+        struct soft_tlb_entry *entry = soft_tlb_slot(cpu, mode, linear);                           \
+        uint##bits##_t value;                                                                      \
+        if (__builtin_expect(entry->read_tag == SOFT_TAG(linear, bits / 8), 1))                    \
+            memcpy(&value, (const void *)(entry->host + linear), sizeof(value));                   \
+        else                                                                                       \
+            soft_read_slow(cpu, linear, &value, sizeof(value), mode);                              \
+        return value;                                                                              \
+    }                                                                                              \
+    SOFT_UNORDERED static inline void soft_write##bits##_as(struct soft_cpu *cpu, uint64_t linear, \
+                                                            uint##bits##_t value, unsigned mode)   \
+    {                                                                                              \
+        struct soft_tlb_entry *entry = soft_tlb_slot(cpu, mode, linear);                           \
+        if (__builtin_expect(entry->write_tag == SOFT_TAG(linear, bits / 8), 1))                   \
+            memcpy((void *)(entry->host + linear), &value, sizeof(value));                         \
+        else                                                                                       \
+            soft_write_slow(cpu, linear, &value, sizeof(value), mode);                             \
+    }                                                                                              \
+    static inline uint##bits##_t soft_read##bits(struct soft_cpu *cpu, uint64_t linear)            \
+    {                                                                                              \
+        return soft_read##bits##_as(cpu, linear, cpu->mmu_mode);                                   \
+    }                                                                                              \
+    static inline void soft_write##bits(struct soft_cpu *cpu, uint64_t linear,                     \
+                                        uint##bits##_t value)                                      \
+    {                                                                                              \
+        soft_write##bits##_as(cpu, linear, value, cpu->mmu_mode);                                  \
     }
 SOFT_DEFINE_ACCESS(8)
 SOFT_DEFINE_ACCESS(16)
@@ -96,7 +109,8 @@ SOFT_DEFINE_ACCESS(32)
 SOFT_DEFINE_ACCESS(64)
 
 /* Any number of bytes up to a page (vectors, x87 images). */
-static inline void soft_read_bytes(struct soft_cpu *cpu, uint64_t linear, void *out, unsigned size)
+SOFT_UNORDERED static inline void soft_read_bytes(struct soft_cpu *cpu, uint64_t linear, void *out,
+                                                  unsigned size)
 {
     struct soft_tlb_entry *entry = soft_tlb_slot(cpu, cpu->mmu_mode, linear);
     if (entry->read_tag == SOFT_TAG(linear, size))
@@ -105,8 +119,8 @@ static inline void soft_read_bytes(struct soft_cpu *cpu, uint64_t linear, void *
         soft_read_slow(cpu, linear, out, size, cpu->mmu_mode);
 }
 
-static inline void soft_write_bytes(struct soft_cpu *cpu, uint64_t linear, const void *in,
-                                    unsigned size)
+SOFT_UNORDERED static inline void soft_write_bytes(struct soft_cpu *cpu, uint64_t linear,
+                                                   const void *in, unsigned size)
 {
     struct soft_tlb_entry *entry = soft_tlb_slot(cpu, cpu->mmu_mode, linear);
     if (entry->write_tag == SOFT_TAG(linear, size))

@@ -190,8 +190,6 @@ static void mmio_write(struct soft_cpu *cpu, uint64_t address, const uint8_t *in
         memcpy(&value, in, step);
         if (is_lapic(cpu, address))
             soft_lapic_mmio_write(cpu, address & PAGE_OFFSET, step, value);
-        else if (is_lapic(cpu, address))
-            soft_lapic_mmio_write(cpu, address & PAGE_OFFSET, step, value);
         else
             cpu->exits->mmio_write(cpu->exits_opaque, address, step, value);
         address += step;
@@ -203,7 +201,7 @@ static void mmio_write(struct soft_cpu *cpu, uint64_t address, const uint8_t *in
 /* ---- moving the bytes ---- */
 
 /* One host instruction for the sizes that a CPU moves at once, so that aligned ones are atomic. */
-static void copy_once(void *to, const void *from, unsigned size)
+SOFT_UNORDERED static void copy_once(void *to, const void *from, unsigned size)
 {
     switch (size) {
     case 1:
