@@ -15,6 +15,9 @@
 uint64_t soft_segment_address(struct soft_cpu *cpu, unsigned segment, uint64_t offset,
                               unsigned size, enum soft_access access);
 
+/* Usable, writable data that grows up (SDM 3A, 3.4.5.1: type bits code, expand-down, writable). */
+#define SEGMENT_IS_PLAIN(attributes) (((attributes) & (SEGMENT_UNUSABLE | 14U)) == 2U)
+
 /* The whole access after a TLB miss, in pieces where it crosses pages: walks, sets A and D,
  * refills, goes to MMIO. `mode` is enum soft_mmu_mode. May raise; a write that crosses pages raises
  * before its first byte is stored. */
@@ -160,13 +163,23 @@ static inline uint64_t soft_operand_offset(const struct soft_cpu *cpu, const str
     return insn->address_size == 4 ? (uint32_t)offset : (uint16_t)offset;
 }
 
+/* Linear address of [offset, offset + size) of `segment`, checked: inline in 64-bit mode, and where
+ * the segment is writable data that grows up, to which nothing but its limit matters. */
+static inline uint64_t soft_linear_address(struct soft_cpu *cpu, unsigned segment, uint64_t offset,
+                                           unsigned size, enum soft_access access)
+{
+    const struct cpu_segment *seg = &cpu->seg[segment];
+
+    if (__builtin_expect(cpu->flat, 1))
+        return segment < SEG_FS ? offset : offset + seg->base;
+    if (SEGMENT_IS_PLAIN(seg->attributes) && offset + size - 1 <= seg->limit)
+        return (uint32_t)(seg->base + offset);
+    return soft_segment_address(cpu, segment, offset, size, access);
+}
+
 /* Linear address of the memory operand, checked for an access of `size` bytes. */
 static inline uint64_t soft_operand_address(struct soft_cpu *cpu, const struct insn *insn,
                                             unsigned size, enum soft_access access)
 {
-    uint64_t offset = soft_operand_offset(cpu, insn);
-
-    if (__builtin_expect(cpu->flat, 1))
-        return insn->segment < SEG_FS ? offset : offset + cpu->seg[insn->segment].base;
-    return soft_segment_address(cpu, insn->segment, offset, size, access);
+    return soft_linear_address(cpu, insn->segment, soft_operand_offset(cpu, insn), size, access);
 }

@@ -138,9 +138,7 @@ static inline void mem_set(struct soft_cpu *cpu, uint64_t linear, uint64_t value
 static inline uint64_t mem_address(struct soft_cpu *cpu, unsigned segment, uint64_t offset,
                                    unsigned size, enum soft_access access)
 {
-    if (cpu->flat)
-        return segment < SEG_FS ? offset : offset + cpu->seg[segment % SEG_COUNT].base;
-    return soft_segment_address(cpu, segment, offset, size, access);
+    return soft_linear_address(cpu, segment % SEG_COUNT, offset, size, access);
 }
 
 /* Host address of `size` bytes that may be read and written, or NULL when the TLB does not know. */

@@ -194,38 +194,56 @@ static bool advance_single(struct run *run, enum vcpu_exit *exit)
     return true;
 }
 
-/* The block that follows one which began at `start`, or NULL where the loop must look around
- * first. Within the page the translation is known to hold. */
+static inline void reach_boundary(struct soft_cpu *cpu)
+{
+    if (!cpu->flat)
+        cpu->next_rip = (uint32_t)cpu->next_rip;
+    cpu->rip = cpu->next_rip;
+}
+
+/* Whether the block at rip lies within the code segment as a whole. */
+static inline bool within_segment(const struct soft_cpu *cpu, const struct soft_block *block)
+{
+    return cpu->flat || cpu->rip + block->bytes - 1 <= cpu->seg[SEG_CS].limit;
+}
+
+/* The block that follows one which began at linear address `start`, or NULL where the loop must
+ * look around first. Within the page the translation is known to hold. */
 static inline struct soft_block *follow(struct soft_cpu *cpu, struct soft_block *block,
                                         uint64_t start)
 {
-    struct soft_block **guess = &block->successor[cpu->next_rip == start + block->bytes];
-    struct soft_block *found;
+    struct soft_block **guess, *found;
     const uint8_t *host;
-    uint64_t gpa;
+    uint64_t gpa, linear;
 
     if (!block->chains || cpu->block_end ||
         atomic_load_explicit(&cpu->requests, memory_order_relaxed))
         return NULL;
-    cpu->rip = cpu->next_rip;
+    reach_boundary(cpu);
     cpu->insn = NULL;
-    if ((cpu->rip ^ start) < GUEST_PAGE_SIZE)
-        host = block->host + (int64_t)(cpu->rip - start);
+    if (!cpu->flat && cpu->rip > cpu->seg[SEG_CS].limit)
+        return NULL;
+    linear = code_linear(cpu);
+    if ((linear ^ start) < GUEST_PAGE_SIZE)
+        host = block->host + (int64_t)(linear - start);
     else
-        host = soft_fetch_page(cpu, cpu->rip, &gpa);
-    if (__builtin_expect((*guess)->host == host && host && (*guess)->code_size == 8, 1))
-        return *guess;
-    found = soft_blocks_find(cpu, cpu->rip);
-    if (found)
+        host = soft_fetch_page(cpu, linear, &gpa);
+    guess = &block->successor[linear == start + block->bytes];
+    found = *guess;
+    if (__builtin_expect(found->host != host || !host || found->code_size != cpu->code_size, 0)) {
+        found = soft_blocks_find(cpu, linear);
+        if (!found)
+            return NULL;
         *guess = found;
-    return found;
+    }
+    return within_segment(cpu, found) ? found : NULL;
 }
 
-/* Blocks of 64-bit code, one after the other. */
+/* Blocks, one after the other. */
 static void run_chain(struct soft_cpu *cpu, struct soft_block *block)
 {
     do {
-        uint64_t start = cpu->rip;
+        uint64_t start = code_linear(cpu);
 
         run_block(cpu, block);
         block = follow(cpu, block, start);
@@ -236,21 +254,10 @@ static inline void advance(struct soft_cpu *cpu)
 {
     struct soft_block *block = find_block(cpu);
 
-    if (__builtin_expect(cpu->flat, 1)) {
+    if (__builtin_expect(within_segment(cpu, block), 1))
         run_chain(cpu, block);
-        return;
-    }
-    if (__builtin_expect(cpu->rip + block->bytes - 1 > cpu->seg[SEG_CS].limit, 0))
-        run_single(cpu);
     else
-        run_block(cpu, block);
-}
-
-static inline void reach_boundary(struct soft_cpu *cpu)
-{
-    if (!cpu->flat)
-        cpu->next_rip = (uint32_t)cpu->next_rip;
-    cpu->rip = cpu->next_rip;
+        run_single(cpu);
 }
 
 static enum vcpu_exit loop(struct run *run)

@@ -53,7 +53,7 @@ static inline uint64_t soft_stack_address(struct soft_cpu *cpu, uint64_t offset,
             soft_raise(cpu, EXC_SS, 0);
         return offset;
     }
-    return soft_segment_address(cpu, SEG_SS, offset, size, access);
+    return soft_linear_address(cpu, SEG_SS, offset, size, access);
 }
 
 /* Store `value` of `size` bytes (2, 4, 8) at `offset` of the stack; may raise #SS, #PF. */
