@@ -312,7 +312,7 @@ static void set_legacy(uint8_t *image, const struct cpu_state *state)
 static void get_xsave(struct vcpu *vcpu, struct cpu_state *state)
 {
     size_t size = vcpu->engine->xsave_size;
-    g_autofree uint8_t *image = g_malloc0(size);
+    g_autofree uint8_t *image = g_malloc0(size); /* the host kernel's size; lint: ok */
     uint64_t present;
 
     if (kvm_ioctl(vcpu->fd, size > 4096 ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, image) < 0)
@@ -336,7 +336,7 @@ static void get_xsave(struct vcpu *vcpu, struct cpu_state *state)
 static bool set_xsave(struct vcpu *vcpu, const struct cpu_state *state, GError **error)
 {
     size_t size = vcpu->engine->xsave_size;
-    g_autofree uint8_t *image = g_malloc0(size);
+    g_autofree uint8_t *image = g_malloc0(size); /* the host kernel's size; lint: ok */
     uint64_t present = 1 << COMPONENT_X87 | 1 << COMPONENT_SSE;
     uint64_t shown = vcpu->engine->model.xcr0_mask;
 
