@@ -112,7 +112,8 @@ static bool take_fds(struct peer *peer, struct msghdr *message)
 /* Read once. Positive: bytes were read; 0: none are there now; negative: no more will come. */
 static int receive(struct peer *peer)
 {
-    char buffer[16384], control[CMSG_SPACE(PEER_FDS_MAX * sizeof(int))];
+    char buffer[16384];
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(PEER_FDS_MAX * sizeof(int))];
     struct iovec piece = {.iov_base = buffer, .iov_len = sizeof(buffer)};
     struct msghdr message = {
         .msg_iov = &piece,
@@ -180,7 +181,7 @@ static gboolean on_readable(gint fd, GIOCondition condition, gpointer opaque)
 static int transmit(struct peer *peer)
 {
     struct outgoing *head = g_queue_peek_head(&peer->out);
-    char control[CMSG_SPACE(PEER_FDS_MAX * sizeof(int))] = {0};
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(PEER_FDS_MAX * sizeof(int))] = {0};
     struct iovec piece = {.iov_base = head->text + head->sent,
                           .iov_len = head->length - head->sent};
     struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};

@@ -66,44 +66,35 @@ void memory_calls_end(struct memory *memory, struct listener_calls *calls)
     g_mutex_unlock(&memory->lock);
 }
 
+/* Call `member` of each listener that has one. */
+#define TELL(calls, member, ...)                                                        \
+    do {                                                                                \
+        for (unsigned told = 0; told < (calls)->count; told++) {                        \
+            const struct memory_listener *listener = &(calls)->entries[told]->listener; \
+                                                                                        \
+            if (listener->member)                                                       \
+                listener->member(listener->opaque, ##__VA_ARGS__);                      \
+        }                                                                               \
+    } while (0)
+
 void memory_call_unmapped(struct listener_calls *calls, uint64_t base, uint64_t size)
 {
-    for (unsigned i = 0; i < calls->count; i++) {
-        const struct memory_listener *listener = &calls->entries[i]->listener;
-
-        if (listener->unmapped)
-            listener->unmapped(listener->opaque, base, size);
-    }
+    TELL(calls, unmapped, base, size);
 }
 
 void memory_call_map_changed(struct listener_calls *calls)
 {
-    for (unsigned i = 0; i < calls->count; i++) {
-        const struct memory_listener *listener = &calls->entries[i]->listener;
-
-        if (listener->map_changed)
-            listener->map_changed(listener->opaque);
-    }
+    TELL(calls, map_changed);
 }
 
 void memory_call_dirty_tracking(struct listener_calls *calls, bool on)
 {
-    for (unsigned i = 0; i < calls->count; i++) {
-        const struct memory_listener *listener = &calls->entries[i]->listener;
-
-        if (listener->dirty_tracking)
-            listener->dirty_tracking(listener->opaque, on);
-    }
+    TELL(calls, dirty_tracking, on);
 }
 
 void memory_call_dirty_sync(struct listener_calls *calls)
 {
-    for (unsigned i = 0; i < calls->count; i++) {
-        const struct memory_listener *listener = &calls->entries[i]->listener;
-
-        if (listener->dirty_sync)
-            listener->dirty_sync(listener->opaque);
-    }
+    TELL(calls, dirty_sync);
 }
 
 /* The next guest-physical address, from entry `*at` of the map on, that shows the page. */
@@ -135,12 +126,7 @@ void memory_call_write_protected(struct memory *memory, struct listener_calls *c
     if (calls->count == 0)
         return;
     for (unsigned at = 0; next_alias(memory, block, index, &at, &gpa);)
-        for (unsigned i = 0; i < calls->count; i++) {
-            const struct memory_listener *listener = &calls->entries[i]->listener;
-
-            if (listener->write_protected)
-                listener->write_protected(listener->opaque, gpa);
-        }
+        TELL(calls, write_protected, gpa);
 }
 
 void memory_call_code_written(struct memory *memory, struct listener_calls *calls,
@@ -151,10 +137,5 @@ void memory_call_code_written(struct memory *memory, struct listener_calls *call
     if (calls->count == 0)
         return;
     for (unsigned at = 0; next_alias(memory, block, index, &at, &gpa);)
-        for (unsigned i = 0; i < calls->count; i++) {
-            const struct memory_listener *listener = &calls->entries[i]->listener;
-
-            if (listener->code_written)
-                listener->code_written(listener->opaque, gpa);
-        }
+        TELL(calls, code_written, gpa);
 }

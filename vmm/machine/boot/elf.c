@@ -62,49 +62,32 @@ static bool check_table(const struct boot_file *file, unsigned count, unsigned e
     return true;
 }
 
-static bool open_32(const struct boot_file *file, struct elf_image *elf, GError **error)
-{
-    Elf32_Phdr headers[ELF_SEGMENTS_MAX];
-    Elf32_Ehdr header;
-
-    if (!boot_file_read(file, 0, &header, sizeof(header), error) ||
-        !check_table(file, header.e_phnum, header.e_phentsize, sizeof(*headers), error) ||
-        !boot_file_read(file, header.e_phoff, headers, header.e_phnum * sizeof(*headers), error))
-        return false;
-    elf->entry = header.e_entry;
-    elf->count = header.e_phnum;
-    for (unsigned i = 0; i < elf->count; i++)
-        elf->segments[i] = (struct elf_segment){
-            .type = headers[i].p_type,
-            .offset = headers[i].p_offset,
-            .address = headers[i].p_paddr,
-            .file_size = headers[i].p_filesz,
-            .memory_size = headers[i].p_memsz,
-        };
-    return true;
-}
-
-static bool open_64(const struct boot_file *file, struct elf_image *elf, GError **error)
-{
-    Elf64_Phdr headers[ELF_SEGMENTS_MAX];
-    Elf64_Ehdr header;
-
-    if (!boot_file_read(file, 0, &header, sizeof(header), error) ||
-        !check_table(file, header.e_phnum, header.e_phentsize, sizeof(*headers), error) ||
-        !boot_file_read(file, header.e_phoff, headers, header.e_phnum * sizeof(*headers), error))
-        return false;
-    elf->entry = header.e_entry;
-    elf->count = header.e_phnum;
-    for (unsigned i = 0; i < elf->count; i++)
-        elf->segments[i] = (struct elf_segment){
-            .type = headers[i].p_type,
-            .offset = headers[i].p_offset,
-            .address = headers[i].p_paddr,
-            .file_size = headers[i].p_filesz,
-            .memory_size = headers[i].p_memsz,
-        };
-    return true;
-}
+/* The classes differ in the width and order of fields only. */
+#define DEFINE_OPEN(bits)                                                                        \
+    static bool open_##bits(const struct boot_file *file, struct elf_image *elf, GError **error) \
+    {                                                                                            \
+        Elf##bits##_Phdr headers[ELF_SEGMENTS_MAX];                                              \
+        Elf##bits##_Ehdr header;                                                                 \
+                                                                                                 \
+        if (!boot_file_read(file, 0, &header, sizeof(header), error) ||                          \
+            !check_table(file, header.e_phnum, header.e_phentsize, sizeof(*headers), error) ||   \
+            !boot_file_read(file, header.e_phoff, headers, header.e_phnum * sizeof(*headers),    \
+                            error))                                                              \
+            return false;                                                                        \
+        elf->entry = header.e_entry;                                                             \
+        elf->count = header.e_phnum;                                                             \
+        for (unsigned i = 0; i < elf->count; i++)                                                \
+            elf->segments[i] = (struct elf_segment){                                             \
+                .type = headers[i].p_type,                                                       \
+                .offset = headers[i].p_offset,                                                   \
+                .address = headers[i].p_paddr,                                                   \
+                .file_size = headers[i].p_filesz,                                                \
+                .memory_size = headers[i].p_memsz,                                               \
+            };                                                                                   \
+        return true;                                                                             \
+    }
+DEFINE_OPEN(32)
+DEFINE_OPEN(64)
 
 bool elf_open(const struct boot_file *file, struct elf_image *elf, GError **error)
 {
