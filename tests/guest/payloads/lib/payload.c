@@ -16,7 +16,7 @@ struct tss {
     uint16_t reserved3, io_map;
 } __attribute__((packed));
 
-extern char exception_entries[], stack_top[], end_of_image[];
+extern char exception_entries[], stack_top[];
 extern uint64_t boot_gdt[], boot_pml4[], catch_rsp;
 extern char catch_return[];
 bool call_catching(void (*fn)(void *), void *argument);
@@ -175,10 +175,13 @@ static void tables_install(void)
     asm volatile("ltr %w0" ::"r"(0x38));
 }
 
+const void *multiboot_info;
+
 void payload_start(const uint32_t *multiboot)
 {
     const char *cmdline = multiboot[0] & 4 ? (const char *)(uint64_t)multiboot[4] : "";
 
+    multiboot_info = multiboot;
     outb(0x3f9, 0);
     outb(0x3fb, 3);
     next_page = ((uint64_t)end_of_image + 0x200000) & ~0xfffUL;

@@ -7,6 +7,11 @@
 
 #include "console.h"
 
+/* The information structure of the Multiboot specification, 3.3. */
+extern const void *multiboot_info;
+/* The first address behind the payload. */
+extern char end_of_image[];
+
 /* The frame that an exception or interrupt leaves. */
 struct frame {
     uint64_t rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15;
