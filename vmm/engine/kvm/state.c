@@ -76,7 +76,8 @@ static void get_msrs(struct vcpu *vcpu, struct cpu_state *state)
         if (vcpu->engine->msr_known[i])
             kvm_read_msr(vcpu, cpu_msr_slots[i].index, msr_place(&state->msrs, i));
     }
-    kvm_read_msr(vcpu, KVM_MSR_TSC, &state->tsc);
+    /* The kernel's counter goes on while the machine's clock stands still; the guest's does not. */
+    state->tsc = clock_tsc(vcpu->engine->config.clock) + vcpu->tsc_offset;
 }
 
 static bool set_msrs(struct vcpu *vcpu, const struct cpu_state *state, GError **error)
@@ -86,8 +87,10 @@ static bool set_msrs(struct vcpu *vcpu, const struct cpu_state *state, GError **
     cpu_state_reset(&fresh, true, 0, 0);
     for (unsigned i = 0; i < cpu_msr_slots_count; i++) {
         uint32_t index = cpu_msr_slots[i].index;
-        uint64_t value = *msr_place(&state->msrs, i);
+        uint64_t value = *msr_place(&state->msrs, i), now;
 
+        if (vcpu->engine->msr_known[i] && kvm_read_msr(vcpu, index, &now) && now == value)
+            continue;
         if (vcpu->engine->msr_known[i] && kvm_write_msr(vcpu, index, value))
             continue;
         /* A register without its feature holds nothing but its first value. */
