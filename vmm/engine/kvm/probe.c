@@ -16,7 +16,8 @@
 
 #include "vmm/engine/kvm/kvm.h"
 
-#define LOOPS        8000 /* two instructions each: 30 ms where they are interpreted */
+#define LOOPS        8000 /* two instructions each: 8 ms where they are interpreted */
+#define ATTEMPTS     3    /* the first one pays for page faults; any may be preempted */
 #define HARDWARE_NS  3000000
 #define CODE_ADDRESS 0x1000
 
@@ -52,10 +53,10 @@ static bool start_at_code(int vcpu)
 /* Nanoseconds of the loop on this vCPU, or -1. */
 static int64_t time_loop(int vcpu, struct kvm_run *run)
 {
+    if (!start_at_code(vcpu))
+        return -1;
     int64_t begin = now_ns();
-
-    if (!start_at_code(vcpu) || kvm_ioctl(vcpu, KVM_RUN, NULL) < 0 ||
-        run->exit_reason != KVM_EXIT_HLT)
+    if (kvm_ioctl(vcpu, KVM_RUN, NULL) < 0 || run->exit_reason != KVM_EXIT_HLT)
         return -1;
     return now_ns() - begin;
 }
@@ -78,7 +79,8 @@ static int64_t measure(int kvm, int vm, uint8_t *page)
         return -1;
     struct kvm_run *run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
     if (run != MAP_FAILED) {
-        ns = time_loop(vcpu, run);
+        for (unsigned i = 0; i < ATTEMPTS && (ns < 0 || ns >= HARDWARE_NS); i++)
+            ns = time_loop(vcpu, run);
         munmap(run, (size_t)size);
     }
     close(vcpu);
