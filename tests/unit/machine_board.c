@@ -158,6 +158,35 @@ static void a_machine_goes_on_from_a_stream(void **state)
     assert_true(machine_resume(bench->machine));
 }
 
+static unsigned acts_of(unsigned cpu)
+{
+    struct vcpu *vcpu = the_engine->vcpus[cpu];
+
+    g_mutex_lock(&vcpu->lock);
+    unsigned acts = vcpu->acts;
+    g_mutex_unlock(&vcpu->lock);
+    return acts;
+}
+
+static void a_power_off_that_waits_is_not_lost_to_a_stream(void **state)
+{
+    struct bench *bench = *state;
+    int fd = memfd_create("stream", MFD_CLOEXEC);
+    g_autoptr(GError) error = NULL;
+
+    make(bench);
+    machine_resume(bench->machine);
+    act(0, write_power_off);
+    while (acts_of(0) == 0)
+        g_usleep(100);
+    machine_pause(bench->machine);
+    assert_false(machine_save(bench->machine, fd, "{}", &error));
+    assert_non_null(strstr(error->message, "try again"));
+    serve_until(&bench->ends, 1);
+    assert_int_equal(bench->end, MACHINE_END_POWER_OFF);
+    close(fd);
+}
+
 /* Copies a stream, with the first vCPU under another spelling of its number for the second. */
 static enum stream_verdict copy_section(void *opaque, const struct stream_section *section,
                                         GError **error)
@@ -286,6 +315,7 @@ int main(void)
         SCENARIO(ram_above_3_gib_goes_on_at_4_gib),
         SCENARIO(the_tables_are_where_a_kernel_searches),
         SCENARIO(a_machine_goes_on_from_a_stream),
+        SCENARIO(a_power_off_that_waits_is_not_lost_to_a_stream),
         SCENARIO(one_vcpu_under_two_names_is_refused),
         SCENARIO(a_stream_of_another_board_is_refused),
         SCENARIO(code_reaches_a_device_and_ends),

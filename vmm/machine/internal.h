@@ -71,6 +71,8 @@ void machine_request(struct machine *machine, enum machine_request request, cons
                      int value);
 /* For struct device_env. */
 struct machine_requests machine_device_requests(struct machine *machine);
+/* Whether something was asked for and not carried out yet. Any thread. */
+bool machine_requests_wait(struct machine *machine);
 /* Forget requests and take the source from the context. Control thread. */
 void machine_requests_drop(struct machine *machine);
 

@@ -78,6 +78,12 @@ bool machine_save(struct machine *machine, int fd, const char *definition, GErro
                     machine->config.name);
         return false;
     }
+    if (machine_requests_wait(machine)) {
+        g_set_error(error, VMM_ERROR, VMM_ERROR_BUSY,
+                    "%s: the guest has just asked for a reset or its end; try again",
+                    machine->config.name);
+        return false;
+    }
     struct stream_writer *writer = stream_writer_create(fd, definition, error);
     if (!writer)
         return false;

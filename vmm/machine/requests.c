@@ -101,6 +101,14 @@ void machine_request(struct machine *machine, enum machine_request request, cons
             ops->vcpu_kick(machine->cpus[i].vcpu);
 }
 
+bool machine_requests_wait(struct machine *machine)
+{
+    g_mutex_lock(&machine->lock);
+    bool wait = machine->requests != 0;
+    g_mutex_unlock(&machine->lock);
+    return wait;
+}
+
 void machine_requests_drop(struct machine *machine)
 {
     struct request request = take(machine);
