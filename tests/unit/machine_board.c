@@ -130,6 +130,9 @@ static void a_machine_goes_on_from_a_stream(void **state)
     assert_true(memory_write(machine_memory(bench->machine), 0x654320, &mark, 8));
     the_engine->vcpus[1]->state.gpr[GPR_RBX] = 77;
     port_out(0xCF8, 4, 0x80001234);
+    /* The RTC follows the host's time, paused or not: stop its updates. */
+    port_out(0x70, 1, 0x0B);
+    port_out(0x71, 1, 0x82);
     assert_true(machine_save(bench->machine, fd, "{}", NULL));
     machine_destroy(bench->machine);
 
