@@ -56,7 +56,7 @@ struct host_bridge {
     } state;
     struct {
         struct bus_window *address, *data, *ecam;
-        uint64_t ecam_length;
+        uint64_t ecam_length; /* atomic: one vCPU moves the window while another uses it */
     } host;
 };
 
@@ -129,7 +129,7 @@ static uint64_t ecam_read(void *opaque, uint64_t offset, unsigned size)
 {
     struct host_bridge *bridge = opaque;
 
-    if (offset >= bridge->host.ecam_length)
+    if (offset >= __atomic_load_n(&bridge->host.ecam_length, __ATOMIC_RELAXED))
         return UINT32_MAX;
     return pci_config_read(bridge->pci.bus, (uint8_t)(offset >> 20), (uint8_t)(offset >> 12),
                            offset & 0xFFF, size);
@@ -139,7 +139,7 @@ static void ecam_write(void *opaque, uint64_t offset, unsigned size, uint64_t va
 {
     struct host_bridge *bridge = opaque;
 
-    if (offset < bridge->host.ecam_length)
+    if (offset < __atomic_load_n(&bridge->host.ecam_length, __ATOMIC_RELAXED))
         pci_config_write(bridge->pci.bus, (uint8_t)(offset >> 20), (uint8_t)(offset >> 12),
                          offset & 0xFFF, size, (uint32_t)value);
 }
@@ -159,7 +159,7 @@ static void ecam_update(struct host_bridge *bridge)
     uint64_t base = value & (PCIEXBAR_BASE | (length >= 1 ? PCIEXBAR_BASE27 : 0) |
                              (length == 2 ? PCIEXBAR_BASE26 : 0));
 
-    bridge->host.ecam_length = PC_ECAM_SIZE >> (length & 3);
+    __atomic_store_n(&bridge->host.ecam_length, PC_ECAM_SIZE >> (length & 3), __ATOMIC_RELAXED);
     if (!(value & PCIEXBAR_ENABLE) || length == 3)
         bus_unmap(bridge->host.ecam);
     else
