@@ -27,6 +27,8 @@ static int *find_place(struct attachments *attachments, const char *name)
         place = &attachments->initrd;
     else if (strcmp(name, "gdb") == 0)
         place = &attachments->gdb;
+    else if (strcmp(name, "kvm") == 0)
+        place = &attachments->kvm;
     for (unsigned i = 0; serial_kinds[i]; i++)
         if (strcmp(name, serial_kinds[i]) == 0) {
             place = &attachments->serial;
@@ -48,7 +50,8 @@ bool attachments_take(struct attachments *attachments, const struct definition *
 {
     bool good = json_array_size(names) == count;
 
-    *attachments = (struct attachments){.kernel = -1, .initrd = -1, .gdb = -1, .serial = -1};
+    *attachments =
+        (struct attachments){.kernel = -1, .initrd = -1, .gdb = -1, .serial = -1, .kvm = -1};
     for (unsigned i = 0; good && i < count; i++) {
         const char *name = json_string_value(json_array_get(names, i));
         int *place = name ? find_place(attachments, name) : NULL;
@@ -108,7 +111,7 @@ bool attachments_open_lines(struct attachments *attachments, const struct defini
 void attachments_finish(struct attachments *attachments)
 {
     int *fds[] = {&attachments->kernel, &attachments->initrd, &attachments->gdb,
-                  &attachments->serial};
+                  &attachments->serial, &attachments->kvm};
 
     chardev_destroy(g_steal_pointer(&attachments->serial_line));
     chardev_destroy(g_steal_pointer(&attachments->debug_console));

@@ -13,8 +13,8 @@
 #include "vmm/machine/machine.h"
 
 struct attachments {
-    int kernel, initrd, gdb, serial; /* -1: none */
-    const char *serial_kind;         /* name under which `serial` came; static */
+    int kernel, initrd, gdb, serial, kvm; /* -1: none */
+    const char *serial_kind;              /* name under which `serial` came; static */
     int modules[MACHINE_MODULES_MAX];
     unsigned module_count;
     struct chardev *serial_line, *debug_console;

@@ -145,6 +145,7 @@ static void configure(struct vmm *vmm, struct machine_config *config, GPtrArray 
     *config = (struct machine_config){
         .name = definition_text(definition, OPTION_NAME),
         .engine = vmm->engine,
+        .kvm_fd = vmm->attachments.kvm,
         .cpu_model = definition_text(definition, OPTION_CPU),
         .cpus = definition_number(definition, OPTION_CPUS),
         .memory_size = definition_number(definition, OPTION_MEMORY),
@@ -171,7 +172,8 @@ static bool build(struct vmm *vmm, GError **error)
     struct machine_config config;
     bool kvm;
 
-    vmm->engine = engine_find(definition_text(vmm->definition, OPTION_ENGINE), &vmm->why, error);
+    vmm->engine = engine_find(definition_text(vmm->definition, OPTION_ENGINE), vmm->attachments.kvm,
+                              &vmm->why, error);
     if (!vmm->engine)
         return false;
     kvm = strcmp(vmm->engine->name, "kvm") == 0;

@@ -67,9 +67,9 @@ class AnimaTest(unittest.TestCase):
         wait_for(lambda: not os.path.exists(self.runtime) or not os.listdir(self.runtime),
                  "the end of the machine's folder", 10)
 
-    def anima(self, *words, stdin=subprocess.DEVNULL, **options):
+    def anima(self, *words, stdin=subprocess.DEVNULL, program=ANIMA, **options):
         """Run a command to its end."""
-        return subprocess.run([ANIMA, *words], stdin=stdin, capture_output=True, text=True,
+        return subprocess.run([program, *words], stdin=stdin, capture_output=True, text=True,
                               env=self.env, timeout=PATIENCE, check=False, **options)
 
     def assert_refused(self, status, message, *words):

@@ -32,18 +32,40 @@ def confine():
 
 
 class Confined(AnimaTest):
-    def run_payload(self, anima, payload, **options):
-        """Boot, have it answer, power off; its query in between."""
-        with subprocess.Popen([anima, "run", "--name", "test", "--engine", "soft", "--memory",
+    def run_payload(self, anima, payload, engine="soft", look=None, **options):
+        """Boot, have it answer, power off; its query in between, which look() gets."""
+        with subprocess.Popen([anima, "run", "--name", "test", "--engine", engine, "--memory",
                                "64M", "--kernel", payload], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env,
                               **options) as process:
             self.assertEqual(process.stdout.read(5), b"hello", process.stderr)
             status = subprocess.run([anima, "query", "test", "--json"], env=self.env,
                                     capture_output=True, timeout=PATIENCE, check=True, **options)
+            status = json.loads(status.stdout)
+            if look:
+                look(status)
             _, words = process.communicate(b"q", timeout=PATIENCE)
             self.assertEqual(process.returncode, 0, words)
-        return json.loads(status.stdout)
+        return status
+
+    def look_at_kvm(self, status):
+        """What the vmm holds when it runs on KVM: nothing of root's, no file system."""
+        self.assertEqual(status["engine"], "kvm")
+        folder = f"/proc/{status['pid']}"
+        with open(f"{folder}/status", encoding="ascii") as stream:
+            lines = dict(line.rstrip("\n").split(":\t", 1) for line in stream if ":\t" in line)
+        self.assertEqual(lines["CapEff"], "0" * 16)
+        if os.geteuid() == 0:
+            self.assertEqual(lines["Uid"].split(), [str(pwd.getpwnam("nobody").pw_uid)] * 4)
+        if status["sandbox"]["namespaces"]:
+            self.assertEqual(os.listdir(f"{folder}/root"), [])
+
+    def test_on_kvm(self):
+        if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+            self.skipTest("no /dev/kvm here")
+        status = self.run_payload(ANIMA, PAYLOAD, engine="kvm", look=self.look_at_kvm)
+        self.assertTrue(status["sandbox"]["seccomp"])
+        self.run_payload(ANIMA, PAYLOAD, engine="kvm", preexec_fn=confine)
 
     def test_without_namespaces_and_landlock(self):
         status = self.run_payload(ANIMA, PAYLOAD, preexec_fn=confine)
@@ -60,13 +82,19 @@ class Confined(AnimaTest):
         for folder, name in ("cli", "anima"), ("vmm", "anima-vmm"), ("lib", "libanima.so.0"):
             os.makedirs(os.path.join(copy, folder))
             shutil.copy(os.path.join(build, folder, name), os.path.join(copy, folder, name))
+        program = os.path.join(copy, "cli", "anima")
         payload = shutil.copy(PAYLOAD, os.path.join(copy, "payload"))
         os.chmod(self.folder, 0o755)
         self.runtime = os.path.join(self.folder, "nobody")
         os.mkdir(self.runtime, 0o700)
         os.chown(self.runtime, nobody.pw_uid, nobody.pw_gid)
         self.env["ANIMA_RUNTIME_DIR"] = self.runtime
-        status = self.run_payload(os.path.join(copy, "cli", "anima"), payload,
+        if os.access("/dev/kvm", os.F_OK) and os.stat("/dev/kvm").st_mode & 0o006 != 0o006:
+            result = self.anima("run", "--engine", "kvm", "--kernel", payload, user=nobody.pw_uid,
+                                group=nobody.pw_gid, extra_groups=[], program=program)
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertIn("/dev/kvm: Permission denied; join the group", result.stderr)
+        status = self.run_payload(program, payload, engine="auto",
                                   user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
         self.assertTrue(status["sandbox"]["seccomp"])
         # By the name of a definition that this user keeps, whose paths are relative to it.
@@ -77,7 +105,7 @@ class Confined(AnimaTest):
         with open(os.path.join(machine, "vm.yaml"), "w", encoding="ascii") as stream:
             stream.write("kernel: kernel\nmemory: 32M\nappend: kept\nengine: soft\n")
         self.env["XDG_DATA_HOME"] = home
-        result = subprocess.run([os.path.join(copy, "cli", "anima"), "run", "kept", "--memory",
+        result = subprocess.run([program, "run", "kept", "--memory",
                                  "48M"], input=b"q", env=self.env, capture_output=True,
                                 timeout=PATIENCE, check=False, user=nobody.pw_uid,
                                 group=nobody.pw_gid, extra_groups=[])

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #define MMIO_BASE 0xd0000000UL
 
 static const struct engine_ops *ops;
+static int kvm_fd; /* -1: none here */
 
 static struct fixture {
     struct memory *memory;
@@ -109,7 +111,8 @@ static struct vcpu *create_vcpu(unsigned index)
 
 static int setup_cpus(unsigned cpus)
 {
-    struct engine_config config = {.exits = &exits, .cpus = cpus, .cpu_model = "default"};
+    struct engine_config config = {
+        .exits = &exits, .cpus = cpus, .cpu_model = "default", .kvm_fd = kvm_fd};
     GError *error = NULL;
     int fd = memory_memfd("engine-test", RAM_SIZE, NULL);
 
@@ -683,8 +686,8 @@ static void engines_are_found_by_name(void **state)
     GError *error = NULL;
 
     for (unsigned i = 0; engines[i]; i++)
-        assert_ptr_equal(engine_find(engines[i]->name, &why, NULL), engines[i]);
-    assert_null(engine_find("hard", &why, &error));
+        assert_ptr_equal(engine_find(engines[i]->name, kvm_fd, &why, NULL), engines[i]);
+    assert_null(engine_find("hard", kvm_fd, &why, &error));
     assert_non_null(strstr(error->message, "'hard'"));
     for (unsigned i = 0; engines[i]; i++)
         assert_non_null(strstr(error->message, engines[i]->name));
@@ -694,16 +697,33 @@ static void engines_are_found_by_name(void **state)
 static void auto_chooses_kvm_only_on_a_processor_that_virtualizes(void **state)
 {
     const char *why = NULL;
-    const struct engine_ops *chosen = engine_find("auto", &why, NULL);
+    const struct engine_ops *chosen = engine_find("auto", kvm_fd, &why, NULL);
 
     assert_non_null(why);
     assert_non_null(chosen);
-    if (access("/dev/kvm", R_OK | W_OK) != 0)
-        assert_string_equal(chosen->name, "soft");
     if (strcmp(chosen->name, "kvm") == 0)
         assert_string_equal(why, "KVM runs in hardware here");
     else
         assert_string_not_equal(why, "KVM runs in hardware here");
+}
+
+static void auto_without_kvm_is_soft(void **state)
+{
+    const char *why = NULL;
+
+    assert_string_equal(engine_find("auto", -1, &why, NULL)->name, "soft");
+    assert_string_equal(why, "/dev/kvm is not there, or not for this user");
+}
+
+static void kvm_without_its_descriptor_is_refused(void **state)
+{
+    struct engine_config config = {
+        .exits = &exits, .cpus = 1, .cpu_model = "default", .kvm_fd = -1};
+    GError *error = NULL;
+
+    assert_null(engine_find("kvm", -1, &(const char *){NULL}, NULL)->create(&config, &error));
+    assert_non_null(strstr(error->message, "use --engine soft"));
+    g_error_free(error);
 }
 
 #define TEST(name)     cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -739,16 +759,22 @@ int main(void)
     const struct CMUnitTest choice[] = {
         cmocka_unit_test(engines_are_found_by_name),
         cmocka_unit_test(auto_chooses_kvm_only_on_a_processor_that_virtualizes),
+        cmocka_unit_test(auto_without_kvm_is_soft),
+        cmocka_unit_test(kvm_without_its_descriptor_is_refused),
     };
+
+    kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     int failures = cmocka_run_group_tests_name("choice", choice, NULL, NULL);
 
     for (unsigned i = 0; engines[i]; i++) {
         ops = engines[i];
-        if (strcmp(ops->name, "kvm") == 0 && access("/dev/kvm", R_OK | W_OK) != 0) {
+        if (strcmp(ops->name, "kvm") == 0 && kvm_fd < 0) {
             printf("SKIP: engine kvm: no /dev/kvm here\n");
             continue;
         }
         failures += cmocka_run_group_tests_name(ops->name, tests, NULL, NULL);
     }
+    if (kvm_fd >= 0)
+        close(kvm_fd);
     return failures;
 }

@@ -250,7 +250,7 @@ static void boot_soft(struct bench *bench, const void *code, size_t size)
 {
     const char *why;
 
-    bench->config.engine = engine_find("soft", &why, NULL);
+    bench->config.engine = engine_find("soft", -1, &why, NULL);
     assert_non_null(bench->config.engine);
     bench->config.cpus = 1;
     close(bench->config.kernel.fd);

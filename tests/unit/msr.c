@@ -32,7 +32,7 @@ static int setup(void **state)
     assert_true(memory_add(memory, "ram", MEMORY_RAM, 0, RAM_SIZE, fd, 0, NULL));
     close(fd);
     config.clock = manual = clock_create_manual(1700000000 * NS_PER_SECOND);
-    ops = engine_find("soft", &(const char *){NULL}, NULL);
+    ops = engine_find("soft", -1, &(const char *){NULL}, NULL);
     engine = ops->create(&config, NULL);
     assert_non_null(engine);
     vcpu = ops->vcpu_create(engine, 0, NULL);

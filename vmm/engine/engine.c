@@ -11,11 +11,11 @@
 
 const struct engine_ops *const engines[] = {&soft_engine_ops, &kvm_engine_ops, NULL};
 
-const struct engine_ops *engine_find(const char *name, const char **why, GError **error)
+const struct engine_ops *engine_find(const char *name, int kvm_fd, const char **why, GError **error)
 {
     *why = "as asked for";
     if (strcmp(name, "auto") == 0) {
-        return kvm_probe(why) ? &kvm_engine_ops : &soft_engine_ops;
+        return kvm_probe(kvm_fd, why) ? &kvm_engine_ops : &soft_engine_ops;
     }
     for (unsigned i = 0; engines[i]; i++) {
         if (strcmp(name, engines[i]->name) == 0)

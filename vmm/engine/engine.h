@@ -44,6 +44,7 @@ struct engine_config {
     void *opaque; /* handed to exits */
     unsigned cpus;
     const char *cpu_model; /* name for cpu_model_resolve */
+    int kvm_fd; /* an open /dev/kvm, or -1; read by "kvm" alone, must outlive the engine */
 };
 
 /* Why vcpu_run came back. */
@@ -101,6 +102,7 @@ struct engine_ops {
 /* The engines that are built in, NULL-terminated; "soft" first. */
 extern const struct engine_ops *const engines[];
 
-/* The engine called `name` ("auto" probes), or NULL and an `error` that lists the names. `why` gets
- * one static phrase on the choice. */
-const struct engine_ops *engine_find(const char *name, const char **why, GError **error);
+/* The engine called `name`, or NULL and an `error` that lists the names. "auto" probes `kvm_fd`, an
+ * open /dev/kvm or -1, which stays the caller's. `why` gets one static phrase on the choice. */
+const struct engine_ops *engine_find(const char *name, int kvm_fd, const char **why,
+                                     GError **error);

@@ -6,6 +6,6 @@
 
 extern const struct engine_ops soft_engine_ops, kvm_engine_ops;
 
-/* Whether /dev/kvm is there and runs guest kernels in hardware; takes under 50 ms. `why` gets one
- * static phrase, either way. */
-bool kvm_probe(const char **why);
+/* Whether `kvm`, an open /dev/kvm or -1, runs guest kernels in hardware; takes under 50 ms. `why`
+ * gets one static phrase, either way. */
+bool kvm_probe(int kvm, const char **why);

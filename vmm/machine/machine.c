@@ -93,6 +93,7 @@ static bool engine_init(struct machine *machine, GError **error)
         .opaque = machine->pc,
         .cpus = machine->config.cpus,
         .cpu_model = machine->config.cpu_model,
+        .kvm_fd = machine->config.kvm_fd,
     };
     machine->engine = machine->config.engine->create(&config, error);
     return machine->engine != NULL;

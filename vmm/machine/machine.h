@@ -63,6 +63,7 @@ struct machine_image {
 struct machine_config {
     const char *name;
     const struct engine_ops *engine;
+    int kvm_fd; /* for engine kvm, else not read; must outlive the machine */
     const char *cpu_model;
     unsigned cpus;
     uint64_t memory_size; /* bytes, whole pages */

@@ -17,6 +17,8 @@
 #include "vmm/control/peer.h"
 #include "vmm/monitor/folder.h"
 
+#define KVM_PATH "/dev/kvm"
+
 struct files {
     int fds[PEER_FDS_MAX];
     const char *names[PEER_FDS_MAX];
@@ -125,6 +127,25 @@ static bool add_serial(struct files *files, const struct definition *definition,
     return false;
 }
 
+/* "auto" goes without what is absent or not for this user. */
+static bool add_kvm(struct files *files, const struct definition *definition, GError **error)
+{
+    const char *engine = definition_text(definition, OPTION_ENGINE);
+    bool must = g_str_equal(engine, "kvm");
+    int fd;
+
+    if (!must && !g_str_equal(engine, "auto"))
+        return true;
+    fd = open(KVM_PATH, O_RDWR | O_CLOEXEC);
+    if (fd >= 0 || !must)
+        return fd < 0 || add(files, "kvm", fd, KVM_PATH, error);
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "engine: kvm: %s: %s; %s", KVM_PATH,
+                g_strerror(errno),
+                errno == EACCES ? "join the group that owns it, or use --engine soft"
+                                : "use --engine soft");
+    return false;
+}
+
 static bool add_all(struct files *files, const struct definition *definition, int serial_fd,
                     GError **error)
 {
@@ -134,7 +155,7 @@ static bool add_all(struct files *files, const struct definition *definition, in
 
     return (!kernel || add_input(files, "kernel", kernel, error)) &&
            (!initrd || add_input(files, "initrd", initrd, error)) &&
-           add_modules(files, definition, error) &&
+           add_modules(files, definition, error) && add_kvm(files, definition, error) &&
            (!gdb || add_socket(files, "gdb", gdb, error)) &&
            add_serial(files, definition, serial_fd, error);
 }

@@ -24,7 +24,7 @@ void files_close(struct files *files);
 void files_destroy(struct files *files);
 
 /* Descriptors and, as a new JSON list in the same order, what each is for: "kernel", "initrd",
- * "module" (once each, in order), "serial", "serial-pty", "serial-listen", "gdb". */
+ * "module" (once each, in order), "serial", "serial-pty", "serial-listen", "gdb", "kvm". */
 const int *files_fds(const struct files *files, unsigned *count);
 json_t *files_names(const struct files *files);
 

@@ -12,7 +12,6 @@
 
 #include <cap-ng.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <grp.h>
 #include <linux/landlock.h>
 #include <sched.h>
@@ -39,8 +38,6 @@ struct landlock_rules {
 #define LANDLOCK_FS_IOCTL    (1ULL << 15) /* 5 */
 #define LANDLOCK_NET_TCP     3ULL         /* 4: bind and connect */
 #define LANDLOCK_SCOPES      3ULL         /* 6: abstract sockets and signals */
-#define LANDLOCK_KVM_RIGHTS \
-    (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_FS_IOCTL)
 
 static bool fail(GError **error, const char *what)
 {
@@ -61,30 +58,17 @@ static bool empty_root(void)
 }
 
 /* Root needs no user namespace for the others, and gives itself up by another way. */
-static bool enter_namespaces(bool kvm)
+static bool enter_namespaces(void)
 {
     int flags = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
 
     if (unshare(geteuid() == 0 ? flags : flags | CLONE_NEWUSER) != 0)
         return false;
-    return kvm || empty_root();
-}
-
-static void allow_kvm(int ruleset, int abi)
-{
-    struct landlock_path_beneath_attr rule = {
-        .allowed_access = LANDLOCK_KVM_RIGHTS & (abi >= 5 ? UINT64_MAX : ~LANDLOCK_FS_IOCTL),
-        .parent_fd = open("/dev/kvm", O_PATH | O_CLOEXEC),
-    };
-
-    if (rule.parent_fd < 0)
-        return;
-    syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
-    close(rule.parent_fd);
+    return empty_root();
 }
 
 /* Returns the version in force, 0 where the kernel has none. */
-static int enter_landlock(bool kvm)
+static int enter_landlock(void)
 {
     int abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     struct landlock_rules rules = {
@@ -102,18 +86,14 @@ static int enter_landlock(bool kvm)
     fd = syscall(SYS_landlock_create_ruleset, &rules, size, 0);
     if (fd < 0)
         return 0;
-    if (kvm)
-        allow_kvm(fd, abi);
     good = syscall(SYS_landlock_restrict_self, fd, 0) == 0;
     close(fd);
     return good ? abi : 0;
 }
 
-/* Stop being root. /dev/kvm may be root's alone, so that a kvm vmm keeps the number, without any
- * of its powers. */
-static bool leave_root(bool kvm)
+static bool leave_root(void)
 {
-    if (geteuid() != 0 || kvm)
+    if (geteuid() != 0)
         return true;
     return setgroups(0, NULL) == 0 && setresgid(NOBODY, NOBODY, NOBODY) == 0 &&
            setresuid(NOBODY, NOBODY, NOBODY) == 0;
@@ -149,10 +129,10 @@ bool sandbox_enter(enum sandbox_role role, bool kvm, struct sandbox_report *repo
         return fail(error, "no new privileges");
     /* Reads /proc, which is about to go. */
     capng_get_caps_process();
-    report->namespaces = enter_namespaces(kvm);
-    report->landlock = enter_landlock(kvm);
+    report->namespaces = enter_namespaces();
+    report->landlock = enter_landlock();
     drop_bounding_set();
-    if (!leave_root(kvm))
+    if (!leave_root())
         return fail(error, "leaving root");
     if (!drop_capabilities())
         return fail(error, "capabilities");

@@ -24,7 +24,7 @@ struct sandbox_report {
     bool seccomp;
 };
 
-/* `kvm`: the process will still open /dev/kvm and use it; nothing else on the file system. */
+/* `kvm`: the process makes KVM's calls on an open /dev/kvm. */
 bool sandbox_enter(enum sandbox_role role, bool kvm, struct sandbox_report *report, GError **error);
 
 /* If `line` is what a process wrote as it died of a forbidden system call, the sentence with the

@@ -171,18 +171,14 @@ static void add_vmm(scmp_filter_ctx filter, bool kvm, int *error)
     allow_if(filter, SCMP_SYS(prctl), SCMP_A0(SCMP_CMP_EQ, PR_SET_TIMERSLACK), error);
     allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, FIONBIO), error);
     allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, FIONREAD), error);
-    if (!kvm)
-        return;
-    allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_MASKED_EQ, 0xFF00, KVM_IOCTLS), error);
-    /* Landlock lets it reach /dev/kvm alone. */
-    note(error, seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(openat), 0));
+    if (kvm)
+        allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_MASKED_EQ, 0xFF00, KVM_IOCTLS), error);
 }
 
-static void add_sanitizer(scmp_filter_ctx filter, bool kvm, int *error)
+static void add_sanitizer(scmp_filter_ctx filter, int *error)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(sanitizer_calls); i++)
-        if (!kvm || sanitizer_calls[i] != SCMP_SYS(openat))
-            note(error, seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), sanitizer_calls[i], 0));
+        note(error, seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), sanitizer_calls[i], 0));
 }
 
 /* Only async-signal-safe calls. */
@@ -235,7 +231,7 @@ int sandbox_filter_load(enum sandbox_role role, bool kvm)
         add_vmm(filter, kvm, &error);
 #if SANITIZED
     leaks_unchecked = 1;
-    add_sanitizer(filter, kvm, &error);
+    add_sanitizer(filter, &error);
 #else
     (void)add_sanitizer;
 #endif

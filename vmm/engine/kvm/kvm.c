@@ -10,7 +10,6 @@
 #include "vmm/engine/kvm/kvm.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -123,8 +122,6 @@ static void engine_destroy(struct engine *base)
     kvm_slots_finish(engine);
     if (engine->vm >= 0)
         close(engine->vm);
-    if (engine->kvm >= 0)
-        close(engine->kvm);
     pthread_mutex_destroy(&engine->routes_lock);
     g_free(engine->msr_known);
     g_free(engine->vcpus);
@@ -137,9 +134,11 @@ static bool setup(struct kvm_engine *engine, GError **error)
     uint32_t words[CPU_WORDS];
     int most;
 
-    engine->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-    if (engine->kvm < 0)
-        return fail(error, "cannot open /dev/kvm");
+    if (engine->kvm < 0) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOENT,
+                    "engine kvm has no /dev/kvm; use --engine soft");
+        return false;
+    }
     if (!check_capabilities(engine->kvm, error))
         return false;
     most = kvm_ioctl(engine->kvm, KVM_CHECK_EXTENSION, (void *)KVM_CAP_MAX_VCPUS);
@@ -159,7 +158,8 @@ static struct engine *engine_create(const struct engine_config *config, GError *
     struct kvm_engine *engine = g_new0(struct kvm_engine, 1);
 
     engine->config = *config;
-    engine->kvm = engine->vm = -1;
+    engine->kvm = config->kvm_fd;
+    engine->vm = -1;
     engine->count = config->cpus;
     engine->vcpus = g_new0(struct vcpu *, MAX(config->cpus, 1));
     pthread_mutex_init(&engine->routes_lock, NULL);

@@ -27,7 +27,8 @@ struct kvm_slot {
 struct kvm_engine {
     struct engine_config config;
     struct cpu_definition model;
-    int kvm, vm;       /* descriptors */
+    int kvm; /* the configuration's descriptor */
+    int vm;
     size_t run_size;   /* of the area shared with the kernel, per vCPU */
     size_t xsave_size; /* of KVM_GET_XSAVE2's answer */
     unsigned count;    /* of vcpus */

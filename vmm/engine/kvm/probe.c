@@ -7,7 +7,6 @@
 #include "vmm/engine/engines.h"
 
 #include <cpuid.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -102,9 +101,8 @@ static bool runs_in_hardware(int kvm)
     return ns >= 0 && ns < HARDWARE_NS;
 }
 
-bool kvm_probe(const char **why)
+bool kvm_probe(int kvm, const char **why)
 {
-    int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     bool good = false;
 
     if (kvm < 0)
@@ -115,8 +113,6 @@ bool kvm_probe(const char **why)
         *why = "the host's KVM runs kernels in software";
     else
         good = true;
-    if (kvm >= 0)
-        close(kvm);
     if (good)
         *why = "KVM runs in hardware here";
     return good;
