@@ -53,13 +53,20 @@ static inline struct soft_block *find_block(struct soft_cpu *cpu)
     return block;
 }
 
-static void run_block(struct soft_cpu *cpu, const struct soft_block *block)
+/* Within a block each instruction follows the one before: what moves next_rip otherwise ends the
+ * block. So rip is counted here, apart from the memory that handlers see. */
+static inline void run_block(struct soft_cpu *cpu, const struct soft_block *block)
 {
     const struct insn *insn = block->insns, *end = insn + block->count;
+    uint64_t rip = cpu->next_rip;
 
     cpu->block_end = false;
     do {
-        execute(cpu, insn);
+        cpu->rip = rip;
+        rip += insn->length;
+        cpu->next_rip = rip;
+        cpu->insn = insn;
+        insn->exec(cpu, insn);
     } while (++insn != end && !cpu->block_end);
 }
 
@@ -260,7 +267,8 @@ static inline void advance(struct soft_cpu *cpu)
         run_single(cpu);
 }
 
-static enum vcpu_exit loop(struct run *run)
+/* Not inline: beside a sigsetjmp nothing stays in registers. */
+static __attribute__((noinline)) enum vcpu_exit loop(struct run *run)
 {
     struct soft_cpu *cpu = run->cpu;
     enum vcpu_exit exit;
