@@ -62,6 +62,8 @@ struct insn {
     uint8_t base, index; /* enum cpu_gpr, INSN_NO_REGISTER or INSN_RIP */
     uint8_t scale;       /* 0..3: shift of index */
     bool memory;         /* ModRM names memory */
+    bool plain;          /* a memory operand at [base + index + disp]: of 64-bit code and addresses,
+                            with a general register as base, no segment base */
     uint8_t immediate2;  /* ENTER's level, EXTRQ..; is4 register of VEX */
     uint8_t aux[13];     /* of the handler's group */
 };

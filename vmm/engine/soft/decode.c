@@ -265,6 +265,8 @@ static void fill_memory(const struct soft_decoded *decoded, struct insn *insn)
     }
     if (!overridden && (insn->base == GPR_RSP || insn->base == GPR_RBP))
         insn->segment = SEG_SS;
+    insn->plain = decoded->code_size == 8 && insn->address_size == 8 && insn->base < GPR_COUNT &&
+                  insn->segment < SEG_FS;
 }
 
 /* Register numbers as ModRM, REX and VEX give them. */

@@ -181,5 +181,10 @@ static inline uint64_t soft_linear_address(struct soft_cpu *cpu, unsigned segmen
 static inline uint64_t soft_operand_address(struct soft_cpu *cpu, const struct insn *insn,
                                             unsigned size, enum soft_access access)
 {
+    if (__builtin_expect(insn->plain, 1)) {
+        uint64_t linear = cpu->gpr[insn->base] + insn->displacement;
+
+        return insn->index < GPR_COUNT ? linear + (cpu->gpr[insn->index] << insn->scale) : linear;
+    }
     return soft_linear_address(cpu, insn->segment, soft_operand_offset(cpu, insn), size, access);
 }
