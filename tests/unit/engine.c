@@ -9,18 +9,21 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "vmm/engine/engine.h"
 
-#define RAM_SIZE  0x100000UL
-#define CODE      0x1000U
-#define PORT_LOG  0xe9 /* each byte is noted */
-#define PORT_KICK 0xea /* the vCPU is kicked */
-#define PORT_IN   0xeb
-#define MMIO_BASE 0xd0000000UL
+#define RAM_SIZE     0x100000UL
+#define CODE         0x1000U
+#define PORT_LOG     0xe9 /* each byte is noted */
+#define PORT_KICK    0xea /* the vCPU is kicked */
+#define PORT_IN      0xeb
+#define PORT_ENDED   0xec /* a vCPU is at its end */
+#define MMIO_BASE    0xd0000000UL
+#define MMIO_COLLECT 0xd0000100UL /* a write collects what the display finds dirty */
 
 static const struct engine_ops *ops;
 static int kvm_fd; /* -1: none here */
@@ -36,6 +39,7 @@ static struct fixture {
     unsigned mmio_size, eois;
     uint8_t eoi_vector;
     uint64_t hypercall_args[4];
+    atomic_uint ended;
 } fixture;
 
 static void note(char byte)
@@ -56,6 +60,11 @@ static void mmio_write(void *opaque, uint64_t address, unsigned size, uint64_t v
     fixture.mmio_address = address;
     fixture.mmio_size = size;
     fixture.mmio_value = value;
+    if (address == MMIO_COLLECT) {
+        uint64_t bitmap[4];
+
+        memory_dirty_collect(fixture.memory, MEMORY_CLIENT_DISPLAY, 0, 256, bitmap);
+    }
 }
 
 static uint32_t pio_read(void *opaque, uint16_t port, unsigned size)
@@ -69,6 +78,8 @@ static void pio_write(void *opaque, uint16_t port, unsigned size, uint32_t value
         note((char)value);
     else if (port == PORT_KICK)
         ops->vcpu_kick(fixture.vcpu);
+    else if (port == PORT_ENDED)
+        atomic_fetch_add(&fixture.ended, 1);
 }
 
 static uint8_t extint_acknowledge(void *opaque)
@@ -199,6 +210,7 @@ static void load_flat(const void *code, size_t size)
                                  .attributes = (i == SEG_CS ? 0x9b : 0x93) | SEGMENT_DB | SEGMENT_G,
                                  .limit = 0xffffffff};
     state.cr0 |= 1;
+    state.mp_state = CPU_RUNNABLE;
     state.rip = CODE;
     state.gpr[GPR_RSP] = 0x800;
     set(&state);
@@ -616,6 +628,17 @@ static void a_second_processor_starts_by_init_and_sipi(void **state)
     assert_int_equal(after.segments[SEG_CS].selector, 0x300);
 }
 
+/* The second vCPU in the mode of the first, at `rip`. */
+static void set_second(uint64_t rip)
+{
+    struct cpu_state second = get();
+
+    second.lapic.id = 1;
+    second.lapic.base_msr &= ~(1UL << 8);
+    second.rip = rip;
+    assert_true(ops->vcpu_set_state(fixture.second, &second, NULL));
+}
+
 /* Both vCPUs write all the time: a page that changed between two collections is dirty in the
  * second. */
 static void no_write_is_lost_to_a_collector(void **state)
@@ -628,11 +651,7 @@ static void no_write_is_lost_to_a_collector(void **state)
     unsigned changes = 0;
 
     load_flat(code, sizeof(code));
-    struct cpu_state second = get();
-    second.lapic.id = 1;
-    second.lapic.base_msr &= ~(1UL << 8);
-    if (!ops->vcpu_set_state(fixture.second, &second, NULL))
-        fail();
+    set_second(CODE);
     pthread_create(&threads[0], NULL, run_thread, fixture.vcpu);
     pthread_create(&threads[1], NULL, run_thread, fixture.second);
     memory_dirty_start(fixture.memory, MEMORY_CLIENT_MIGRATION);
@@ -666,16 +685,99 @@ static void code_that_another_processor_writes_is_seen(void **state)
      * kick */
     FLAT(0xb9, 200, 0, 0, 0, 0x89, 0x0d, 0x01, 0x30, 0x00, 0x00, 0x39, 0x0d, 0x00, 0x08, 0x00, 0x00,
          0x75, 0xf8, 0x49, 0x75, 0xef, OUT_KICK, HLT);
-    struct cpu_state second = get();
-    second.lapic.id = 1;
-    second.lapic.base_msr &= ~(1UL << 8);
-    second.rip = 0x3000;
-    if (!ops->vcpu_set_state(fixture.second, &second, NULL))
-        fail();
+    set_second(0x3000);
     pthread_create(&thread, NULL, run_thread, fixture.second);
     run_until_kicked();
     join_kicked(thread, fixture.second);
     assert_int_equal(get().gpr[GPR_RCX] & 0xffffffff, 0);
+}
+
+#define ROUNDS 20000U
+
+/* Both vCPUs run `code`, which ends with a byte written to PORT_ENDED, then HLT. */
+static void run_both(const uint8_t *code, size_t size)
+{
+    pthread_t threads[2];
+
+    load_flat(code, size);
+    set_second(CODE);
+    atomic_store(&fixture.ended, 0);
+    pthread_create(&threads[0], NULL, run_thread, fixture.vcpu);
+    pthread_create(&threads[1], NULL, run_thread, fixture.second);
+    for (int i = 0; atomic_load(&fixture.ended) < 2; i++) {
+        if (i == 100000)
+            fail_msg("%u of 2 processors came to their end", atomic_load(&fixture.ended));
+        usleep(100);
+    }
+    join_kicked(threads[0], fixture.vcpu);
+    join_kicked(threads[1], fixture.second);
+}
+
+/* Within a line, across lines (a split lock of the host's), across pages (no host address). */
+static const uint32_t counters[] = {0x5000, 0x503e, 0x5ffd};
+
+/* KVM may emulate an access across pages, and does it in two parts then. */
+static unsigned counters_used(void)
+{
+    return strcmp(ops->name, "kvm") == 0 ? 2 : 3;
+}
+
+static void locked_additions_of_two_processors_all_count(void **state)
+{
+    for (unsigned i = 0; i < counters_used(); i++) {
+        const uint8_t low = (uint8_t)counters[i], high = (uint8_t)(counters[i] >> 8);
+        /* mov ecx, ROUNDS; again: lock inc dword [c]; mov eax, 1; lock xadd [c], eax;
+         * lock sub dword [c], -1; dec ecx; jnz again; out PORT_ENDED, al; hlt */
+        const uint8_t code[] = {
+            0xb9, ROUNDS & 0xff, ROUNDS >> 8, 0x00, 0x00, 0xf0, 0xff, 0x05,       low,  high,
+            0x00, 0x00,          0xb8,        0x01, 0x00, 0x00, 0x00, 0xf0,       0x0f, 0xc1,
+            0x05, low,           high,        0x00, 0x00, 0xf0, 0x83, 0x2d,       low,  high,
+            0x00, 0x00,          0xff,        0x49, 0x75, 0xe1, 0xe6, PORT_ENDED, HLT};
+        uint32_t sum = 0;
+
+        put(counters[i], &sum, sizeof(sum));
+        run_both(code, sizeof(code));
+        assert_true(memory_read(fixture.memory, counters[i], &sum, sizeof(sum)));
+        assert_int_equal(sum, 2 * 3 * ROUNDS);
+    }
+}
+
+/* A lock taken by CMPXCHG and given back by XCHG keeps plain additions apart. */
+static void a_lock_of_two_processors_excludes(void **state)
+{
+    for (unsigned i = 0; i < counters_used(); i++) {
+        const uint8_t low = (uint8_t)counters[i], high = (uint8_t)(counters[i] >> 8);
+        /* mov ecx, ROUNDS; mov edx, 1; again: xor eax, eax; lock cmpxchg [c], edx; jnz again;
+         * inc dword [7000h]; xor eax, eax; xchg [c], eax; dec ecx; jnz again;
+         * out PORT_ENDED, al; hlt */
+        const uint8_t code[] = {
+            0xb9, ROUNDS & 0xff, ROUNDS >> 8, 0x00, 0x00, 0xba, 0x01, 0x00,       0x00, 0x00, 0x31,
+            0xc0, 0xf0,          0x0f,        0xb1, 0x15, low,  high, 0x00,       0x00, 0x75, 0xf4,
+            0xff, 0x05,          0x00,        0x70, 0x00, 0x00, 0x31, 0xc0,       0x87, 0x05, low,
+            high, 0x00,          0x00,        0x49, 0x75, 0xe3, 0xe6, PORT_ENDED, HLT};
+        uint32_t zero = 0, count;
+
+        put(counters[i], &zero, sizeof(zero));
+        put(0x7000, &zero, sizeof(zero));
+        run_both(code, sizeof(code));
+        assert_true(memory_read(fixture.memory, 0x7000, &count, sizeof(count)));
+        assert_int_equal(count, 2 * ROUNDS);
+    }
+}
+
+/* A register whose device has aliases dropped: who waits for the other's locked access to it must
+ * give up its own. */
+static void a_wait_for_the_others_locked_access_holds_no_alias(void **state)
+{
+    /* mov ecx, 5000; again: inc dword [5000h]; lock inc dword [MMIO_COLLECT]; dec ecx; jnz again;
+     * out PORT_ENDED, al; hlt */
+    static const uint8_t code[] = {0xb9, 0x2c, 0x01, 0x00, 0x00, 0xff, 0x05,       0x00,
+                                   0x50, 0x00, 0x00, 0xf0, 0xff, 0x05, 0x00,       0x01,
+                                   0x00, 0xd0, 0x49, 0x75, 0xf0, 0xe6, PORT_ENDED, HLT};
+
+    memory_dirty_start(fixture.memory, MEMORY_CLIENT_DISPLAY);
+    run_both(code, sizeof(code));
+    memory_dirty_stop(fixture.memory, MEMORY_CLIENT_DISPLAY);
 }
 
 /* ---- the choice of an engine ---- */
@@ -755,6 +857,9 @@ int main(void)
         TEST_TWO(a_second_processor_starts_by_init_and_sipi),
         TEST_TWO(no_write_is_lost_to_a_collector),
         TEST_TWO(code_that_another_processor_writes_is_seen),
+        TEST_TWO(locked_additions_of_two_processors_all_count),
+        TEST_TWO(a_lock_of_two_processors_excludes),
+        TEST_TWO(a_wait_for_the_others_locked_access_holds_no_alias),
     };
     const struct CMUnitTest choice[] = {
         cmocka_unit_test(engines_are_found_by_name),

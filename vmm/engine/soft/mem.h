@@ -30,7 +30,8 @@ void soft_probe_write(struct soft_cpu *cpu, uint64_t linear, unsigned size, unsi
 void soft_probe_read(struct soft_cpu *cpu, uint64_t linear, unsigned size, unsigned mode);
 
 /* Host address for an atomic read-modify-write of `size` bytes, or NULL when it crosses a page or
- * is not RAM: then the caller does it under soft_exclusive_begin/_end. */
+ * is not RAM: then the caller does it under soft_exclusive_begin/_end. begin may drop the TLB: what
+ * was a host address before is none any more. */
 void *soft_atomic_pointer(struct soft_cpu *cpu, uint64_t linear, unsigned size, unsigned mode);
 void soft_exclusive_begin(struct soft_cpu *cpu);
 void soft_exclusive_end(struct soft_cpu *cpu);

@@ -12,6 +12,7 @@
 #include <pthread.h>
 
 #include "vmm/engine/soft/lapic.h"
+#include "vmm/engine/soft/soft.h"
 #include "vmm/engine/soft/system.h"
 #include "vmm/engine/soft/tlb.h"
 
@@ -348,7 +349,12 @@ static pthread_mutex_t exclusive = PTHREAD_MUTEX_INITIALIZER;
 
 void soft_exclusive_begin(struct soft_cpu *cpu)
 {
-    pthread_mutex_lock(&exclusive);
+    /* The holder may call a device that has aliases dropped, and waits for ours then. */
+    if (pthread_mutex_trylock(&exclusive)) {
+        soft_leave(cpu);
+        pthread_mutex_lock(&exclusive);
+        soft_enter(cpu);
+    }
     cpu->exclusive = true;
 }
 
