@@ -99,12 +99,16 @@ class Words(AnimaTest):
                             "--initrd", header)
         self.assertEqual(result.returncode, 1, result.stderr)
         self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+        self.assertIn("a memory of 64 MiB; give the machine more", result.stderr)
 
     def test_places_of_the_serial_line_that_cannot_be_had(self):
         self.run_refused(1, "serial: ", "--kernel", PAYLOAD, "--serial", "file=/nonexistent/f")
-        self.run_refused(1, "serial-listen: ", "--kernel", PAYLOAD, "--serial",
+        self.run_refused(1, "serial: /nonexistent/s: No such file", "--kernel", PAYLOAD, "--serial",
                          "socket=/nonexistent/s")
         self.run_refused(1, "gdb: ", "--kernel", PAYLOAD, "--gdb", "/nonexistent/s")
+        taken = self.file("taken", "mine")
+        self.run_refused(1, "taken: is there already; remove it", "--kernel", PAYLOAD, "--serial",
+                         f"socket={taken}")
 
     def test_a_failure_leaves_no_files(self):
         gdb = os.path.join(self.folder, "gdb")

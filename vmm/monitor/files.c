@@ -36,8 +36,9 @@ static bool add(struct files *files, const char *name, int fd, const char *path,
         files->fds[files->count++] = fd;
         return true;
     }
-    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "%s: %s: %s", name, path,
-                g_strerror(fd < 0 ? errno : EMFILE));
+    /* "serial-pty" is the option "serial". */
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "%.*s: %s: %s", (int)strcspn(name, "-"),
+                name, path, g_strerror(fd < 0 ? errno : EMFILE));
     if (fd >= 0)
         close(fd);
     return false;
@@ -75,7 +76,7 @@ static bool add_socket(struct files *files, const char *name, const char *path, 
     int fd = socket_listen(path, error);
 
     if (fd < 0) {
-        g_prefix_error(error, "%s: ", name);
+        g_prefix_error(error, "%.*s: ", (int)strcspn(name, "-"), name);
         return false;
     }
     files->sockets[files->socket_count++] = g_strdup(path);

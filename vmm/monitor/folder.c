@@ -192,7 +192,9 @@ int socket_listen(const char *path, GError **error)
         fd = bind_at(folder_fd, name);
     }
     if (fd < 0)
-        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "%s: %s", path, g_strerror(errno));
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "%s: %s", path,
+                    errno == EADDRINUSE ? "is there already; remove it or choose another name"
+                                        : g_strerror(errno));
     if (folder_fd >= 0)
         close(folder_fd);
     return fd;

@@ -114,9 +114,9 @@ static bool load_initrd(const struct boot_image *image, struct bzimage *bz, GErr
                          &bz->initrd))
         return boot_refuse(file, error,
                            "an initrd of %" PRIu64 " MiB does not fit beside the kernel into a "
-                           "memory of %" PRIu64 " MiB",
+                           "memory of %u MiB; give the machine more",
                            bz->initrd_size / MIB + (bz->initrd_size % MIB != 0),
-                           memory_ram_size(image->memory) / MIB);
+                           boot_memory_mib(image->memory));
     return boot_file_load(image, file, 0, bz->initrd_size, bz->initrd, error);
 }
 

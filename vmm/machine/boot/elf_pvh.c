@@ -115,8 +115,9 @@ static bool load_modules(const struct boot_image *image, uint64_t kernel_end, ui
             return false;
         if (!boot_place_high(image->memory, module->size, kernel_end, ceiling, &module->address))
             return boot_refuse(file, error,
-                               "does not fit beside the kernel into a memory of %" PRIu64 " MiB",
-                               memory_ram_size(image->memory) >> 20);
+                               "does not fit beside the kernel into a memory of %u MiB; "
+                               "give the machine more",
+                               boot_memory_mib(image->memory));
         if (!boot_file_load(image, file, 0, module->size, module->address, error))
             return false;
         module->cmdline = strings;

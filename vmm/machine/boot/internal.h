@@ -28,6 +28,9 @@ bool boot_file_read(const struct boot_file *file, uint64_t offset, void *buffer,
 bool boot_file_load(const struct boot_image *image, const struct boot_file *file, uint64_t offset,
                     uint64_t size, uint64_t gpa, GError **error);
 
+/* Size of RAM for people: in MiB, the holes of the address space counted in. */
+unsigned boot_memory_mib(const struct memory *memory);
+
 /* All of [base, base + size) is RAM that boot may use: above the boot data, below 4 GiB. */
 bool boot_is_usable(const struct memory *memory, uint64_t base, uint64_t size);
 

@@ -145,9 +145,8 @@ static bool load_modules(const struct boot_image *image, uint64_t at, uint64_t s
         if (!boot_is_usable(image->memory, at, size))
             return boot_refuse(file, error,
                                "a module of %" PRIu64 " MiB does not fit beside the kernel into a "
-                               "memory of %" PRIu64 " MiB",
-                               size / MIB + (size % MIB != 0),
-                               memory_ram_size(image->memory) / MIB);
+                               "memory of %u MiB; give the machine more",
+                               size / MIB + (size % MIB != 0), boot_memory_mib(image->memory));
         if (!boot_file_load(image, file, 0, size, at, error))
             return false;
         module->start = (uint32_t)at;

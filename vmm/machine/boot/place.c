@@ -82,6 +82,11 @@ bool boot_is_usable(const struct memory *memory, uint64_t base, uint64_t size)
     return usable;
 }
 
+unsigned boot_memory_mib(const struct memory *memory)
+{
+    return memory_ram_size(memory) / MIB + (memory_ram_size(memory) % MIB != 0);
+}
+
 bool boot_claim(const struct boot_image *image, uint64_t base, uint64_t size, GError **error)
 {
     if (boot_is_usable(image->memory, base, size))
@@ -91,8 +96,8 @@ bool boot_claim(const struct boot_image *image, uint64_t base, uint64_t size, GE
                            "wants to be loaded at 0x%" PRIx64 ", below 1 MiB", base);
     return boot_refuse(&image->kernel, error,
                        "needs %" PRIu64 " MiB from 0x%" PRIx64
-                       " on and is too large for a memory of %" PRIu64 " MiB",
-                       size / MIB + (size % MIB != 0), base, memory_ram_size(image->memory) / MIB);
+                       " on and is too large for a memory of %u MiB; give the machine more",
+                       size / MIB + (size % MIB != 0), base, boot_memory_mib(image->memory));
 }
 
 bool boot_place_high(const struct memory *memory, uint64_t size, uint64_t floor, uint64_t ceiling,
