@@ -208,6 +208,7 @@ static void vendors_differ(void **state)
     assert_true(soft_wrmsr(cpu, 0x8b, 0));
     assert_int_equal(rd(0x1a0), 0x1801);
     assert_takes(0x1a0, 0x1800);
+    assert_takes(0x1d9, 2); /* BTF */
     assert_refuses(0x1a0, 0x1801 | 1 << 16);
     be(CPU_VENDOR_AMD);
     assert_unreadable(0x17);

@@ -140,6 +140,19 @@ static void tf_traps_after_each_instruction(void **state)
     assert_true(CPU->dr6 & 1U << 14);
 }
 
+static void btf_steps_over_all_but_branches_once(void **state)
+{
+    CPU->msrs.debugctl = DEBUGCTL_BTF;
+    assert_int_equal(RUN(0x9c, 0x89, 0xe5, 0x80, 0x4e, 0x01, 0x01, 0x9d, /* TF set */
+                         0x40, 0x40, 0x74, 0x10,       /* jz is not taken: no trap */
+                         0xb9, 0x03, 0x00, 0xf3, 0xac, /* mov cx, 3; rep lodsb: no trap */
+                         0xeb, 0x01, 0x40,             /* jmp over inc ax: the one trap */
+                         0x9c, 0x89, 0xe5, 0x80, 0x66, 0x01, 0xfe, 0x9d), /* BTF is clear: four */
+                     VCPU_EXIT_DEBUG);
+    assert_int_equal(R(RBX), 5);
+    assert_int_equal(CPU->msrs.debugctl, 0);
+}
+
 static void mov_ss_holds_the_trap_off(void **state)
 {
     assert_int_equal(RUN(0x9c, 0x89, 0xe5, 0x80, 0x4e, 0x01, 0x01, 0x31, 0xc0, 0x9d, /* TF set */
@@ -232,6 +245,7 @@ int main(void)
         cmocka_unit_test_setup(a_software_interrupt_returns_behind_it, reset),
         cmocka_unit_test_setup(a_triple_fault_shuts_down, reset),
         cmocka_unit_test_setup(tf_traps_after_each_instruction, reset),
+        cmocka_unit_test_setup(btf_steps_over_all_but_branches_once, reset),
         cmocka_unit_test_setup(mov_ss_holds_the_trap_off, reset),
         cmocka_unit_test_setup(an_nmi_is_masked_until_iret, reset),
         cmocka_unit_test_setup(hlt_waits_for_an_nmi_and_goes_on_behind_it, reset),

@@ -272,6 +272,7 @@ static void note_debug(struct soft_cpu *cpu, uint64_t bits)
 {
     cpu->dr6 = (cpu->dr6 & ~0xfUL) | bits;
     cpu->dr7 &= ~(1UL << 13); /* GD */
+    cpu->msrs.debugctl &= ~DEBUGCTL_BTF;
 }
 
 void soft_handle_fault(struct soft_cpu *cpu)

@@ -301,7 +301,7 @@ static const struct msr msrs[] = {
     {0x179, ANY, CPU_MCA, -1, 0, read_zero, NULL}, /* MCG_CAP: no bank */
     {0x17a, ANY, CPU_MCA, AT(mcg_status), 7, NULL, NULL},
     {0x1a0, INTEL, ALWAYS, AT(misc_enable), ALL_BITS, NULL, write_misc_enable},
-    {0x1d9, ANY, ALWAYS, AT(debugctl), 0, NULL, NULL},
+    {0x1d9, ANY, ALWAYS, AT(debugctl), DEBUGCTL_BTF, NULL, NULL}, /* no branch records */
     MTRR_VARIABLE(0),
     MTRR_VARIABLE(1),
     MTRR_VARIABLE(2),

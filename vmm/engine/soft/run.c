@@ -70,6 +70,17 @@ static inline void run_block(struct soft_cpu *cpu, const struct soft_block *bloc
     } while (++insn != end && !cpu->block_end);
 }
 
+/* Whether TF traps behind `insn`: after each one, or with DEBUGCTL.BTF after one that branched. A
+ * string instruction in its middle is none of these. */
+static bool step_is_due(const struct soft_cpu *cpu, const struct insn *insn)
+{
+    if (!cpu->step_trap || cpu->shadow == SHADOW_MOV_SS)
+        return false;
+    return !(cpu->msrs.debugctl & DEBUGCTL_BTF) ||
+           (cpu->next_rip != cpu->rip && cpu->next_rip != cpu->rip + insn->length) ||
+           (cpu->next_rip == cpu->rip && !(insn->prefixes & (INSN_REP | INSN_REPNE)));
+}
+
 /* One instruction with all that may surround it. */
 static void run_single(struct soft_cpu *cpu)
 {
@@ -87,7 +98,7 @@ static void run_single(struct soft_cpu *cpu)
     execute(cpu, insn);
     if (cpu->next_rip == cpu->rip && (insn->prefixes & (INSN_REP | INSN_REPNE)))
         cpu->rflags |= FLAG_RF; /* a string instruction in its middle */
-    if (cpu->step_trap && cpu->shadow != SHADOW_MOV_SS)
+    if (step_is_due(cpu, insn))
         cpu->pending_db |= DR6_BS;
     cpu->step_trap = false;
 }

@@ -69,6 +69,9 @@
 #define EFER_FFXSR  (1UL << 14)
 #define EFER_AIBRSE (1UL << 21)
 
+/* IA32_DEBUGCTL (SDM 3B, 17.4.1): single step on branches. */
+#define DEBUGCTL_BTF (1UL << 1)
+
 static inline bool soft_canonical(uint64_t linear)
 {
     return (uint64_t)((int64_t)(linear << 16) >> 16) == linear;
