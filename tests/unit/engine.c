@@ -363,6 +363,33 @@ static void writes_are_seen_in_memory_and_as_dirty(void **state)
     assert_int_equal(bitmap[1] | bitmap[2] | bitmap[3], 0);
 }
 
+/* Clients that collect at different times each see all that was written since their own last time,
+ * and nothing twice. */
+static void each_client_sees_every_write_once(void **state)
+{
+    uint64_t bitmap[4];
+
+    for (unsigned client = 0; client < MEMORY_CLIENTS; client++)
+        memory_dirty_start(fixture.memory, client);
+    /* again: inc dword [5000h]; kick; jmp again */
+    FLAT(0xff, 0x05, 0x00, 0x50, 0x00, 0x00, OUT_KICK, 0xeb, 0xf6);
+    for (unsigned round = 1; round <= 24; round++) {
+        run_until_kicked();
+        for (unsigned client = 0; client < MEMORY_CLIENTS; client++) {
+            if (round % (client + 1))
+                continue;
+            memory_dirty_collect(fixture.memory, client, 0, 256, bitmap);
+            if (!(bitmap[0] >> 5 & 1))
+                fail_msg("client %u missed the write of round %u", client, round);
+            memory_dirty_collect(fixture.memory, client, 0, 256, bitmap);
+            if (bitmap[0] >> 5 & 1)
+                fail_msg("client %u saw the write of round %u twice", client, round);
+        }
+    }
+    for (unsigned client = 0; client < MEMORY_CLIENTS; client++)
+        memory_dirty_stop(fixture.memory, client);
+}
+
 /* A handler at 3000h that logs `byte` and returns; `eoi` writes the local APIC's register. */
 static void install_handler(unsigned vector, char byte)
 {
@@ -842,6 +869,7 @@ int main(void)
         TEST(a_triple_fault_is_a_shutdown),
         TEST(what_is_no_memory_goes_to_the_bus),
         TEST(writes_are_seen_in_memory_and_as_dirty),
+        TEST(each_client_sees_every_write_once),
         TEST(a_message_interrupts_a_halted_vcpu),
         TEST(interrupts_wait_for_the_flag),
         TEST(the_8259_interrupts_through_lint0),
