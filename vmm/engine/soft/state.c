@@ -77,12 +77,17 @@ static bool check_event(const struct cpu_state *state, GError **error)
     return false;
 }
 
-static void set_requests(struct soft_cpu *cpu, const struct cpu_state *state)
+static void set_events(struct soft_cpu *cpu, const struct cpu_state *state)
 {
     cpu->shadow = state->interrupt_shadow;
     cpu->nmi_masked = state->nmi_masked;
     cpu->nmi_waiting = state->nmi_pending;
     cpu->pending_db = state->event_pending ? state->event_payload : 0;
+}
+
+/* What others asked of the vCPU before its state was replaced is void. */
+static void set_requests(struct soft_cpu *cpu, const struct cpu_state *state)
+{
     atomic_fetch_and(&cpu->requests, ~(uint32_t)(SOFT_REQUEST_NMI | SOFT_REQUEST_INIT |
                                                  SOFT_REQUEST_SIPI | SOFT_REQUEST_TIMER));
     if (state->init_pending)
@@ -120,6 +125,7 @@ bool soft_set_state(struct soft_cpu *cpu, const struct cpu_state *state, GError 
     if (!cpu_state_check(state, cpu->model, error) || !check_event(state, error))
         return false;
     set_registers(cpu, state);
+    set_events(cpu, state);
     set_requests(cpu, state);
     cpu->delivering = -1;
     cpu->insn = NULL;
@@ -134,6 +140,7 @@ bool soft_set_state(struct soft_cpu *cpu, const struct cpu_state *state, GError 
     return true;
 }
 
+/* Requests stay: the SIPI that follows an INIT may have come meanwhile. */
 void soft_take_init(struct soft_cpu *cpu)
 {
     struct cpu_state state;
@@ -142,7 +149,7 @@ void soft_take_init(struct soft_cpu *cpu)
     cpu_state_init(&state, cpu->model->signature);
     soft_lapic_init(cpu);
     set_registers(cpu, &state);
-    set_requests(cpu, &state);
+    set_events(cpu, &state);
     soft_tlb_flush(cpu, true);
     soft_update_mode(cpu);
     soft_update_debug(cpu);
