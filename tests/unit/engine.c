@@ -494,6 +494,24 @@ static void the_timer_of_the_lapic_ends_a_halt(void **state)
     assert_string_equal(fixture.log, "t");
 }
 
+/* It runs out while the vCPU is parked, before its state is read: the interrupt is in the state. */
+static void a_timer_that_ran_out_is_not_lost_to_a_saved_state(void **state)
+{
+    install_handler(0x40, 't');
+    REAL(0xfb, HLT, HLT);
+    struct cpu_state saved = get();
+    saved.lapic.svr = 0x1ff;
+    saved.lapic.lvt_timer = 0x40;
+    saved.lapic.timer_divide = 0xb;
+    saved.lapic.timer_initial = saved.lapic.timer_current = 100000;
+    set(&saved);
+    usleep(1000);
+    saved = get();
+    set(&saved);
+    run_until_kicked();
+    assert_string_equal(fixture.log, "t");
+}
+
 static void state_goes_round(void **state)
 {
     struct cpu_state before = get(), after;
@@ -653,6 +671,22 @@ static void a_second_processor_starts_by_init_and_sipi(void **state)
     struct cpu_state after;
     ops->vcpu_get_state(fixture.second, &after);
     assert_int_equal(after.segments[SEG_CS].selector, 0x300);
+}
+
+/* It is sent while the second vCPU is parked. */
+static void a_sipi_that_waits_is_part_of_the_state(void **state)
+{
+    struct cpu_state second;
+
+    FLAT(0xc7, 0x05, 0xf0, 0x00, 0xe0, 0xfe, 0xff, 0x01, 0x00, 0x00, 0xc7, 0x05, 0x00, 0x03, 0xe0,
+         0xfe, 0x00, 0x45, 0x0c, 0x00, 0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x03, 0x46, 0x0c, 0x00,
+         OUT_KICK, HLT);
+    run_until_kicked();
+    ops->vcpu_get_state(fixture.second, &second);
+    assert_true(ops->vcpu_set_state(fixture.second, &second, NULL));
+    ops->vcpu_get_state(fixture.second, &second);
+    assert_int_equal(second.mp_state, CPU_RUNNABLE);
+    assert_int_equal(second.segments[SEG_CS].selector, 0x300);
 }
 
 /* The second vCPU in the mode of the first, at `rip`. */
@@ -876,6 +910,7 @@ int main(void)
         TEST(an_eoi_of_a_level_interrupt_is_broadcast),
         TEST(an_nmi_goes_through_vector_two),
         TEST(the_timer_of_the_lapic_ends_a_halt),
+        TEST(a_timer_that_ran_out_is_not_lost_to_a_saved_state),
         TEST(a_kick_from_another_thread_ends_a_loop),
         TEST(state_goes_round),
         TEST(impossible_states_are_refused),
@@ -883,6 +918,7 @@ int main(void)
         TEST(the_counter_stands_still_while_the_clock_does),
         TEST(addresses_translate_through_the_guests_tables),
         TEST_TWO(a_second_processor_starts_by_init_and_sipi),
+        TEST_TWO(a_sipi_that_waits_is_part_of_the_state),
         TEST_TWO(no_write_is_lost_to_a_collector),
         TEST_TWO(code_that_another_processor_writes_is_seen),
         TEST_TWO(locked_additions_of_two_processors_all_count),

@@ -63,7 +63,8 @@ uint32_t lapic_timer_current_locked(const struct soft_lapic *lapic)
 
     if (lapic_timer_mode(lapic) == LAPIC_PERIODIC)
         passed %= period;
-    return passed < period ? (uint32_t)((period - passed) / divisor(lapic)) : 0;
+    /* Never 0 before the end: a saved timer with 0 left does not go on. */
+    return passed < period ? lapic->regs.timer_initial - (uint32_t)(passed / divisor(lapic)) : 0;
 }
 
 /* Count on from `current` at the pace that is set now. */

@@ -180,8 +180,23 @@ static const char *vcpu_error(struct vcpu *vcpu)
     return vcpu->cpu->error;
 }
 
+/* What the vCPU would do at once when it ran on is done: that it was asked for is no part of the
+ * canonical state. */
+static void complete_requests(struct soft_cpu *cpu)
+{
+    const uint32_t here = SOFT_REQUEST_INIT | SOFT_REQUEST_SIPI | SOFT_REQUEST_TIMER;
+    uint32_t requests = atomic_fetch_and(&cpu->requests, ~here);
+
+    if (requests & SOFT_REQUEST_INIT)
+        soft_take_init(cpu);
+    if (requests & SOFT_REQUEST_SIPI)
+        soft_take_sipi(cpu);
+    soft_lapic_timer(cpu);
+}
+
 static void vcpu_get_state(struct vcpu *vcpu, struct cpu_state *state)
 {
+    complete_requests(vcpu->cpu);
     soft_get_state(vcpu->cpu, state);
 }
 
