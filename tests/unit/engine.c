@@ -50,6 +50,8 @@ static void note(char byte)
 
 static uint64_t mmio_read(void *opaque, uint64_t address, unsigned size)
 {
+    if (address == MMIO_COLLECT)
+        return 0;
     fixture.mmio_address = address;
     fixture.mmio_size = size;
     return 0x1122334455667788;
@@ -57,14 +59,15 @@ static uint64_t mmio_read(void *opaque, uint64_t address, unsigned size)
 
 static void mmio_write(void *opaque, uint64_t address, unsigned size, uint64_t value)
 {
+    uint64_t bitmap[4];
+
+    if (address == MMIO_COLLECT) {
+        memory_dirty_collect(fixture.memory, MEMORY_CLIENT_DISPLAY, 0, 256, bitmap);
+        return;
+    }
     fixture.mmio_address = address;
     fixture.mmio_size = size;
     fixture.mmio_value = value;
-    if (address == MMIO_COLLECT) {
-        uint64_t bitmap[4];
-
-        memory_dirty_collect(fixture.memory, MEMORY_CLIENT_DISPLAY, 0, 256, bitmap);
-    }
 }
 
 static uint32_t pio_read(void *opaque, uint16_t port, unsigned size)
@@ -830,11 +833,11 @@ static void a_lock_of_two_processors_excludes(void **state)
  * give up its own. */
 static void a_wait_for_the_others_locked_access_holds_no_alias(void **state)
 {
-    /* mov ecx, 5000; again: inc dword [5000h]; lock inc dword [MMIO_COLLECT]; dec ecx; jnz again;
-     * out PORT_ENDED, al; hlt */
-    static const uint8_t code[] = {0xb9, 0x2c, 0x01, 0x00, 0x00, 0xff, 0x05,       0x00,
-                                   0x50, 0x00, 0x00, 0xf0, 0xff, 0x05, 0x00,       0x01,
-                                   0x00, 0xd0, 0x49, 0x75, 0xf0, 0xe6, PORT_ENDED, HLT};
+    /* mov ecx, 5000; again: lock inc dword [5000h]; lock inc dword [MMIO_COLLECT]; dec ecx;
+     * jnz again; out PORT_ENDED, al; hlt */
+    static const uint8_t code[] = {0xb9, 0x88, 0x13, 0x00, 0x00, 0xf0,       0xff, 0x05, 0x00,
+                                   0x50, 0x00, 0x00, 0xf0, 0xff, 0x05,       0x00, 0x01, 0x00,
+                                   0xd0, 0x49, 0x75, 0xef, 0xe6, PORT_ENDED, HLT};
 
     memory_dirty_start(fixture.memory, MEMORY_CLIENT_DISPLAY);
     run_both(code, sizeof(code));

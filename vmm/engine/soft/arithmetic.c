@@ -92,8 +92,8 @@
         reg_set##bits(cpu, insn->reg_offset,                                                     \
                       op_##name##bits(&cpu->rflags, reg_get##bits(cpu, insn->reg_offset), src)); \
     }                                                                                            \
-    static inline void name##bits##_memory(struct soft_cpu *cpu, const struct insn *insn,        \
-                                           uint##bits##_t src)                                   \
+    SOFT_UNORDERED static inline void name##bits##_memory(                                       \
+        struct soft_cpu *cpu, const struct insn *insn, uint##bits##_t src)                       \
     {                                                                                            \
         uint64_t linear = soft_operand_address(cpu, insn, bits / 8, SOFT_WRITE);                 \
         unaligned##bits *host = mem_rmw_pointer(cpu, linear, bits / 8);                          \
@@ -168,38 +168,38 @@
         op_##name##bits(&cpu->rflags, dst, (uint##bits##_t)insn->immediate);            \
     }
 
-#define DEFINE_UNARY_FORMS(name, bits)                                                      \
-    static void name##bits##_r(struct soft_cpu *cpu, const struct insn *insn)               \
-    {                                                                                       \
-        reg_set##bits(cpu, insn->reg_offset,                                                \
-                      op_##name##bits(&cpu->rflags, reg_get##bits(cpu, insn->reg_offset))); \
-    }                                                                                       \
-    static void name##bits##_m(struct soft_cpu *cpu, const struct insn *insn)               \
-    {                                                                                       \
-        uint64_t linear = soft_operand_address(cpu, insn, bits / 8, SOFT_WRITE);            \
-        unaligned##bits *host = mem_rmw_pointer(cpu, linear, bits / 8);                     \
-        uint##bits##_t dst;                                                                 \
-        if (__builtin_expect(host != NULL, 1)) {                                            \
-            *host = op_##name##bits(&cpu->rflags, *host);                                   \
-            return;                                                                         \
-        }                                                                                   \
-        dst = (uint##bits##_t)mem_rmw_begin(cpu, linear, bits / 8);                         \
-        soft_write##bits(cpu, linear, op_##name##bits(&cpu->rflags, dst));                  \
-    }                                                                                       \
-    static void name##bits##_lm(struct soft_cpu *cpu, const struct insn *insn)              \
-    {                                                                                       \
-        uint64_t linear = soft_operand_address(cpu, insn, bits / 8, SOFT_WRITE);            \
-        void *host = soft_atomic_pointer(cpu, linear, bits / 8, cpu->mmu_mode);             \
-        uint##bits##_t dst;                                                                 \
-        if (host) {                                                                         \
-            lock_##name##bits(&cpu->rflags, host);                                          \
-            return;                                                                         \
-        }                                                                                   \
-        soft_probe_write(cpu, linear, bits / 8, cpu->mmu_mode);                             \
-        soft_exclusive_begin(cpu);                                                          \
-        dst = soft_read##bits(cpu, linear);                                                 \
-        soft_write##bits(cpu, linear, op_##name##bits(&cpu->rflags, dst));                  \
-        soft_exclusive_end(cpu);                                                            \
+#define DEFINE_UNARY_FORMS(name, bits)                                                       \
+    static void name##bits##_r(struct soft_cpu *cpu, const struct insn *insn)                \
+    {                                                                                        \
+        reg_set##bits(cpu, insn->reg_offset,                                                 \
+                      op_##name##bits(&cpu->rflags, reg_get##bits(cpu, insn->reg_offset)));  \
+    }                                                                                        \
+    SOFT_UNORDERED static void name##bits##_m(struct soft_cpu *cpu, const struct insn *insn) \
+    {                                                                                        \
+        uint64_t linear = soft_operand_address(cpu, insn, bits / 8, SOFT_WRITE);             \
+        unaligned##bits *host = mem_rmw_pointer(cpu, linear, bits / 8);                      \
+        uint##bits##_t dst;                                                                  \
+        if (__builtin_expect(host != NULL, 1)) {                                             \
+            *host = op_##name##bits(&cpu->rflags, *host);                                    \
+            return;                                                                          \
+        }                                                                                    \
+        dst = (uint##bits##_t)mem_rmw_begin(cpu, linear, bits / 8);                          \
+        soft_write##bits(cpu, linear, op_##name##bits(&cpu->rflags, dst));                   \
+    }                                                                                        \
+    static void name##bits##_lm(struct soft_cpu *cpu, const struct insn *insn)               \
+    {                                                                                        \
+        uint64_t linear = soft_operand_address(cpu, insn, bits / 8, SOFT_WRITE);             \
+        void *host = soft_atomic_pointer(cpu, linear, bits / 8, cpu->mmu_mode);              \
+        uint##bits##_t dst;                                                                  \
+        if (host) {                                                                          \
+            lock_##name##bits(&cpu->rflags, host);                                           \
+            return;                                                                          \
+        }                                                                                    \
+        soft_probe_write(cpu, linear, bits / 8, cpu->mmu_mode);                              \
+        soft_exclusive_begin(cpu);                                                           \
+        dst = soft_read##bits(cpu, linear);                                                  \
+        soft_write##bits(cpu, linear, op_##name##bits(&cpu->rflags, dst));                   \
+        soft_exclusive_end(cpu);                                                             \
     }
 
 #define DEFINE_ARITHMETIC(bits, suffix, r)                             \

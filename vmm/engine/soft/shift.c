@@ -30,7 +30,8 @@
                       op_##name##bits(&cpu->rflags, reg_get##bits(cpu, insn->reg_offset),         \
                                       (uint8_t)cpu->gpr[GPR_RCX]));                               \
     }                                                                                             \
-    static void name##bits##_memory(struct soft_cpu *cpu, const struct insn *insn, uint8_t count) \
+    SOFT_UNORDERED static void name##bits##_memory(struct soft_cpu *cpu, const struct insn *insn, \
+                                                   uint8_t count)                                 \
     {                                                                                             \
         uint64_t linear = soft_operand_address(cpu, insn, bits / 8, SOFT_WRITE);                  \
         unaligned##bits *host = mem_rmw_pointer(cpu, linear, bits / 8);                           \
