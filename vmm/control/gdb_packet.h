@@ -28,6 +28,7 @@ struct gdb_parser {
     bool too_long;
 };
 
+/* For the caller's memory; finish frees what was gathered. */
 void gdb_parser_init(struct gdb_parser *parser);
 void gdb_parser_finish(struct gdb_parser *parser);
 

@@ -297,8 +297,3 @@ size_t peer_backlog(const struct peer *peer)
 {
     return peer->queued;
 }
-
-int peer_fd(const struct peer *peer)
-{
-    return peer->fd;
-}

@@ -45,6 +45,3 @@ void peer_flush(struct peer *peer, int timeout_ms);
 
 /* Bytes that wait for the other end to read. */
 size_t peer_backlog(const struct peer *peer);
-
-/* The descriptor, for SO_PEERCRED. */
-int peer_fd(const struct peer *peer);

@@ -54,9 +54,11 @@ struct listener_calls {
     struct listener_entry *entries[MEMORY_LISTENERS_MAX];
 };
 
+/* Around calls of listeners, without the lock held. */
 void memory_calls_begin(struct memory *memory, struct listener_calls *calls);
 void memory_calls_end(struct memory *memory, struct listener_calls *calls);
 
+/* Call that member of each listener that has it. */
 void memory_call_unmapped(struct listener_calls *calls, uint64_t base, uint64_t size);
 void memory_call_map_changed(struct listener_calls *calls);
 void memory_call_dirty_tracking(struct listener_calls *calls, bool on);

@@ -25,6 +25,7 @@ struct clients_config {
     void (*gone)(void *opaque, struct peer *peer, bool owner);
 };
 
+/* `config` is copied. */
 struct clients *clients_create(const struct clients_config *config);
 /* Closes all connections. NULL is fine. */
 void clients_destroy(struct clients *clients);

@@ -154,8 +154,3 @@ void process_kill(struct process *process)
     if (!process->reaped)
         kill(process->pid, SIGKILL);
 }
-
-pid_t process_pid(const struct process *process)
-{
-    return process->pid;
-}

@@ -30,5 +30,3 @@ void process_destroy(struct process *process);
 
 /* Kill it; `ended` follows. */
 void process_kill(struct process *process);
-
-pid_t process_pid(const struct process *process);

@@ -42,6 +42,7 @@ struct ps2_keyboard {
 
 extern const struct state_table ps2_keyboard_table;
 
+/* Power-on state: scanning, nothing queued. */
 void ps2_keyboard_reset(struct ps2_keyboard *keyboard);
 /* A byte from the host: a command or its parameter. */
 void ps2_keyboard_write(struct ps2_keyboard *keyboard, uint8_t byte);
@@ -75,7 +76,9 @@ struct ps2_mouse {
 
 extern const struct state_table ps2_mouse_table;
 
+/* Power-on state: stream mode, not reporting, nothing queued. */
 void ps2_mouse_reset(struct ps2_mouse *mouse);
+/* A byte from the host: a command or its parameter. */
 void ps2_mouse_write(struct ps2_mouse *mouse, uint8_t byte);
 /* Movement (x right, y down, z towards the user) and the buttons that are down now. */
 void ps2_mouse_move(struct ps2_mouse *mouse, int dx, int dy, int dz, uint8_t buttons);

@@ -18,6 +18,7 @@ struct soft_lapic;
 /* All local APICs of a machine: what a message's destination selects from. */
 struct soft_apics;
 
+/* Places for `capacity` of them, with APIC ids from 0. */
 struct soft_apics *soft_apics_create(unsigned capacity);
 /* After every lapic was destroyed. NULL is fine. */
 void soft_apics_destroy(struct soft_apics *apics);

@@ -84,6 +84,8 @@ struct vector_operands {
     uint32_t mxcsr;   /* in and out */
 };
 
+/* Run `stub` on the operands, with vectors of 16 or 32 bytes or with MMX registers. false when an
+ * exception that MXCSR does not mask came up; its flags are in `mxcsr`. */
 bool vector_run_mixed(struct vector_operands *operands, const void *stub);
 bool vector_run_mixed_256(struct vector_operands *operands, const void *stub);
 bool vector_run_mmx(struct vector_operands *operands, const void *stub);

@@ -76,6 +76,7 @@ struct elf_image {
     struct elf_segment segments[ELF_SEGMENTS_MAX];
 };
 
+/* Whether the file begins as an ELF file does. */
 bool elf_is(const uint8_t *head, size_t length);
 /* Read and check the headers: an executable for x86. */
 bool elf_open(const struct boot_file *file, struct elf_image *elf, GError **error);
@@ -86,6 +87,9 @@ bool elf_load(const struct boot_image *image, const struct elf_image *elf, uint6
 /* The formats. `head` is the beginning of the file. */
 #define BOOT_HEAD_SIZE 8192
 
+/* Each load puts the kernel and what belongs to it into memory and sets what the entry point
+ * expects; false and `error`, one phrase that names the file, when it is damaged or does not fit.
+ */
 bool bzimage_is(const uint8_t *head, size_t length);
 bool bzimage_load(const struct boot_image *image, struct cpu_state *state, GError **error);
 
