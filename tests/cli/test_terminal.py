@@ -55,15 +55,10 @@ class Terminal(AnimaTest):
         session.sendline("")
         session.expect("\r\n")
 
-    def pid_of_command(self):
-        """The process of `anima run`: its machine's monitor has the connection, not the parent."""
-        found = subprocess.run(["pgrep", "-f", f"{ANIMA} run --name test.*{PAYLOAD}"],
-                               capture_output=True, text=True, check=False).stdout.split()
-        for pid in map(int, found):
-            with open(f"/proc/{pid}/comm", encoding="ascii") as comm:
-                if comm.read().strip() == "anima":
-                    return pid
-        raise AssertionError("no command")
+    def pid_of_command(self, session):
+        """The process of `anima run`: the only child of the shell on that terminal."""
+        with open(f"/proc/{session.pid}/task/{session.pid}/children", encoding="ascii") as children:
+            return int(children.read().split()[0])
 
     def test_bytes_go_both_ways(self):
         session = self.greeted()
@@ -169,7 +164,7 @@ class Terminal(AnimaTest):
         for number in signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT:
             with self.subTest(number):
                 session = self.keeping_terminal()
-                os.kill(self.pid_of_command(), number)
+                os.kill(self.pid_of_command(session), number)
                 self.assert_restored(session, 128 + number)
                 session.close(force=True)
                 self.assert_nothing_of_the_machine()
@@ -182,7 +177,7 @@ class Terminal(AnimaTest):
 
     def test_stop_and_continue(self):
         session = self.keeping_terminal()
-        pid = self.pid_of_command()
+        pid = self.pid_of_command(session)
         os.kill(pid, signal.SIGTSTP)
         wait_for(lambda: not is_raw(session), "the terminal's own mode while stopped")
         os.kill(pid, signal.SIGCONT)
