@@ -306,17 +306,30 @@ static void handle_power_button(void *opaque, struct control_call *call)
     control_reply(call, NULL);
 }
 
+/* What the machine is made of: a choice that was left to the host ("default", "auto") is told as it
+ * fell, since another host would choose anew. */
+static char *effective_definition(const struct vmm *vmm, const struct machine_status *status)
+{
+    json_t *object = definition_to_json(vmm->definition);
+
+    json_object_set_new(object, "engine", json_string(status->engine));
+    json_object_set_new(object, "cpu", json_string(status->cpu_model));
+    char *text = json_dumps(object, JSON_COMPACT);
+    json_decref(object);
+    return text;
+}
+
 /* The machine stands still while its state is written, and goes on if it ran. */
 static void handle_save(void *opaque, struct control_call *call)
 {
     struct vmm *vmm = opaque;
-    json_t *object = definition_to_json(vmm->definition);
-    char *definition = json_dumps(object, JSON_COMPACT);
     struct machine_status status;
+    char *definition;
     GError *error = NULL;
     bool good;
 
     machine_query(vmm->machine, &status);
+    definition = effective_definition(vmm, &status);
     machine_pause(vmm->machine);
     good = machine_save(vmm->machine, call->fds[0], definition, &error);
     if (status.state == MACHINE_RUNNING)
@@ -326,7 +339,6 @@ static void handle_save(void *opaque, struct control_call *call)
     else
         control_fail_error(call, error);
     free(definition);
-    json_decref(object);
 }
 
 static const struct control_handler handlers[] = {

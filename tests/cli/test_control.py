@@ -127,6 +127,9 @@ class Control(AnimaTest):
         self.assertEqual((text.returncode, text.stderr), (0, ""))
         self.assertIn("serial0", text.stdout)
         self.assertIn("anima-1", text.stdout)
+        # The CPU model by its version, not as "default".
+        self.assertRegex(self.query()["cpu"], r"-\d+$")
+        self.assertIn(f'"cpu":"{self.query()["cpu"]}"', text.stdout)
         with open(path, "r+b") as stream:
             stream.truncate(os.path.getsize(path) // 2)
         self.assertEqual(self.anima("state", "dump", path).returncode, 1)
