@@ -11,6 +11,7 @@
 #define CONFIG_MEMORY_MIN   (1ULL << 20)   /* bytes: what a real-mode system addresses */
 #define CONFIG_MEMORY_ALIGN 4096ULL        /* bytes: RAM comes in whole pages */
 #define CONFIG_MEMORY_MAX   (508ULL << 30) /* bytes: RAM ends below the 64-bit PCI window */
+#define CONFIG_RNG_RATE_MAX (1ULL << 40)   /* bytes a second */
 #define CONFIG_LIST_MAX     64             /* entries of one list, such as multiboot modules */
 #define CONFIG_TEXT_MAX     65535          /* bytes of one value */
 #define CONFIG_FILE_MAX     (1U << 20)     /* bytes of one vm.yaml */

@@ -50,8 +50,8 @@ static bool check_name(const char *text, GError **error)
 static const char *const machine_choices[] = {"anima-1", NULL};
 static const char *const engine_choices[] = {"auto", "kvm", "soft", NULL};
 static const char *const serial_choices[] = {"stdio", "pty", "file=", "socket=", "none", NULL};
-static const char *const device_choices[] = {"isa-debug-exit", "pc-testdev", "pvpanic", "debugcon",
-                                             NULL};
+static const char *const device_choices[] = {"isa-debug-exit", "pc-testdev", "pvpanic",
+                                             "debugcon",       "virtio-rng", NULL};
 static const char *const on_reboot_choices[] = {"restart", "exit", NULL};
 static const char *const on_crash_choices[] = {"exit", "pause", "restart", NULL};
 
@@ -176,7 +176,17 @@ const struct option options[OPTION_COUNT] = {
             .manual = "With *isa-debug-exit* (port 0xf4) a guest that writes V ends the machine "
                       "with status (V << 1) | 1. *pc-testdev* stands beside it for test kernels. "
                       "*pvpanic* lets a guest report its crash. *debugcon* (port 0xe9) writes to "
-                      "standard error.",
+                      "standard error. *virtio-rng* gives the guest random numbers of the host's.",
+        },
+    [OPTION_RNG_RATE] =
+        {
+            .key = "rng-rate",
+            .type = OPTION_TYPE_SIZE,
+            .argument = "SIZE",
+            .preset = "1M",
+            .min = 1,
+            .max = CONFIG_RNG_RATE_MAX,
+            .help = "bytes that virtio-rng gives in a second",
         },
     [OPTION_ON_REBOOT] =
         {

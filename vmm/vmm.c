@@ -157,6 +157,8 @@ static void configure(struct vmm *vmm, struct machine_config *config, GPtrArray 
         .debug_exit = definition_lists(definition, OPTION_DEVICE, "isa-debug-exit"),
         .testdev = definition_lists(definition, OPTION_DEVICE, "pc-testdev"),
         .pvpanic = definition_lists(definition, OPTION_DEVICE, "pvpanic"),
+        .virtio_rng = definition_lists(definition, OPTION_DEVICE, "virtio-rng"),
+        .rng_rate = definition_number(definition, OPTION_RNG_RATE),
         .on_reboot = strcmp(definition_text(definition, OPTION_ON_REBOOT), "exit") == 0
                          ? MACHINE_REBOOT_EXIT
                          : MACHINE_REBOOT_RESTART,

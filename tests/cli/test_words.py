@@ -158,7 +158,7 @@ class Words(AnimaTest):
             self.assertIn(f"\n  {command} ", text)
         text = self.anima("run", "--help").stdout
         for option in ("--name", "--engine", "--cpu", "--cpus", "--memory", "--kernel", "--initrd",
-                       "--module", "--append", "--serial", "--device", "--on-reboot", "--on-crash",
+                       "--module", "--append", "--serial", "--device", "--rng-rate", "--on-reboot", "--on-crash",
                        "--gdb"):
             self.assertIn(f"\n  {option} ", text)
 

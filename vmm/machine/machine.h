@@ -81,6 +81,8 @@ struct machine_config {
     bool testdev;                  /* pc-testdev */
     struct chardev *debug_console; /* port E9h; NULL: no such device */
     bool pvpanic;
+    bool virtio_rng;
+    uint64_t rng_rate; /* bytes a second for the guest's virtio-rng; 0: any number */
 
     enum machine_on_reboot on_reboot;
     enum machine_on_crash on_crash;

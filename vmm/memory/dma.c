@@ -10,6 +10,12 @@
 
 #include <string.h>
 
+/* The guest switches the bus-master bit while another thread may be at work. */
+static bool is_enabled(const struct dma_space *space)
+{
+    return __atomic_load_n(&space->enabled, __ATOMIC_RELAXED);
+}
+
 static bool may_access(const struct memory_range *range, enum dma_direction direction)
 {
     return range && (range->kind == MEMORY_RAM || direction == DMA_TO_DEVICE);
@@ -84,7 +90,7 @@ unsigned dma_map(struct dma_space *space, uint64_t iova, uint64_t length,
 {
     unsigned count;
 
-    if (!space->enabled || length == 0 || length > UINT64_MAX - iova)
+    if (!is_enabled(space) || length == 0 || length > UINT64_MAX - iova)
         return 0;
     count = collect_segments(space, iova, length, direction, segments, max);
     if (count && direction == DMA_FROM_DEVICE)
@@ -102,7 +108,7 @@ void dma_unmap(struct dma_space *space, uint64_t iova, uint64_t length,
 static bool reachable(struct dma_space *space, uint64_t iova, uint64_t length,
                       enum dma_direction direction)
 {
-    if (!space->enabled || length > UINT64_MAX - iova)
+    if (!is_enabled(space) || length > UINT64_MAX - iova)
         return false;
     while (length) {
         struct memory_range range;

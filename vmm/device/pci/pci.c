@@ -196,7 +196,7 @@ static void decoding_update(struct pci_function *function)
     bool master = command_has(function, PCI_COMMAND_MASTER);
     for (struct pci_function *bridge = function->bus->bridge; bridge; bridge = bridge->bus->bridge)
         master = master && command_has(bridge, PCI_COMMAND_MASTER);
-    function->dma.enabled = master;
+    __atomic_store_n(&function->dma.enabled, master, __ATOMIC_RELAXED);
 
     for (unsigned i = 0; i < PCI_BARS; i++)
         bar_update(function, i);
@@ -334,8 +334,11 @@ uint32_t pci_config_read(struct pci_bus *root, uint8_t bus, uint8_t devfn, unsig
         return value;
     g_mutex_lock(&root->hierarchy->lock);
     struct pci_function *function = function_route(root, bus, devfn);
-    if (function && offset + size <= function->config_size)
+    if (function && offset + size <= function->config_size) {
+        if (function->ops && function->ops->config_reading)
+            function->ops->config_reading(function, offset, size);
         value = pci_config_get(function, offset, size);
+    }
     g_mutex_unlock(&root->hierarchy->lock);
     return value;
 }

@@ -85,6 +85,9 @@ struct pci_identity {
 };
 
 struct pci_function_ops {
+    /* The guest is about to read [offset, offset + size) of configuration space: bytes that follow
+     * something else may be brought up to date. May be NULL. */
+    void (*config_reading)(struct pci_function *function, unsigned offset, unsigned size);
     /* The guest wrote [offset, offset + size) of configuration space; the bytes have changed, BARs
      * and interrupts are up to date. May be NULL. */
     void (*config_written)(struct pci_function *function, unsigned offset, unsigned size);

@@ -30,6 +30,7 @@
 #include "vmm/device/pci/host_bridge.h"
 #include "vmm/device/pci/lpc.h"
 #include "vmm/device/pci/root_port.h"
+#include "vmm/device/virtio/virtio_rng.h"
 #include "vmm/machine/boot/boot.h"
 #include "vmm/machine/internal.h"
 #include "vmm/machine/pc/acpi.h"
@@ -321,6 +322,23 @@ static bool add_extras(struct machine *machine, GError **error)
             add(machine, &pc_testdev_device, "pc-testdev", &testdev, NULL, error));
 }
 
+/* PCI devices that the user chose, in the order in which a definition lists them: each has the next
+ * device number of bus 0. */
+static bool add_user_devices(struct machine *machine, GError **error)
+{
+    uint8_t next = PC_PCI_USER_DEVICES;
+
+    if (machine->config.virtio_rng) {
+        struct virtio_rng_config rng = {
+            .address = {NULL, next++, 0},
+            .bytes_per_second = machine->config.rng_rate,
+        };
+        if (!add(machine, &virtio_rng_device, "virtio-rng", &rng, NULL, error))
+            return false;
+    }
+    return true;
+}
+
 bool pc_devices_create(struct machine *machine, GError **error)
 {
     struct pc *pc = machine->pc;
@@ -336,7 +354,7 @@ bool pc_devices_create(struct machine *machine, GError **error)
     return add(machine, &acpi_pm_device, "acpi-pm", &acpi_pm, &pc->acpi_pm, error) &&
            add(machine, &i8042_device, "i8042", &i8042, NULL, error) &&
            add_serials(machine, error) && add_fw_cfg(machine, error) && add_pci(machine, error) &&
-           add_extras(machine, error);
+           add_extras(machine, error) && add_user_devices(machine, error);
 }
 
 void pc_press_power_button(struct machine *machine)
