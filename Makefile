@@ -15,19 +15,24 @@ setup:
 $(BUILD)/build.ninja: | setup
 	@meson setup --buildtype=debugoptimized $(BUILD) >/dev/null
 
-run: setup all
+run: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) cli/anima vmm/anima-vmm
 	@scripts/run-guest
 
-test: setup
+test:
+	@scripts/setup test
 	@scripts/test
 
-test-long: setup
+test-long:
+	@scripts/setup test
 	@scripts/test --long
 
-lint: setup
+lint:
+	@scripts/setup test
 	@scripts/lint
 
-bench: setup all
+bench: all
+	@scripts/setup bench
 	@scripts/bench
 
 install: all
