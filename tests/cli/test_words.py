@@ -141,7 +141,7 @@ class Words(AnimaTest):
 
     def test_state_dump_of_what_is_no_stream(self):
         path = self.file("stream", "this is no stream\n")
-        self.assert_refused(1, f"{path}: stream: is truncated", "state", "dump", path)
+        self.assert_refused(1, f"{path}: stream: is none: this file was not written by Anima", "state", "dump", path)
         self.assert_refused(1, "/nonexistent: No such file", "state", "dump", "/nonexistent")
         self.assert_refused(2, "usage: anima state save", "state", "frob", "x")
 
