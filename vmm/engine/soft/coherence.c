@@ -69,9 +69,10 @@ void soft_leave(struct soft_cpu *cpu)
     if (!vcpu)
         return;
     atomic_store(&vcpu->outside, 1);
-    /* Those who wait look at `outside` after they are woken by the other word. */
+    /* Who waits may have looked at `outside` before, and sleeps on the other word from now on: that
+     * one must change. */
     if (atomic_load(&vcpu->flush_wanted) != atomic_load(&vcpu->flush_done))
-        wake(&vcpu->flush_done);
+        soft_take_flush(cpu);
 }
 
 /* Until `vcpu` holds no alias from before. */
