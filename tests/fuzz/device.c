@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * One device at a time, under a guest that is the input: accesses to all its windows and its
- * configuration space, time that passes, resets, and state that is saved, damaged and loaded. What
- * a device saves, it must load.
+ * configuration space, memory that changes, time that passes, resets, and state that is saved,
+ * damaged and loaded. What a device saves, it must load. Two shortcuts spare the input what it
+ * would hardly find: the BARs are put into place, and a virtio device is brought to DRIVER_OK with
+ * its rings in low memory.
  */
 #include "tests/fuzz/fuzz.h"
+
+#include <linux/pci_regs.h>
+#include <linux/virtio_pci.h>
 
 #include "vmm/device/device.h"
 #include "vmm/device/pci/pci.h"
@@ -12,6 +17,9 @@
 #define RAM         (1UL << 20)
 #define LINES       64
 #define WINDOWS_MAX 64
+#define BARS        0xC0000000UL
+#define BAR_STRIDE  0x10000UL
+#define RINGS       4096   /* bytes: what the input writes of memory lies there mostly */
 #define STEP_NS     100000 /* times a byte of the input */
 
 struct window {
@@ -148,6 +156,56 @@ static void access_configuration(struct bench *bench, struct fuzz_input *input)
     }
 }
 
+/* Put every memory BAR somewhere and let the function decode and master the bus. */
+static void open_functions(struct bench *bench)
+{
+    for (unsigned devfn = 0; devfn < 256; devfn++) {
+        if (!pci_bus_function(bench->env.pci, devfn))
+            continue;
+        for (unsigned i = 0; i < PCI_BARS; i++)
+            pci_config_write(bench->env.pci, 0, devfn, PCI_BASE_ADDRESS_0 + 4 * i, 4,
+                             BARS + i * BAR_STRIDE);
+        pci_config_write(bench->env.pci, 0, devfn, PCI_COMMAND, 2,
+                         PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    }
+}
+
+static void set_register(struct bench *bench, unsigned offset, unsigned size, uint32_t value)
+{
+    bus_write(bench->env.mmio, BARS + offset, size, value);
+}
+
+/* What a virtio driver does up to DRIVER_OK, with features and rings of the input's choice. To any
+ * other device in that place these are writes like all. */
+static void start_virtio(struct bench *bench, struct fuzz_input *input)
+{
+    uint8_t features = fuzz_byte(input), place[3] = {0};
+
+    fuzz_take(input, place, sizeof(place));
+    open_functions(bench);
+    set_register(bench, VIRTIO_PCI_COMMON_STATUS, 1, 0);
+    set_register(bench, VIRTIO_PCI_COMMON_GF, 4, (features & 3U) << 28);
+    set_register(bench, VIRTIO_PCI_COMMON_GFSELECT, 4, 1);
+    set_register(bench, VIRTIO_PCI_COMMON_GF, 4, 1);
+    set_register(bench, VIRTIO_PCI_COMMON_STATUS, 1, 11);
+    set_register(bench, VIRTIO_PCI_COMMON_Q_SIZE, 2, 1U << (features >> 4));
+    set_register(bench, VIRTIO_PCI_COMMON_Q_DESCLO, 4, place[0] * 16U);
+    set_register(bench, VIRTIO_PCI_COMMON_Q_AVAILLO, 4, place[1] * 16U);
+    set_register(bench, VIRTIO_PCI_COMMON_Q_USEDLO, 4, place[2] * 16U);
+    set_register(bench, VIRTIO_PCI_COMMON_Q_ENABLE, 2, 1);
+    set_register(bench, VIRTIO_PCI_COMMON_STATUS, 1, 15);
+}
+
+static void change_memory(struct bench *bench, struct fuzz_input *input)
+{
+    uint8_t bytes[16] = {0}, size = 1 + (fuzz_byte(input) & 15);
+    uint16_t place;
+
+    fuzz_take(input, &place, sizeof(place));
+    fuzz_take(input, bytes, size);
+    memory_write(bench->env.memory, place % RINGS, bytes, size);
+}
+
 /* Its own state back, whole, or with a byte or two changed. */
 static void save_and_load(struct bench *bench, struct fuzz_input *input)
 {
@@ -189,6 +247,12 @@ static void act(struct bench *bench, struct fuzz_input *input)
         break;
     case 4 ... 6:
         access_register(bench, input, false);
+        break;
+    case 7:
+        start_virtio(bench, input);
+        break;
+    case 8 ... 9:
+        change_memory(bench, input);
         break;
     default:
         access_register(bench, input, true);

@@ -122,6 +122,18 @@ static void one_configuration_access(struct subject *subject, GRand *rand)
     }
 }
 
+/* Put every memory BAR somewhere and let its function decode: nonsense alone hardly does. */
+static void open_functions(struct bench *bench)
+{
+    for (unsigned devfn = 0; devfn < 256; devfn++) {
+        if (!pci_bus_function(bench->env.pci, devfn))
+            continue;
+        for (unsigned i = 0; i < PCI_BARS; i++)
+            pci_config_write(bench->env.pci, 0, devfn, 0x10 + 4 * i, 4, 0xC0000000 + (i << 16));
+        pci_config_write(bench->env.pci, 0, devfn, 0x04, 2, 6);
+    }
+}
+
 static void traffic(struct subject *subject, GRand *rand, unsigned accesses)
 {
     GArray *stretches = survey_windows(subject->bench);
@@ -134,6 +146,7 @@ static void traffic(struct subject *subject, GRand *rand, unsigned accesses)
         } else if (kind < 8) {
             one_configuration_access(subject, rand);
         } else if (kind == 8) { /* windows may have moved */
+            open_functions(subject->bench);
             g_array_unref(stretches);
             stretches = survey_windows(subject->bench);
         } else if (stretches->len) {
