@@ -58,6 +58,12 @@ const char *definition_text(const struct definition *definition, enum option_id 
 unsigned definition_count(const struct definition *definition, enum option_id id);
 const char *definition_entry(const struct definition *definition, enum option_id id,
                              unsigned index);
+/* A member of one entry of a GROUP option, by the member's key; the member's default when it was not
+ * given. NULL when unset. Strings live as long as the definition's value. */
+const char *definition_member_text(const struct definition *definition, enum option_id id,
+                                   unsigned index, const char *key);
+uint64_t definition_member_number(const struct definition *definition, enum option_id id,
+                                  unsigned index, const char *key);
 /* Whether the list has the entry. */
 bool definition_lists(const struct definition *definition, enum option_id id, const char *entry);
 

@@ -44,6 +44,18 @@ void device_reset(struct device *device)
         device->ops->reset(device);
 }
 
+void device_pause(struct device *device)
+{
+    if (device->ops->pause)
+        device->ops->pause(device);
+}
+
+void device_resume(struct device *device)
+{
+    if (device->ops->resume)
+        device->ops->resume(device);
+}
+
 GBytes *device_save(struct device *device)
 {
     if (!device->ops->state)

@@ -26,6 +26,7 @@
 #include "vmm/state/state.h"
 
 struct device;
+struct loop;
 
 /* What the guest may ask of the whole machine. Any thread; they only request, the control thread
  * carries out. */
@@ -53,6 +54,7 @@ struct device_env {
     void (*msi)(void *opaque, uint64_t address, uint32_t data);
     void *msi_opaque;
     struct machine_requests requests;
+    struct loop *loop; /* I/O thread for devices with work of their own */
 };
 
 struct device_ops {
@@ -81,6 +83,14 @@ struct device_ops {
     void (*post_load)(struct device *device);
     /* Called before state is saved: bring lazily computed fields up to date. Optional. */
     void (*pre_save)(struct device *device);
+    /* The machine stops (vCPUs are parked, time stands still) or goes on. After pause returns, no
+     * thread of the device touches guest memory or its state, and no interrupt comes from it: what
+     * was under way is finished, or stays recorded in the state as in flight. resume takes up what
+     * is in flight (a load may have brought it) and looks at every queue. A device is created
+     * paused. Both are called in turn, on the control thread; optional, for devices with threads of
+     * their own. A reset may come while it runs as well as while it is paused. */
+    void (*pause)(struct device *device);
+    void (*resume)(struct device *device);
 };
 
 struct device {
@@ -96,6 +106,8 @@ struct device *device_create(const struct device_ops *ops, const char *id,
                              const struct device_env *env, const void *config, GError **error);
 void device_destroy(struct device *device);
 void device_reset(struct device *device);
+void device_pause(struct device *device);
+void device_resume(struct device *device);
 
 /* One CBOR map of the device's state; NULL for a kind without state. vCPUs are parked. */
 GBytes *device_save(struct device *device);

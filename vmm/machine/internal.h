@@ -38,6 +38,7 @@ struct machine {
     struct machine_cpu *cpus;
     GMainContext *context;
     enum machine_state state; /* control thread */
+    bool awake;               /* time passes and devices work; control thread */
     void (*debugger)(void *opaque, unsigned cpu);
     void *debugger_opaque;
 

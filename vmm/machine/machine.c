@@ -170,11 +170,22 @@ static void change(struct machine *machine, enum machine_state state, const char
         listener->changed(listener->opaque, state, reason);
 }
 
-/* Park and stop time; the state is the caller's to change. */
-static void halt(struct machine *machine)
+/* With vCPUs parked: nothing of the machine moves any more. */
+static void quiesce(struct machine *machine)
 {
-    machine_cpus_park(machine);
     clock_pause(machine->clock);
+    if (machine->awake)
+        for (guint i = 0; i < machine->devices->len; i++)
+            device_pause(machine->devices->pdata[i]);
+    machine->awake = false;
+}
+
+static void awaken(struct machine *machine)
+{
+    clock_resume(machine->clock);
+    for (guint i = 0; i < machine->devices->len; i++)
+        device_resume(machine->devices->pdata[i]);
+    machine->awake = true;
 }
 
 bool machine_resume(struct machine *machine)
@@ -183,7 +194,7 @@ bool machine_resume(struct machine *machine)
         return false;
     if (machine->state == MACHINE_RUNNING)
         return true;
-    clock_resume(machine->clock);
+    awaken(machine);
     machine_cpus_run(machine);
     change(machine, MACHINE_RUNNING, NULL);
     return true;
@@ -193,13 +204,14 @@ void machine_pause(struct machine *machine)
 {
     if (machine->state != MACHINE_RUNNING)
         return;
-    halt(machine);
+    machine_cpus_park(machine);
+    quiesce(machine);
     change(machine, MACHINE_PAUSED, NULL);
 }
 
 void machine_debug(struct machine *machine, unsigned cpu)
 {
-    clock_pause(machine->clock);
+    quiesce(machine);
     change(machine, MACHINE_PAUSED, "stopped by the debugger");
     if (machine->debugger)
         machine->debugger(machine->debugger_opaque, cpu);
@@ -207,7 +219,7 @@ void machine_debug(struct machine *machine, unsigned cpu)
 
 void machine_crash(struct machine *machine, const char *reason)
 {
-    clock_pause(machine->clock);
+    quiesce(machine);
     change(machine, MACHINE_CRASHED, reason);
 }
 
@@ -215,7 +227,7 @@ void machine_end(struct machine *machine, enum machine_end end, int status, cons
 {
     const struct machine_listener *listener = &machine->config.listener;
 
-    clock_pause(machine->clock);
+    quiesce(machine);
     change(machine, MACHINE_ENDED, reason);
     if (listener->ended)
         listener->ended(listener->opaque, end, status, reason);

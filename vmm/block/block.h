@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Block back ends: where a disk's bytes lie. Devices know this interface only.
+ *
+ * A block node belongs to one I/O thread (util/loop.h): requests are submitted there, and their
+ * `done` is called there. Requests have no order among each other, except that a flush covers what
+ * was done before it was submitted. A guest's length and offset are checked against the size here,
+ * once more than in the device.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "vmm/util/loop.h"
+
+#define BLOCK_SECTOR 512U
+
+struct block;
+
+struct block_config {
+    int fd;           /* an open file or block device, locked by who opened it; taken over */
+    const char *name; /* for messages: the path that the user gave; copied */
+    bool readonly;
+    struct loop *loop; /* outlives the node */
+};
+
+/* A raw disk: the file's bytes are the disk's. NULL and `error` when its size is no multiple of a
+ * sector or 0. */
+struct block *block_raw_create(const struct block_config *config, GError **error);
+/* Nothing is under way. NULL is fine. Not on the loop's thread. */
+void block_destroy(struct block *block);
+
+/* Bytes; a multiple of BLOCK_SECTOR. Any thread. */
+uint64_t block_size(const struct block *block);
+bool block_is_readonly(const struct block *block);
+/* The grain in which the host's storage discards and writes whole, in bytes (a power of two from
+ * BLOCK_SECTOR up). Any thread. */
+uint32_t block_granularity(const struct block *block);
+
+enum block_kind {
+    BLOCK_READ,
+    BLOCK_WRITE,
+    BLOCK_FLUSH,       /* all that was written before is on stable storage when it is done */
+    BLOCK_DISCARD,     /* the content is no longer needed; it may read as anything old or zero */
+    BLOCK_WRITE_ZEROES /* reads as zero; `may_unmap` allows a hole */
+};
+
+/* The caller's until `done`, then the caller's again. */
+struct block_request {
+    enum block_kind kind;
+    bool may_unmap;
+    uint64_t offset, length; /* bytes; whole sectors. READ, WRITE: the sum of the vectors */
+    struct iovec *vectors;   /* the driver may change them */
+    unsigned count;          /* at most 1024 */
+    /* `error`: 0, or a positive errno: EROFS, ENOSPC, EIO, EINVAL (outside of the disk). */
+    void (*done)(struct block_request *request, int error);
+    void *opaque;
+    struct {
+        struct block *block;
+        struct block_request *next;
+        struct loop_operation operation;
+        uint64_t finished; /* bytes */
+    } private;             /* the driver's */
+};
+
+/* Begin; `done` is not called from in here. On the loop's thread. */
+void block_submit(struct block *block, struct block_request *request);
+
+/* Hold back output: requests that change the disk, and flushes, wait from now on and are not done
+ * before block_release. Reads pass. On the loop's thread; idempotent. */
+void block_hold(struct block *block);
+void block_release(struct block *block);
