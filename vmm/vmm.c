@@ -38,6 +38,7 @@ struct vmm {
     struct sandbox_report sandbox;
     const struct engine_ops *engine;
     const char *why; /* this engine; static */
+    struct loop *io;
     struct machine *machine;
     struct gdb_server *debugger; /* NULL: none is awaited */
     gint64 started_us;           /* monotonic */
@@ -149,6 +150,7 @@ static void configure(struct vmm *vmm, struct machine_config *config, GPtrArray 
         .cpu_model = definition_text(definition, OPTION_CPU),
         .cpus = definition_number(definition, OPTION_CPUS),
         .memory_size = definition_number(definition, OPTION_MEMORY),
+        .loop = vmm->io,
         .kernel = {vmm->attachments.kernel, definition_text(definition, OPTION_KERNEL),
                    append ? append : ""},
         .initrd = {vmm->attachments.initrd, definition_text(definition, OPTION_INITRD), ""},
@@ -179,7 +181,8 @@ static bool build(struct vmm *vmm, GError **error)
     if (!vmm->engine)
         return false;
     kvm = strcmp(vmm->engine->name, "kvm") == 0;
-    if (!sandbox_enter(SANDBOX_VMM, kvm, &vmm->sandbox, error) ||
+    vmm->io = loop_create("io/0", error);
+    if (!vmm->io || !sandbox_enter(SANDBOX_VMM, kvm, &vmm->sandbox, error) ||
         !attachments_open_lines(&vmm->attachments, vmm->definition, error))
         return false;
     configure(vmm, &config, words);
@@ -251,6 +254,7 @@ static void handle_query(void *opaque, struct control_call *call)
                         json_string(definition_text(vmm->definition, OPTION_MACHINE)));
     json_object_set_new(result, "engine", json_string(status.engine));
     json_object_set_new(result, "engine_why", json_string(vmm->why));
+    json_object_set_new(result, "io", json_string(loop_backend(vmm->io)));
     json_object_set_new(result, "cpu", json_string(status.cpu_model));
     json_object_set_new(result, "cpus", json_integer(status.cpus));
     json_object_set_new(result, "memory", json_integer(status.memory_size));
@@ -393,6 +397,7 @@ int vmm_main(void)
     g_main_loop_run(vmm.loop);
     gdb_server_destroy(vmm.debugger);
     machine_destroy(vmm.machine);
+    loop_destroy(vmm.io);
     attachments_finish(&vmm.attachments);
     peer_flush(vmm.link, LAST_WORDS_MS);
     peer_destroy(vmm.link);

@@ -81,6 +81,7 @@ static void env_init(struct machine *machine)
     machine->env.pci = pci_root_create();
     machine->env.msi = send_msi;
     machine->env.msi_opaque = machine;
+    machine->env.loop = machine->config.loop;
     machine->env.requests = machine_device_requests(machine);
 }
 

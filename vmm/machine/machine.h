@@ -19,6 +19,7 @@
 #include "vmm/device/device.h"
 #include "vmm/engine/engine.h"
 #include "vmm/util/chardev.h"
+#include "vmm/util/loop.h"
 
 #define MACHINE_CPUS_MAX    255
 #define MACHINE_SERIALS     2
@@ -67,6 +68,7 @@ struct machine_config {
     const char *cpu_model;
     unsigned cpus;
     uint64_t memory_size; /* bytes, whole pages */
+    struct loop *loop; /* the devices' I/O thread; outlives the machine. NULL: no device needs it */
 
     struct machine_image kernel; /* its `arguments` are the command line */
     struct machine_image initrd;

@@ -92,6 +92,7 @@ static const int vmm_calls[] = {
     SCMP_SYS(memfd_create),
     SCMP_SYS(ftruncate),
     SCMP_SYS(fallocate),
+    SCMP_SYS(fdatasync),
     SCMP_SYS(msync),
     SCMP_SYS(mincore),
     SCMP_SYS(fcntl),

@@ -7,7 +7,7 @@
  * environment asks for one of them.
  *
  * Threads: callbacks run on the loop's thread, one at a time, with no lock held. Where nothing else
- * is said a function is called on the loop's thread, or before anything was given to the loop.
+ * is said a function is called on the loop's thread (by way of loop_call or loop_call_wait).
  */
 #pragma once
 
@@ -19,11 +19,14 @@
 struct loop;
 struct loop_watch;
 
-/* Start the thread `name` ("io/0", up to 15 characters). Descriptors that it needs (ring, epoll,
- * event) are made here, so it must come before the sandbox closes. */
+/* A loop whose thread will be called `name` ("io/0", up to 15 characters). The descriptors that it
+ * needs (ring, epoll, event) are made here, so this comes before the sandbox closes; the thread
+ * starts with the first call, so that it is inside the sandbox, and a machine without need of it
+ * has none. NULL and `error` when ANIMA_LOOP asks for what cannot be, or the host has no
+ * descriptors left. */
 struct loop *loop_create(const char *name, GError **error);
-/* Ends the thread. Nothing may be under way or watched any more. NULL is fine. Not on its thread.
- */
+/* Runs the calls that wait, then ends the thread. Nothing may be under way or watched any more.
+ * NULL is fine. Not on its thread. */
 void loop_destroy(struct loop *loop);
 /* "io_uring" or "epoll". Any thread. */
 const char *loop_backend(const struct loop *loop);
@@ -37,7 +40,8 @@ void loop_call(struct loop *loop, void (*function)(void *opaque), void *opaque);
 void loop_call_wait(struct loop *loop, void (*function)(void *opaque), void *opaque);
 
 /* Call `ready` whenever one of `events` (POLLIN, POLLOUT; level-triggered) is there, or an error or
- * hang-up. `fd` stays the caller's and open until loop_unwatch. */
+ * hang-up. `fd` stays the caller's and open until loop_unwatch; it has one watch at a time, and is
+ * nothing that is always ready (no regular file). */
 struct loop_watch *loop_watch(struct loop *loop, int fd, short events,
                               void (*ready)(void *opaque, short events), void *opaque);
 /* Wait for other events from now on; 0 pauses the watch. */
