@@ -17,25 +17,53 @@ static void print_options(const struct command *command)
         printf(" --%s", anima_option_key(option));
 }
 
+/* Shell words that complete one value: its choices, or files. */
+static void print_choices(const struct anima_option *option)
+{
+    const char *const *choices = anima_option_choices(option);
+
+    if (!choices) {
+        printf("COMPREPLY=($(compgen -f -- \"$word\"))\n");
+        return;
+    }
+    printf("COMPREPLY=($(compgen -W \"");
+    for (; *choices; choices++)
+        printf("%s%s", *choices, choices[1] ? " " : "");
+    printf("\" -- \"$word\"))\n");
+}
+
+/* Behind a comma stand the keys of members, before it the value of the first one. */
+static void print_members(const struct anima_option *option)
+{
+    const struct anima_option *member;
+
+    printf("if [[ $word == *,* ]]; then\n"
+           "            COMPREPLY=($(compgen -P \"${word%%,*},\" -W \"");
+    for (unsigned i = 1; (member = anima_option_member(option, i)); i++)
+        printf("%s%s%s", i > 1 ? " " : "", anima_option_key(member),
+               anima_option_is_bool(member) ? "" : "=");
+    printf("\" -- \"${word##*,}\"))\n"
+           "            return\n"
+           "        fi\n"
+           "        ");
+    print_choices(anima_option_member(option, 0));
+}
+
 /* The words that may follow "--KEY". */
 static void print_values(void)
 {
     const struct anima_option *option;
 
     for (unsigned i = 0; (option = anima_option_at(i)); i++) {
-        const char *const *choices = anima_option_choices(option);
+        bool members = anima_option_member(option, 0);
 
-        if (!choices && !anima_option_is_path(option))
+        if (!members && !anima_option_choices(option) && !anima_option_is_path(option))
             continue;
         printf("    --%s)\n        ", anima_option_key(option));
-        if (choices) {
-            printf("COMPREPLY=($(compgen -W \"");
-            for (; *choices; choices++)
-                printf("%s%s", *choices, choices[1] ? " " : "");
-            printf("\" -- \"$word\"))\n");
-        } else {
-            printf("COMPREPLY=($(compgen -f -- \"$word\"))\n");
-        }
+        if (members)
+            print_members(option);
+        else
+            print_choices(option);
         printf("        return ;;\n");
     }
 }

@@ -25,20 +25,38 @@ static void print_choices(const char *const *choices)
                g_str_has_suffix(choices[i], "=") ? "FILE" : "");
 }
 
+/* The end of an option's line. */
+static void print_values(const struct anima_option *option)
+{
+    const char *preset = anima_option_default(option);
+
+    if (anima_option_choices(option))
+        print_choices(anima_option_choices(option));
+    if (preset)
+        printf(" [%s]", preset);
+    putchar('\n');
+}
+
+static void print_member(const struct anima_option *member)
+{
+    bool plain = anima_option_is_bool(member);
+    g_autofree char *left = g_strdup_printf("%s%s%s", anima_option_key(member), plain ? "" : "=",
+                                            plain ? "" : anima_option_argument(member));
+
+    printf("    %-*s %s", OPTION_COLUMN - 2, left, anima_option_help(member));
+    print_values(member);
+}
+
 static void print_definition_options(void)
 {
-    const struct anima_option *option;
+    const struct anima_option *option, *member;
 
     for (unsigned i = 0; (option = anima_option_at(i)); i++) {
-        const char *preset = anima_option_default(option);
-
         print_option(anima_option_key(option), anima_option_argument(option),
                      anima_option_help(option));
-        if (anima_option_choices(option))
-            print_choices(anima_option_choices(option));
-        if (preset)
-            printf(" [%s]", preset);
-        putchar('\n');
+        print_values(option);
+        for (unsigned j = 0; (member = anima_option_member(option, j)); j++)
+            print_member(member);
     }
 }
 

@@ -27,16 +27,12 @@ void definition_destroy(struct definition *definition);
 bool definition_set(struct definition *definition, const char *key, const char *text,
                     GError **error);
 
-/* Set one option from text; `folder` (or NULL) is what relative paths are relative to. The message
- * does not name the key. */
-bool definition_set_option(struct definition *definition, enum option_id id, const char *text,
-                           const char *folder, GError **error);
-
 /* Read the file `path` (vm.yaml). Messages name file, line, column and key. FAILED when the file
  * cannot be read, USAGE when its content is wrong. */
 bool definition_load_file(struct definition *definition, const char *path, GError **error);
 
-/* Read YAML from memory; `name` stands for the file in messages, `folder` is as above. */
+/* Read YAML from memory; `name` stands for the file in messages, `folder` (or NULL) is what
+ * relative paths are relative to. */
 bool definition_load_yaml(struct definition *definition, const char *name, const char *folder,
                           const void *data, size_t size, GError **error);
 
@@ -56,16 +52,27 @@ uint64_t definition_number(const struct definition *definition, enum option_id i
 const char *definition_text(const struct definition *definition, enum option_id id);
 /* Entries of a list option. */
 unsigned definition_count(const struct definition *definition, enum option_id id);
+/* One of them; NULL behind the last, and for a GROUP. */
 const char *definition_entry(const struct definition *definition, enum option_id id,
                              unsigned index);
-/* A member of one entry of a GROUP option, by the member's key; the member's default when it was not
- * given. NULL when unset. Strings live as long as the definition's value. */
+/* Whether the list has the entry. */
+bool definition_lists(const struct definition *definition, enum option_id id, const char *entry);
+
+/* A member, by its key, of entry `index` of a GROUP option; its default when it was not given. NULL
+ * or 0 when it is unset, or there is no such entry. Strings live as long as the definition. */
 const char *definition_member_text(const struct definition *definition, enum option_id id,
                                    unsigned index, const char *key);
 uint64_t definition_member_number(const struct definition *definition, enum option_id id,
                                   unsigned index, const char *key);
-/* Whether the list has the entry. */
-bool definition_lists(const struct definition *definition, enum option_id id, const char *entry);
+/* Whether it was given, or has a default. */
+bool definition_member_has(const struct definition *definition, enum option_id id, unsigned index,
+                           const char *key);
+/* For a member that is a list itself: how many it has, and the one at `place` (NULL behind the
+ * last). */
+unsigned definition_member_count(const struct definition *definition, enum option_id id,
+                                 unsigned index, const char *key);
+const char *definition_member_entry(const struct definition *definition, enum option_id id,
+                                    unsigned index, const char *key, unsigned place);
 
 /* What one option alone cannot say: that there is something to boot, that options fit together and
  * that the host has the memory. The message names the key. */

@@ -29,12 +29,10 @@ static void print_choices(const char *const *choices)
     putchar('.');
 }
 
-/* The first sentence is the help line's phrase. */
-static void print_option(const struct option *option)
+/* What stands behind an option's name; the first sentence is the help line's phrase. */
+static void print_text(const struct option *option)
 {
-    printf("*--%s* ", option->key);
-    print_plain(option->argument);
-    printf("\n\t%c", g_ascii_toupper(option->help[0]));
+    putchar(g_ascii_toupper(option->help[0]));
     print_plain(option->help + 1);
     putchar('.');
     if (option->choices)
@@ -49,6 +47,33 @@ static void print_option(const struct option *option)
     if (option->manual)
         printf(" %s", option->manual);
     printf("\n\n");
+}
+
+static void print_members(const struct option *option)
+{
+    printf("\tIts members, with commas between them (two commas stand for one in a value), or as a "
+           "mapping in _vm.yaml_:\n\n");
+    for (const struct option *member = option->members; member->key; member++) {
+        printf("\t*%s*", member->key);
+        if (member->type != OPTION_TYPE_BOOL) {
+            putchar('=');
+            print_plain(member->argument);
+        }
+        if (member == option->members)
+            printf(" (its name may be left out)");
+        printf("\n\t\t");
+        print_text(member);
+    }
+}
+
+static void print_option(const struct option *option)
+{
+    printf("*--%s* ", option->key);
+    print_plain(option->argument);
+    printf("\n\t");
+    print_text(option);
+    if (option->members)
+        print_members(option);
 }
 
 int main(void)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The table of options and what follows from one entry of it: reading a value from text, checking
- * it, and saying what was wrong in the user's terms.
+ * What follows from one row of a table of options: reading a value from text, checking it, and
+ * saying what was wrong in the user's terms.
  */
 #include "config/schema.h"
 
@@ -30,207 +30,26 @@ char *text_show(const char *text)
     return g_string_free(shown, FALSE);
 }
 
-static bool check_name(const char *text, GError **error)
+unsigned options_count(const struct option *table)
 {
-    size_t length = strlen(text);
-    bool good = length >= 1 && length <= CONFIG_NAME_MAX && g_ascii_isalnum(text[0]);
+    unsigned count = 0;
 
-    for (size_t i = 0; good && i < length; i++)
-        good = g_ascii_isalnum(text[i]) || strchr("-_.", text[i]);
-    if (!good) {
-        g_autofree char *shown = text_show(text);
-
-        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
-                    "expected a name of up to %d letters, digits, '-', '_' and '.', not '%s'",
-                    CONFIG_NAME_MAX, shown);
-    }
-    return good;
+    while (table[count].key)
+        count++;
+    return count;
 }
 
-static const char *const machine_choices[] = {"anima-1", NULL};
-static const char *const engine_choices[] = {"auto", "kvm", "soft", NULL};
-static const char *const serial_choices[] = {"stdio", "pty", "file=", "socket=", "none", NULL};
-static const char *const device_choices[] = {"isa-debug-exit", "pc-testdev", "pvpanic",
-                                             "debugcon",       "virtio-rng", NULL};
-static const char *const on_reboot_choices[] = {"restart", "exit", NULL};
-static const char *const on_crash_choices[] = {"exit", "pause", "restart", NULL};
-
-const struct option options[OPTION_COUNT] = {
-    [OPTION_MACHINE] =
-        {
-            .key = "machine",
-            .type = OPTION_TYPE_ENUM,
-            .argument = "VERSION",
-            .preset = "anima-1",
-            .choices = machine_choices,
-            .help = "version of the machine's layout",
-            .manual = "A machine keeps its version for life, so that it is the same tomorrow.",
-        },
-    [OPTION_NAME] =
-        {
-            .key = "name",
-            .type = OPTION_TYPE_STRING,
-            .argument = "NAME",
-            .check = check_name,
-            .help = "name of the machine",
-            .manual = "Other commands find the running machine by it. Without a name it gets one "
-                      "from the number of its process.",
-        },
-    [OPTION_ENGINE] =
-        {
-            .key = "engine",
-            .type = OPTION_TYPE_ENUM,
-            .argument = "ENGINE",
-            .preset = "auto",
-            .choices = engine_choices,
-            .help = "what runs the CPUs",
-            .manual = "*kvm* is the kernel's, *soft* is Anima's own software CPU. *auto* takes "
-                      "*kvm* where it runs guest kernels in hardware and says which it took.",
-        },
-    [OPTION_CPU] =
-        {
-            .key = "cpu",
-            .type = OPTION_TYPE_STRING,
-            .argument = "MODEL",
-            .preset = "default",
-            .help = "model of the CPUs",
-            .manual = "*default* is the best generic level that the host has. An unknown model is "
-                      "refused with the list of those that there are.",
-        },
-    [OPTION_CPUS] =
-        {
-            .key = "cpus",
-            .type = OPTION_TYPE_INT,
-            .argument = "N",
-            .preset = "1",
-            .min = 1,
-            .max = CONFIG_CPUS_MAX,
-            .help = "number of CPUs",
-        },
-    [OPTION_MEMORY] =
-        {
-            .key = "memory",
-            .type = OPTION_TYPE_SIZE,
-            .argument = "SIZE",
-            .preset = "512M",
-            .min = CONFIG_MEMORY_MIN,
-            .max = CONFIG_MEMORY_MAX,
-            .align = CONFIG_MEMORY_ALIGN,
-            .help = "size of RAM",
-            .manual = "It may not be more than the host's own memory and swap.",
-        },
-    [OPTION_KERNEL] =
-        {
-            .key = "kernel",
-            .type = OPTION_TYPE_PATH,
-            .argument = "FILE",
-            .help = "kernel to boot directly",
-            .manual = "A Linux bzImage, an ELF kernel with a PVH entry, or a multiboot 1 kernel.",
-        },
-    [OPTION_INITRD] =
-        {
-            .key = "initrd",
-            .type = OPTION_TYPE_PATH,
-            .argument = "FILE",
-            .help = "initial RAM disk for the kernel",
-        },
-    [OPTION_MODULE] =
-        {
-            .key = "module",
-            .type = OPTION_TYPE_STRING,
-            .list = true,
-            .argument = "\"FILE ARGS\"",
-            .help = "module for a multiboot kernel",
-            .manual = "The file's name, then after a space the module's command line. A file's "
-                      "name in *vm.yaml* is relative to that file's folder.",
-        },
-    [OPTION_APPEND] =
-        {
-            .key = "append",
-            .type = OPTION_TYPE_STRING,
-            .argument = "TEXT",
-            .help = "command line of the kernel",
-        },
-    [OPTION_SERIAL] =
-        {
-            .key = "serial",
-            .type = OPTION_TYPE_ENUM,
-            .argument = "WHERE",
-            .preset = "stdio",
-            .choices = serial_choices,
-            .help = "where the first serial line goes",
-            .manual = "*stdio* is the terminal of *anima run*, where Ctrl-] ends the machine; "
-                      "*pty* a new pseudo-terminal, whose name is told; *file=F* a file that "
-                      "takes the output; *socket=F* a Unix socket that listens for one client "
-                      "at a time.",
-        },
-    [OPTION_DEVICE] =
-        {
-            .key = "device",
-            .type = OPTION_TYPE_ENUM,
-            .list = true,
-            .separator = ',',
-            .argument = "NAME[,..]",
-            .choices = device_choices,
-            .help = "further devices",
-            .manual = "With *isa-debug-exit* (port 0xf4) a guest that writes V ends the machine "
-                      "with status (V << 1) | 1. *pc-testdev* stands beside it for test kernels. "
-                      "*pvpanic* lets a guest report its crash. *debugcon* (port 0xe9) writes to "
-                      "standard error. *virtio-rng* gives the guest random numbers of the host's.",
-        },
-    [OPTION_RNG_RATE] =
-        {
-            .key = "rng-rate",
-            .type = OPTION_TYPE_SIZE,
-            .argument = "SIZE",
-            .preset = "1M",
-            .min = 1,
-            .max = CONFIG_RNG_RATE_MAX,
-            .help = "bytes that virtio-rng gives in a second",
-        },
-    [OPTION_ON_REBOOT] =
-        {
-            .key = "on-reboot",
-            .type = OPTION_TYPE_ENUM,
-            .argument = "ACTION",
-            .preset = "restart",
-            .choices = on_reboot_choices,
-            .help = "what follows when the guest reboots",
-        },
-    [OPTION_ON_CRASH] =
-        {
-            .key = "on-crash",
-            .type = OPTION_TYPE_ENUM,
-            .argument = "ACTION",
-            .preset = "exit",
-            .choices = on_crash_choices,
-            .help = "what follows when the guest crashes",
-            .manual = "A crash is a triple fault, or a report by *pvpanic*.",
-        },
-    [OPTION_PAUSED] =
-        {
-            .key = "paused",
-            .type = OPTION_TYPE_BOOL,
-            .argument = "YES|NO",
-            .preset = "no",
-            .help = "do not run before 'anima resume' or a debugger says so",
-        },
-    [OPTION_GDB] =
-        {
-            .key = "gdb",
-            .type = OPTION_TYPE_PATH,
-            .argument = "SOCKET",
-            .help = "Unix socket on which GDB is awaited",
-            .manual = "In GDB: *target remote SOCKET*.",
-        },
-};
+const struct option *option_find_in(const struct option *table, const char *key)
+{
+    for (; table->key; table++)
+        if (g_str_equal(table->key, key))
+            return table;
+    return NULL;
+}
 
 const struct option *option_find(const char *key)
 {
-    for (unsigned i = 0; i < OPTION_COUNT; i++)
-        if (g_str_equal(options[i].key, key))
-            return &options[i];
-    return NULL;
+    return option_find_in(options, key);
 }
 
 /* Edit distance with transpositions (optimal string alignment); words beyond 31 bytes are far. */
@@ -282,22 +101,41 @@ const char *word_nearest(const char *word, const char *const *words)
     return best && is_near(best_distance, word) ? best : NULL;
 }
 
+static const char *key_nearest(const struct option *table, const char *word)
+{
+    g_autofree const char **keys = g_new0(const char *, options_count(table) + 1);
+
+    for (unsigned i = 0; table[i].key; i++)
+        keys[i] = table[i].key;
+    return word_nearest(word, keys);
+}
+
 const char *option_nearest(const char *word)
 {
-    const char *keys[OPTION_COUNT + 1];
+    return key_nearest(options, word);
+}
 
-    for (unsigned i = 0; i < OPTION_COUNT; i++)
-        keys[i] = options[i].key;
-    keys[OPTION_COUNT] = NULL;
-    return word_nearest(word, keys);
+bool option_unknown(const struct option *table, const char *key, GError **error)
+{
+    const char *nearest = key_nearest(table, key);
+    g_autofree char *shown = text_show(key);
+
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "unknown %s '%s'%s%s%s",
+                table == options ? "option" : "member", shown, nearest ? "; did you mean '" : "",
+                nearest ? nearest : "", nearest ? "'?" : "");
+    return false;
 }
 
 const char *option_wants(const struct option *option)
 {
     static const char *const wants[] = {
-        [OPTION_TYPE_STRING] = "a text",         [OPTION_TYPE_BOOL] = "yes or no",
-        [OPTION_TYPE_INT] = "a whole number",    [OPTION_TYPE_SIZE] = "a size such as 512M",
-        [OPTION_TYPE_ENUM] = "one of the words", [OPTION_TYPE_PATH] = "the name of a file",
+        [OPTION_TYPE_STRING] = "a text",
+        [OPTION_TYPE_BOOL] = "yes or no",
+        [OPTION_TYPE_INT] = "a whole number",
+        [OPTION_TYPE_SIZE] = "a size such as 512M",
+        [OPTION_TYPE_ENUM] = "one of the words",
+        [OPTION_TYPE_PATH] = "the name of a file",
+        [OPTION_TYPE_GROUP] = "a text or a mapping",
     };
     return wants[option->type];
 }

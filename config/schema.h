@@ -3,8 +3,9 @@
  * The schema of a machine's definition: one table that describes every option.
  *
  * The parsers of the command line, of vm.yaml and of JSON, the messages, --help, the manual's
- * option section and the shell completion all come from this table. An option is added here and
- * read by its id; nothing else has to change.
+ * option section and the shell completion all come from this table. An option is added to options.c
+ * and read by its id; nothing else has to change. An option of type GROUP has members, which are
+ * described by a table of the same form.
  */
 #pragma once
 
@@ -27,6 +28,7 @@ enum option_type {
     OPTION_TYPE_SIZE,   /* bytes, with a suffix K, M, G or T (powers of 1024) */
     OPTION_TYPE_ENUM,   /* one of `choices`; a choice that ends in '=' takes a text after it */
     OPTION_TYPE_PATH,   /* a file's name; in vm.yaml relative to that file's folder */
+    OPTION_TYPE_GROUP,  /* an entry with `members`: "FILE,readonly,serial=S"; always a list */
 };
 
 /* Ids of the options, in the order in which help lists them. */
@@ -54,23 +56,35 @@ enum option_id {
 struct option {
     const char *key; /* in vm.yaml and JSON; on the command line with "--" before it */
     enum option_type type;
-    bool list;                  /* may be given several times; a sequence in vm.yaml */
+    bool list;                  /* may be given several times; a sequence in vm.yaml; of texts */
     char separator;             /* of several entries in one text of a list; 0: none */
     const char *argument;       /* placeholder in help: "SIZE" */
     const char *preset;         /* default, as text; NULL: unset */
     uint64_t min, max, align;   /* INT and SIZE; align 0: any */
     const char *const *choices; /* ENUM: NULL-terminated */
+    /* GROUP: a table of its own, none of a GROUP, ended by a row without key. The first member's
+     * key may be left out on the command line. */
+    const struct option *members;
+    bool required; /* of a member: every entry has it */
     /* A further check of a text; false sets `error` to a phrase that does not name the key. */
     bool (*check)(const char *text, GError **error);
     const char *help;   /* one line */
     const char *manual; /* further sentences for the manual, or NULL */
 };
 
-/* The table, indexed by enum option_id. */
-extern const struct option options[OPTION_COUNT];
+/* The table, indexed by enum option_id and ended by a row without key. */
+extern const struct option options[OPTION_COUNT + 1];
+
+/* The rows of a table before the one without key. */
+unsigned options_count(const struct option *table);
 
 /* The option called `key`, or NULL. */
 const struct option *option_find(const char *key);
+/* The row called `key` of a table, or NULL. */
+const struct option *option_find_in(const struct option *table, const char *key);
+
+/* Say that `table` has no row called `key`, and which is the nearest. Always false. */
+bool option_unknown(const struct option *table, const char *key, GError **error);
 
 /* The known key nearest to `word` by edit distance, or NULL when none is near. Static. */
 const char *option_nearest(const char *word);
@@ -81,11 +95,11 @@ const char *word_nearest(const char *word, const char *const *words);
 /* A value of one entry, by the option's type. */
 struct option_value {
     uint64_t number; /* BOOL, INT, SIZE */
-    char *text;      /* the others; owned */
+    char *text;      /* the others but GROUP; owned */
 };
 
-/* Read `text` as one entry of `option`. False sets CONFIG_ERROR_USAGE and a phrase that begins
- * after the key: "expected a size such as 512M, not 'much'". */
+/* Read `text` as one entry of `option`, which is no GROUP. False sets CONFIG_ERROR_USAGE and a
+ * phrase that begins after the key: "expected a size such as 512M, not 'much'". */
 bool option_parse(const struct option *option, const char *text, struct option_value *value,
                   GError **error);
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * vm.yaml: one mapping of the schema's keys to scalars or lists of scalars (YAML 1.1, by libyaml's
- * event interface, so that each message can tell line and column).
+ * vm.yaml: one mapping of the schema's keys to scalars, lists of them, and for options with members
+ * mappings of the same kind (YAML 1.1, by libyaml's event interface, so that each message can tell
+ * line and column).
  *
  * Aliases are refused: they let a small file mean a large one. Types are strict where YAML knows
  * them: a quoted number is a text.
@@ -12,16 +13,15 @@
 #include <unistd.h>
 #include <yaml.h>
 
-#include "config/definition.h"
 #include "config/limits.h"
+#include "config/values.h"
 
 struct reader {
     yaml_parser_t parser;
-    yaml_event_t event; /* the current one */
-    struct definition *definition;
-    const char *name;   /* of the file, for messages */
-    const char *folder; /* that paths are relative to */
-    bool seen[OPTION_COUNT];
+    yaml_event_t event;        /* the current one */
+    const char *name;          /* of the file, for messages */
+    const char *folder;        /* that paths are relative to */
+    const struct option *into; /* the GROUP whose members are read; NULL: none */
 };
 
 static bool fail(const struct reader *reader, yaml_mark_t mark, GError **error, const char *format,
@@ -82,97 +82,152 @@ static const char *got(const yaml_event_t *event)
     }
 }
 
-static bool wrong_type(struct reader *reader, const struct option *option, const char *wants,
-                       GError **error)
+/* What a message is about: "memory", "disk: serial". */
+static char *label(const struct reader *reader, const struct option *option)
 {
-    return fail(reader, reader->event.start_mark, error, "%s: expected %s, got %s", option->key,
-                wants, got(&reader->event));
+    return reader->into ? g_strdup_printf("%s: %s", reader->into->key, option->key)
+                        : g_strdup(option->key);
 }
 
-static bool read_scalar(struct reader *reader, const struct option *option, GError **error)
+static bool wrong_type(struct reader *reader, const struct option *option, GError **error)
+{
+    g_autofree char *about = label(reader, option);
+
+    return fail(reader, reader->event.start_mark, error, "%s: expected %s, got %s", about,
+                option_wants(option), got(&reader->event));
+}
+
+static bool read_scalar(struct reader *reader, struct values *values, const struct option *option,
+                        GError **error)
 {
     const yaml_event_t *event = &reader->event;
+    g_autofree char *about = label(reader, option);
     g_autoptr(GError) cause = NULL;
     const char *text;
 
     if (event->type != YAML_SCALAR_EVENT || is_null(event))
-        return wrong_type(reader, option, option_wants(option), error);
+        return wrong_type(reader, option, error);
     text = (const char *)event->data.scalar.value;
     if (strlen(text) != event->data.scalar.length)
-        return fail(reader, event->start_mark, error, "%s: a zero byte in the text", option->key);
+        return fail(reader, event->start_mark, error, "%s: a zero byte in the text", about);
     if (!is_plain(event) && (option->type == OPTION_TYPE_INT || option->type == OPTION_TYPE_BOOL))
-        return wrong_type(reader, option, option_wants(option), error);
-    if (definition_set_option(reader->definition, option - options, text, reader->folder, &cause))
+        return wrong_type(reader, option, error);
+    if (values_set(values, option, text, reader->folder, &cause))
         return true;
-    return fail(reader, event->start_mark, error, "%s: %s", option->key, cause->message);
+    return fail(reader, event->start_mark, error, "%s: %s", about, cause->message);
 }
 
-static bool read_list(struct reader *reader, const struct option *option, GError **error)
+static bool read_mapping(struct reader *reader, struct values *values, GError **error);
+
+/* A mapping of members is one entry of a GROUP. */
+static bool read_group(struct reader *reader, struct values *values, const struct option *option,
+                       GError **error)
+{
+    g_autoptr(group_entry) entry = values_create(option->members);
+    yaml_mark_t mark = reader->event.start_mark;
+    g_autoptr(GError) cause = NULL;
+
+    reader->into = option;
+    if (!read_mapping(reader, entry, error))
+        return false;
+    reader->into = NULL;
+    if (values_append(values, option, g_steal_pointer(&entry), &cause))
+        return true;
+    return fail(reader, mark, error, "%s: %s", option->key, cause->message);
+}
+
+static bool read_entry(struct reader *reader, struct values *values, const struct option *option,
+                       GError **error)
+{
+    if (option->members && reader->event.type == YAML_MAPPING_START_EVENT)
+        return read_group(reader, values, option, error);
+    return read_scalar(reader, values, option, error);
+}
+
+static bool read_list(struct reader *reader, struct values *values, const struct option *option,
+                      GError **error)
 {
     for (;;) {
         if (!next(reader, error))
             return false;
         if (reader->event.type == YAML_SEQUENCE_END_EVENT)
             return true;
-        if (!read_scalar(reader, option, error))
+        if (!read_entry(reader, values, option, error))
             return false;
     }
 }
 
-static bool read_value(struct reader *reader, const struct option *option, GError **error)
+static bool read_value(struct reader *reader, struct values *values, const struct option *option,
+                       GError **error)
 {
     if (option->list && reader->event.type == YAML_SEQUENCE_START_EVENT)
-        return read_list(reader, option, error);
-    return read_scalar(reader, option, error);
+        return read_list(reader, values, option, error);
+    return read_entry(reader, values, option, error);
 }
 
-static bool read_pair(struct reader *reader, GError **error)
+/* The option that the key stands for, not seen before; NULL and an error. */
+static const struct option *read_key(struct reader *reader, const struct option *table, bool *seen,
+                                     GError **error)
 {
     const yaml_event_t *event = &reader->event;
+    const char *prefix = reader->into ? reader->into->key : "", *colon = *prefix ? ": " : "";
     const struct option *option;
-    const char *key, *nearest;
+    g_autoptr(GError) cause = NULL;
+    const char *key;
 
-    if (event->type != YAML_SCALAR_EVENT)
-        return fail(reader, event->start_mark, error, "expected an option's name, got %s",
-                    got(event));
-    key = (const char *)event->data.scalar.value;
-    option = option_find(key);
-    if (!option) {
-        g_autofree char *shown = text_show(key);
-
-        nearest = option_nearest(key);
-        return fail(reader, event->start_mark, error, "unknown option '%s'%s%s%s", shown,
-                    nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    if (event->type != YAML_SCALAR_EVENT) {
+        fail(reader, event->start_mark, error, "%s%sexpected the name of %s, got %s", prefix, colon,
+             reader->into ? "a member" : "an option", got(event));
+        return NULL;
     }
-    if (reader->seen[option - options])
-        return fail(reader, event->start_mark, error, "%s: stands here twice", option->key);
-    reader->seen[option - options] = true;
-    return next(reader, error) && read_value(reader, option, error);
+    key = (const char *)event->data.scalar.value;
+    option = option_find_in(table, key);
+    if (!option) {
+        option_unknown(table, key, &cause);
+        fail(reader, event->start_mark, error, "%s%s%s", prefix, colon, cause->message);
+        return NULL;
+    }
+    if (seen[option - table]) {
+        fail(reader, event->start_mark, error, "%s%s%s: stands here twice", prefix, colon, key);
+        return NULL;
+    }
+    seen[option - table] = true;
+    return option;
 }
 
-static bool read_mapping(struct reader *reader, GError **error)
+/* From behind a mapping's start to its end. */
+static bool read_mapping(struct reader *reader, struct values *values, GError **error)
 {
-    if (reader->event.type != YAML_MAPPING_START_EVENT)
-        return fail(reader, reader->event.start_mark, error,
-                    "expected 'option: value' lines, got %s", got(&reader->event));
+    const struct option *table = values_table(values), *option;
+    g_autofree bool *seen = g_new0(bool, options_count(table));
+
     for (;;) {
         if (!next(reader, error))
             return false;
         if (reader->event.type == YAML_MAPPING_END_EVENT)
             return true;
-        if (!read_pair(reader, error))
+        option = read_key(reader, table, seen, error);
+        if (!option || !next(reader, error) || !read_value(reader, values, option, error))
             return false;
     }
 }
 
-static bool read_stream(struct reader *reader, GError **error)
+static bool read_document(struct reader *reader, struct values *values, GError **error)
+{
+    if (reader->event.type != YAML_MAPPING_START_EVENT)
+        return fail(reader, reader->event.start_mark, error,
+                    "expected 'option: value' lines, got %s", got(&reader->event));
+    return read_mapping(reader, values, error);
+}
+
+static bool read_stream(struct reader *reader, struct values *values, GError **error)
 {
     /* Stream start, then either the end of an empty file or a document's start. */
     if (!next(reader, error) || !next(reader, error))
         return false;
     if (reader->event.type == YAML_STREAM_END_EVENT)
         return true;
-    if (!next(reader, error) || !read_mapping(reader, error))
+    if (!next(reader, error) || !read_document(reader, values, error))
         return false;
     /* Document end, then stream end. */
     if (!next(reader, error) || !next(reader, error))
@@ -182,10 +237,10 @@ static bool read_stream(struct reader *reader, GError **error)
     return true;
 }
 
-bool definition_load_yaml(struct definition *definition, const char *name, const char *folder,
-                          const void *data, size_t size, GError **error)
+bool values_load_yaml(struct values *values, const char *name, const char *folder, const void *data,
+                      size_t size, GError **error)
 {
-    struct reader reader = {.definition = definition, .name = name, .folder = folder};
+    struct reader reader = {.name = name, .folder = folder};
     bool good;
 
     if (!yaml_parser_initialize(&reader.parser)) {
@@ -193,7 +248,7 @@ bool definition_load_yaml(struct definition *definition, const char *name, const
         return false;
     }
     yaml_parser_set_input_string(&reader.parser, data, size);
-    good = read_stream(&reader, error);
+    good = read_stream(&reader, values, error);
     yaml_event_delete(&reader.event);
     yaml_parser_delete(&reader.parser);
     return good;

@@ -69,6 +69,13 @@ ANIMA_API bool anima_option_is_bool(const struct anima_option *option)
     return internal(option)->type == OPTION_TYPE_BOOL;
 }
 
+ANIMA_API const struct anima_option *anima_option_member(const struct anima_option *option,
+                                                         unsigned index)
+{
+    const struct option *members = internal(option)->members;
+    return members && index < options_count(members) ? public(&members[index]) : NULL;
+}
+
 ANIMA_API struct anima_definition *anima_definition_create(void)
 {
     return (struct anima_definition *)definition_create();

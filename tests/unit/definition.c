@@ -52,19 +52,30 @@ static uint64_t size_of(const char *text)
     return size;
 }
 
-static void every_preset_is_a_valid_value(void **state)
+static void assert_table_is_sound(const struct option *table)
 {
-    for (unsigned id = 0; id < OPTION_COUNT; id++) {
+    for (const struct option *option = table; option->key; option++) {
         struct option_value value;
 
-        assert_non_null(options[id].key);
-        assert_non_null(options[id].help);
-        assert_ptr_equal(option_find(options[id].key), &options[id]);
-        if (!options[id].preset)
+        assert_non_null(option->help);
+        assert_non_null(option->argument);
+        assert_ptr_equal(option_find_in(table, option->key), option);
+        assert_int_equal(option->type == OPTION_TYPE_GROUP, option->members != NULL);
+        if (option->members) {
+            assert_true(table == options && option->list && !option->preset);
+            assert_table_is_sound(option->members);
+        }
+        if (!option->preset)
             continue;
-        assert_true(option_parse(&options[id], options[id].preset, &value, NULL));
+        assert_true(option_parse(option, option->preset, &value, NULL));
         g_free(value.text);
     }
+}
+
+static void every_preset_is_a_valid_value(void **state)
+{
+    assert_int_equal(options_count(options), OPTION_COUNT);
+    assert_table_is_sound(options);
 }
 
 static void sizes_take_suffixes(void **state)

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The options of a machine's definition: the table, and the checks that one of them alone needs.
+ */
+#include <string.h>
+
+#include "config/limits.h"
+#include "config/schema.h"
+
+static bool check_name(const char *text, GError **error)
+{
+    size_t length = strlen(text);
+    bool good = length >= 1 && length <= CONFIG_NAME_MAX && g_ascii_isalnum(text[0]);
+
+    for (size_t i = 0; good && i < length; i++)
+        good = g_ascii_isalnum(text[i]) || strchr("-_.", text[i]);
+    if (!good) {
+        g_autofree char *shown = text_show(text);
+
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
+                    "expected a name of up to %d letters, digits, '-', '_' and '.', not '%s'",
+                    CONFIG_NAME_MAX, shown);
+    }
+    return good;
+}
+
+static const char *const machine_choices[] = {"anima-1", NULL};
+static const char *const engine_choices[] = {"auto", "kvm", "soft", NULL};
+static const char *const serial_choices[] = {"stdio", "pty", "file=", "socket=", "none", NULL};
+static const char *const device_choices[] = {"isa-debug-exit", "pc-testdev", "pvpanic",
+                                             "debugcon",       "virtio-rng", NULL};
+static const char *const on_reboot_choices[] = {"restart", "exit", NULL};
+static const char *const on_crash_choices[] = {"exit", "pause", "restart", NULL};
+
+const struct option options[OPTION_COUNT + 1] = {
+    [OPTION_MACHINE] =
+        {
+            .key = "machine",
+            .type = OPTION_TYPE_ENUM,
+            .argument = "VERSION",
+            .preset = "anima-1",
+            .choices = machine_choices,
+            .help = "version of the machine's layout",
+            .manual = "A machine keeps its version for life, so that it is the same tomorrow.",
+        },
+    [OPTION_NAME] =
+        {
+            .key = "name",
+            .type = OPTION_TYPE_STRING,
+            .argument = "NAME",
+            .check = check_name,
+            .help = "name of the machine",
+            .manual = "Other commands find the running machine by it. Without a name it gets one "
+                      "from the number of its process.",
+        },
+    [OPTION_ENGINE] =
+        {
+            .key = "engine",
+            .type = OPTION_TYPE_ENUM,
+            .argument = "ENGINE",
+            .preset = "auto",
+            .choices = engine_choices,
+            .help = "what runs the CPUs",
+            .manual = "*kvm* is the kernel's, *soft* is Anima's own software CPU. *auto* takes "
+                      "*kvm* where it runs guest kernels in hardware and says which it took.",
+        },
+    [OPTION_CPU] =
+        {
+            .key = "cpu",
+            .type = OPTION_TYPE_STRING,
+            .argument = "MODEL",
+            .preset = "default",
+            .help = "model of the CPUs",
+            .manual = "*default* is the best generic level that the host has. An unknown model is "
+                      "refused with the list of those that there are.",
+        },
+    [OPTION_CPUS] =
+        {
+            .key = "cpus",
+            .type = OPTION_TYPE_INT,
+            .argument = "N",
+            .preset = "1",
+            .min = 1,
+            .max = CONFIG_CPUS_MAX,
+            .help = "number of CPUs",
+        },
+    [OPTION_MEMORY] =
+        {
+            .key = "memory",
+            .type = OPTION_TYPE_SIZE,
+            .argument = "SIZE",
+            .preset = "512M",
+            .min = CONFIG_MEMORY_MIN,
+            .max = CONFIG_MEMORY_MAX,
+            .align = CONFIG_MEMORY_ALIGN,
+            .help = "size of RAM",
+            .manual = "It may not be more than the host's own memory and swap.",
+        },
+    [OPTION_KERNEL] =
+        {
+            .key = "kernel",
+            .type = OPTION_TYPE_PATH,
+            .argument = "FILE",
+            .help = "kernel to boot directly",
+            .manual = "A Linux bzImage, an ELF kernel with a PVH entry, or a multiboot 1 kernel.",
+        },
+    [OPTION_INITRD] =
+        {
+            .key = "initrd",
+            .type = OPTION_TYPE_PATH,
+            .argument = "FILE",
+            .help = "initial RAM disk for the kernel",
+        },
+    [OPTION_MODULE] =
+        {
+            .key = "module",
+            .type = OPTION_TYPE_STRING,
+            .list = true,
+            .argument = "\"FILE ARGS\"",
+            .help = "module for a multiboot kernel",
+            .manual = "The file's name, then after a space the module's command line. A file's "
+                      "name in *vm.yaml* is relative to that file's folder.",
+        },
+    [OPTION_APPEND] =
+        {
+            .key = "append",
+            .type = OPTION_TYPE_STRING,
+            .argument = "TEXT",
+            .help = "command line of the kernel",
+        },
+    [OPTION_SERIAL] =
+        {
+            .key = "serial",
+            .type = OPTION_TYPE_ENUM,
+            .argument = "WHERE",
+            .preset = "stdio",
+            .choices = serial_choices,
+            .help = "where the first serial line goes",
+            .manual = "*stdio* is the terminal of *anima run*, where Ctrl-] ends the machine; "
+                      "*pty* a new pseudo-terminal, whose name is told; *file=F* a file that "
+                      "takes the output; *socket=F* a Unix socket that listens for one client "
+                      "at a time.",
+        },
+    [OPTION_DEVICE] =
+        {
+            .key = "device",
+            .type = OPTION_TYPE_ENUM,
+            .list = true,
+            .separator = ',',
+            .argument = "NAME[,..]",
+            .choices = device_choices,
+            .help = "further devices",
+            .manual = "With *isa-debug-exit* (port 0xf4) a guest that writes V ends the machine "
+                      "with status (V << 1) | 1. *pc-testdev* stands beside it for test kernels. "
+                      "*pvpanic* lets a guest report its crash. *debugcon* (port 0xe9) writes to "
+                      "standard error. *virtio-rng* gives the guest random numbers of the host's.",
+        },
+    [OPTION_RNG_RATE] =
+        {
+            .key = "rng-rate",
+            .type = OPTION_TYPE_SIZE,
+            .argument = "SIZE",
+            .preset = "1M",
+            .min = 1,
+            .max = CONFIG_RNG_RATE_MAX,
+            .help = "bytes that virtio-rng gives in a second",
+        },
+    [OPTION_ON_REBOOT] =
+        {
+            .key = "on-reboot",
+            .type = OPTION_TYPE_ENUM,
+            .argument = "ACTION",
+            .preset = "restart",
+            .choices = on_reboot_choices,
+            .help = "what follows when the guest reboots",
+        },
+    [OPTION_ON_CRASH] =
+        {
+            .key = "on-crash",
+            .type = OPTION_TYPE_ENUM,
+            .argument = "ACTION",
+            .preset = "exit",
+            .choices = on_crash_choices,
+            .help = "what follows when the guest crashes",
+            .manual = "A crash is a triple fault, or a report by *pvpanic*.",
+        },
+    [OPTION_PAUSED] =
+        {
+            .key = "paused",
+            .type = OPTION_TYPE_BOOL,
+            .argument = "YES|NO",
+            .preset = "no",
+            .help = "do not run before 'anima resume' or a debugger says so",
+        },
+    [OPTION_GDB] =
+        {
+            .key = "gdb",
+            .type = OPTION_TYPE_PATH,
+            .argument = "SOCKET",
+            .help = "Unix socket on which GDB is awaited",
+            .manual = "In GDB: *target remote SOCKET*.",
+        },
+};

@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Slots beside a table of options.
+ *
+ * The text of a GROUP's entry is pieces with commas between them, as QEMU's users know it: "FILE,
+ * readonly,serial=S". Two commas stand for one that belongs to a value. The first piece is the
+ * first member's value unless it begins with the key of a member and '='.
+ */
+#include "config/values.h"
+
+#include <string.h>
+
+#include "config/limits.h"
+
+struct slot {
+    bool given;      /* not only preset */
+    uint64_t number; /* BOOL, INT, SIZE */
+    char *text;      /* scalar of the other types */
+    GPtrArray *list; /* for lists: of char *; of struct values * for a GROUP */
+};
+
+struct values {
+    const struct option *table;
+    struct slot slots[];
+};
+
+static void destroy_entry(void *entry)
+{
+    values_destroy(entry);
+}
+
+struct values *values_create(const struct option *table)
+{
+    struct values *values =
+        g_malloc0(sizeof(*values) + options_count(table) * sizeof(values->slots[0]));
+
+    values->table = table;
+    for (unsigned i = 0; table[i].key; i++) {
+        struct slot *slot = &values->slots[i];
+        struct option_value preset = {0};
+
+        if (table[i].list)
+            slot->list = g_ptr_array_new_with_free_func(table[i].members ? destroy_entry : g_free);
+        if (table[i].preset && option_parse(&table[i], table[i].preset, &preset, NULL)) {
+            slot->number = preset.number;
+            slot->text = preset.text;
+        }
+    }
+    return values;
+}
+
+void values_destroy(struct values *values)
+{
+    if (!values)
+        return;
+    for (unsigned i = 0; values->table[i].key; i++) {
+        g_free(values->slots[i].text);
+        if (values->slots[i].list)
+            g_ptr_array_unref(values->slots[i].list);
+    }
+    g_free(values);
+}
+
+const struct option *values_table(const struct values *values)
+{
+    return values->table;
+}
+
+static struct slot *slot_of(struct values *values, const struct option *option)
+{
+    return &values->slots[option - values->table];
+}
+
+static const struct slot *slot_at(const struct values *values, const struct option *option)
+{
+    return &values->slots[option - values->table];
+}
+
+/* ---- from text ---- */
+
+/* The value's paths made relative to `folder`: a path itself, and the first word of a module. */
+static char *place_in_folder(const struct option *option, char *text, const char *folder)
+{
+    bool path = option->type == OPTION_TYPE_PATH || option == &options[OPTION_MODULE];
+    char *placed;
+
+    if (!path || !folder || g_path_is_absolute(text))
+        return text;
+    placed = g_build_filename(folder, text, NULL);
+    g_free(text);
+    return placed;
+}
+
+/* Whether one more entry fits. */
+static bool has_room(const struct slot *slot, GError **error)
+{
+    if (slot->list->len < CONFIG_LIST_MAX)
+        return true;
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "more than %d entries", CONFIG_LIST_MAX);
+    return false;
+}
+
+static bool append_texts(struct slot *slot, const struct option *option, const char *text,
+                         const char *folder, GError **error)
+{
+    const char separators[2] = {option->separator, 0};
+    g_auto(GStrv) entries =
+        *separators ? g_strsplit(text, separators, -1) : g_strdupv((char *[]){(char *)text, NULL});
+
+    for (char **entry = entries; *entry; entry++) {
+        struct option_value value;
+
+        if (!has_room(slot, error) || !option_parse(option, *entry, &value, error))
+            return false;
+        g_ptr_array_add(slot->list, place_in_folder(option, value.text, folder));
+    }
+    /* An empty text adds nothing to a list that is split. */
+    slot->given = slot->list->len;
+    return true;
+}
+
+static bool set_scalar(struct slot *slot, const struct option *option, const char *text,
+                       const char *folder, GError **error)
+{
+    struct option_value value;
+
+    if (!option_parse(option, text, &value, error))
+        return false;
+    g_free(slot->text);
+    slot->number = value.number;
+    slot->text = value.text ? place_in_folder(option, value.text, folder) : NULL;
+    slot->given = true;
+    return true;
+}
+
+/* The piece of `*text` up to a comma that stands alone; `*text` moves behind that, or to NULL at
+ * the end. */
+static char *take_piece(const char **text)
+{
+    GString *piece = g_string_new(NULL);
+    const char *at = *text;
+
+    for (; *at && (*at != ',' || at[1] == ','); at++) {
+        g_string_append_c(piece, *at);
+        if (*at == ',')
+            at++;
+    }
+    *text = *at ? at + 1 : NULL;
+    return g_string_free(piece, FALSE);
+}
+
+static bool missing(const char *key, const char *what, GError **error)
+{
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "%s%s is missing", key, what);
+    return false;
+}
+
+/* One piece of an entry: a member, or the value of the first one. */
+static bool set_piece(struct values *entry, char *piece, bool first, const char *folder,
+                      GError **error)
+{
+    char *equals = strchr(piece, '=');
+    g_autofree char *key = equals ? g_strndup(piece, equals - piece) : g_strdup(piece);
+    const struct option *member = option_find_in(entry->table, key);
+    const char *value;
+
+    if (first && !(member && equals)) {
+        member = entry->table;
+        value = piece;
+    } else if (!member) {
+        return option_unknown(entry->table, key, error);
+    } else if (equals) {
+        value = equals + 1;
+    } else if (member->type == OPTION_TYPE_BOOL) {
+        value = "yes";
+    } else {
+        return missing(key, ": a value", error);
+    }
+    if (slot_at(entry, member)->given && !member->list) {
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "%s: stands here twice", member->key);
+        return false;
+    }
+    if (values_set(entry, member, value, folder, error))
+        return true;
+    g_prefix_error(error, "%s: ", member->key);
+    return false;
+}
+
+static bool append_group(struct values *values, const struct option *option, const char *text,
+                         const char *folder, GError **error)
+{
+    g_autoptr(group_entry) entry = values_create(option->members);
+
+    for (bool first = true; text; first = false) {
+        g_autofree char *piece = take_piece(&text);
+
+        if (!set_piece(entry, piece, first, folder, error))
+            return false;
+    }
+    return values_append(values, option, g_steal_pointer(&entry), error);
+}
+
+bool values_append(struct values *values, const struct option *option, struct values *entry,
+                   GError **error)
+{
+    struct slot *slot = slot_of(values, option);
+    g_autoptr(group_entry) owned = entry;
+
+    if (!has_room(slot, error))
+        return false;
+    for (const struct option *member = option->members; member->key; member++)
+        if (member->required && !values_has(entry, member))
+            return missing(member->key, "", error);
+    g_ptr_array_add(slot->list, g_steal_pointer(&owned));
+    slot->given = true;
+    return true;
+}
+
+bool values_set(struct values *values, const struct option *option, const char *text,
+                const char *folder, GError **error)
+{
+    if (option->members)
+        return append_group(values, option, text, folder, error);
+    if (option->list)
+        return append_texts(slot_of(values, option), option, text, folder, error);
+    return set_scalar(slot_of(values, option), option, text, folder, error);
+}
+
+/* ---- JSON ---- */
+
+static json_t *entry_to_json(const struct option *option, const void *entry)
+{
+    return option->members ? values_to_json(entry) : json_string(entry);
+}
+
+static json_t *slot_to_json(const struct option *option, const struct slot *slot)
+{
+    json_t *list;
+
+    if (option->type == OPTION_TYPE_BOOL)
+        return json_boolean(slot->number);
+    if (option->type == OPTION_TYPE_INT || option->type == OPTION_TYPE_SIZE)
+        return json_integer(slot->number);
+    if (!option->list)
+        return json_string(slot->text);
+    list = json_array();
+    for (unsigned i = 0; i < slot->list->len; i++)
+        json_array_append_new(list, entry_to_json(option, slot->list->pdata[i]));
+    return list;
+}
+
+json_t *values_to_json(const struct values *values)
+{
+    json_t *object = json_object();
+
+    for (const struct option *option = values->table; option->key; option++)
+        if (values_has(values, option))
+            json_object_set_new(object, option->key, slot_to_json(option, slot_at(values, option)));
+    return object;
+}
+
+static const char *json_type_name(const json_t *value)
+{
+    static const char *const names[] = {
+        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "a list",    [JSON_STRING] = "a text",
+        [JSON_INTEGER] = "a number", [JSON_REAL] = "a fraction", [JSON_TRUE] = "true",
+        [JSON_FALSE] = "false",      [JSON_NULL] = "null",
+    };
+    return value ? names[json_typeof(value)] : "nothing";
+}
+
+/* One JSON value that is no list; numbers and booleans take the way through text, so that one
+ * parser checks. */
+static bool set_json(struct values *values, const struct option *option, const json_t *value,
+                     GError **error)
+{
+    enum option_type type = option->type;
+    bool numeric = type == OPTION_TYPE_INT || type == OPTION_TYPE_SIZE;
+    g_autofree char *number = NULL;
+
+    if (json_is_boolean(value) && type == OPTION_TYPE_BOOL)
+        return values_set(values, option, json_is_true(value) ? "yes" : "no", NULL, error);
+    if (json_is_integer(value) && numeric) {
+        number = g_strdup_printf("%" JSON_INTEGER_FORMAT, json_integer_value(value));
+        return values_set(values, option, number, NULL, error);
+    }
+    if (json_is_string(value) && type != OPTION_TYPE_BOOL && type != OPTION_TYPE_INT)
+        return values_set(values, option, json_string_value(value), NULL, error);
+    if (json_is_object(value) && type == OPTION_TYPE_GROUP) {
+        g_autoptr(group_entry) entry = values_create(option->members);
+
+        return values_from_json(entry, value, error) &&
+               values_append(values, option, g_steal_pointer(&entry), error);
+    }
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "expected %s, not %s",
+                option_wants(option), json_type_name(value));
+    return false;
+}
+
+static bool set_json_or_list(struct values *values, const struct option *option,
+                             const json_t *value, GError **error)
+{
+    if (!option->list || !json_is_array(value))
+        return set_json(values, option, value, error);
+    for (size_t i = 0; i < json_array_size(value); i++)
+        if (!set_json(values, option, json_array_get(value, i), error))
+            return false;
+    return true;
+}
+
+bool values_from_json(struct values *values, const json_t *object, GError **error)
+{
+    void *iterator;
+
+    if (!json_is_object(object)) {
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "expected an object, not %s",
+                    json_type_name(object));
+        return false;
+    }
+    for (iterator = json_object_iter((json_t *)object); iterator;
+         iterator = json_object_iter_next((json_t *)object, iterator)) {
+        const char *key = json_object_iter_key(iterator);
+        const struct option *option = option_find_in(values->table, key);
+
+        if (!option)
+            return option_unknown(values->table, key, error);
+        if (!set_json_or_list(values, option, json_object_iter_value(iterator), error)) {
+            g_prefix_error(error, "%s: ", key);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- reading ---- */
+
+bool values_has(const struct values *values, const struct option *option)
+{
+    return slot_at(values, option)->given || option->preset;
+}
+
+uint64_t values_number(const struct values *values, const struct option *option)
+{
+    return slot_at(values, option)->number;
+}
+
+const char *values_text(const struct values *values, const struct option *option)
+{
+    return slot_at(values, option)->text;
+}
+
+unsigned values_count(const struct values *values, const struct option *option)
+{
+    const struct slot *slot = slot_at(values, option);
+    return slot->list ? slot->list->len : 0;
+}
+
+const char *values_entry(const struct values *values, const struct option *option, unsigned index)
+{
+    bool there = !option->members && index < values_count(values, option);
+    return there ? slot_at(values, option)->list->pdata[index] : NULL;
+}
+
+const struct values *values_group(const struct values *values, const struct option *option,
+                                  unsigned index)
+{
+    bool there = option->members && index < values_count(values, option);
+    return there ? slot_at(values, option)->list->pdata[index] : NULL;
+}
