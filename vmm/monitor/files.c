@@ -172,18 +172,12 @@ struct files *files_open(const struct definition *definition, int serial_fd, GEr
     return NULL;
 }
 
-void files_close(struct files *files)
-{
-    for (unsigned i = 0; i < files->count; i++)
-        close(files->fds[i]);
-    files->count = 0;
-}
-
 void files_destroy(struct files *files)
 {
     if (!files)
         return;
-    files_close(files);
+    for (unsigned i = 0; i < files->count; i++)
+        close(files->fds[i]);
     for (unsigned i = 0; i < files->socket_count; i++) {
         unlink(files->sockets[i]);
         g_free(files->sockets[i]);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The files of a machine: every descriptor that the vmm gets, opened by the monitor from the
- * definition and handed over under a name.
+ * definition and handed over under a name. They stay open here while the machine lives: another vmm
+ * may take its place.
  */
 #pragma once
 
@@ -17,10 +18,7 @@ struct files;
  * NULL and CONFIG_ERROR on failure; then nothing that was made is left. */
 struct files *files_open(const struct definition *definition, int serial_fd, GError **error);
 
-/* Close the descriptors that the vmm has its own copies of. */
-void files_close(struct files *files);
-
-/* Remove the sockets that files_open made, and free. NULL is fine. */
+/* Close everything, remove the sockets that files_open made, and free. NULL is fine. */
 void files_destroy(struct files *files);
 
 /* Descriptors and, as a new JSON list in the same order, what each is for: "kernel", "initrd",

@@ -25,9 +25,10 @@
 #include "vmm/monitor/folder.h"
 #include "vmm/monitor/process.h"
 #include "vmm/monitor/sandbox.h"
+#include "vmm/monitor/worker.h"
 
 #define STOP_TIMEOUT_MAX 86400 /* seconds */
-#define PENDING_MAX      16    /* calls of one client that wait for the vmm */
+#define CALLS_MAX        16    /* calls of one client that wait for the vmm */
 
 /* How the machine ended. */
 struct verdict {
@@ -42,17 +43,18 @@ struct monitor {
     struct definition *definition; /* NULL before "start" */
     struct folder *folder;
     struct files *files;
-    struct process *vmm;
-    struct peer *link;   /* to the vmm */
-    GHashTable *pending; /* of struct control_call *, by the id of the request to the vmm */
-    json_int_t last_id;
-    json_int_t start_id; /* of the request that starts the machine */
+    struct worker *vmm;    /* NULL before "start" */
+    GHashTable *forwarded; /* of struct forwarded *: what the vmm has not answered */
     guint stop_timer;
-    bool vmm_ended;
-    int vmm_status;
     char *last_log;  /* line of the vmm */
     char *violation; /* sentence on a system call that it says it died of */
     struct verdict verdict;
+};
+
+/* A client's call on its way through the vmm. */
+struct forwarded {
+    struct monitor *monitor;
+    struct control_call *call;
 };
 
 static void decide(struct monitor *monitor, int status, const char *cause, const char *message)
@@ -68,9 +70,8 @@ static void decide(struct monitor *monitor, int status, const char *cause, const
 /* ---- the vmm's end ---- */
 
 /* What to say of a vmm that ended without a word. */
-static char *describe_death(const struct monitor *monitor)
+static char *describe_death(const struct monitor *monitor, int status)
 {
-    int status = monitor->vmm_status;
     const char *last = monitor->last_log;
 
     /* A guest with a debug console can write such a line, but not die so. */
@@ -84,31 +85,12 @@ static char *describe_death(const struct monitor *monitor)
                            last ? "; it last said: " : "", last ? last : "");
 }
 
-static void fail_pending(struct monitor *monitor, const char *message)
+static void fail_calls(struct monitor *monitor, const char *fallback)
 {
-    GHashTableIter iterator;
-    void *call;
+    const char *message = monitor->verdict.message;
 
-    g_hash_table_iter_init(&iterator, monitor->pending);
-    while (g_hash_table_iter_next(&iterator, NULL, &call)) {
-        control_fail(call, RPC_ERROR_FAILED, message);
-        g_hash_table_iter_remove(&iterator);
-    }
-}
-
-/* Once the process has gone and its connection has been read to its end. */
-static void finish_if_over(struct monitor *monitor)
-{
-    if (!monitor->vmm_ended || monitor->link)
-        return;
-    if (!monitor->verdict.known) {
-        g_autofree char *message = describe_death(monitor);
-
-        decide(monitor, 1, "failed", message);
-    }
-    fail_pending(monitor,
-                 monitor->verdict.message ? monitor->verdict.message : "the machine has ended");
-    g_main_loop_quit(monitor->loop);
+    if (monitor->vmm)
+        worker_fail_requests(monitor->vmm, message ? message : fallback);
 }
 
 static void on_vmm_log(void *opaque, const char *line)
@@ -129,48 +111,61 @@ static void on_vmm_log(void *opaque, const char *line)
     clients_event(monitor->clients, "log", details);
 }
 
-static void on_vmm_ended(void *opaque, int wait_status)
+static void on_vmm_ended(void *opaque, struct worker *worker, int wait_status)
 {
     struct monitor *monitor = opaque;
 
-    monitor->vmm_ended = true;
-    monitor->vmm_status = wait_status;
-    finish_if_over(monitor);
-}
+    if (!monitor->verdict.known) {
+        g_autofree char *message = describe_death(monitor, wait_status);
 
-static const struct process_ops vmm_process_ops = {on_vmm_log, on_vmm_ended};
+        decide(monitor, 1, "failed", message);
+    }
+    fail_calls(monitor, "the machine has ended");
+    g_main_loop_quit(monitor->loop);
+}
 
 /* ---- words from the vmm ---- */
 
-static void answer_pending(struct monitor *monitor, const struct rpc_message *message)
+/* What the vmm says of itself, with what only the monitor knows. */
+static void add_knowledge(const struct monitor *monitor, json_t *result)
 {
-    json_int_t id = json_integer_value(message->id);
-    struct control_call *call = g_hash_table_lookup(monitor->pending, &id);
+    const char *pty = files_pty(monitor->files);
 
-    if (!call)
-        return;
-    g_hash_table_remove(monitor->pending, &id);
-    if (message->kind == RPC_FAILURE) {
-        if (id == monitor->start_id)
-            decide(monitor, 1, "failed", message->text);
-        control_fail(call, message->code, message->text);
+    json_object_set_new(result, "name",
+                        json_string(definition_text(monitor->definition, OPTION_NAME)));
+    json_object_set_new(result, "monitor_pid", json_integer(getpid()));
+    if (pty)
+        json_object_set_new(result, "pty", json_string(pty));
+}
+
+static void on_answer(void *opaque, const struct rpc_message *answer, int *fds, unsigned count)
+{
+    g_autofree struct forwarded *forwarded = opaque;
+    struct control_call *call = forwarded->call;
+
+    g_hash_table_remove(forwarded->monitor->forwarded, forwarded);
+    if (answer->kind == RPC_FAILURE) {
+        control_fail(call, answer->code, answer->text);
         return;
     }
-    if (json_is_object(message->result)) {
-        const char *pty = files_pty(monitor->files);
+    if (json_is_object(answer->result))
+        add_knowledge(forwarded->monitor, answer->result);
+    control_reply(call, json_incref(answer->result));
+}
 
-        json_object_set_new(message->result, "name",
-                            json_string(definition_text(monitor->definition, OPTION_NAME)));
-        json_object_set_new(message->result, "monitor_pid", json_integer(getpid()));
-        if (pty)
-            json_object_set_new(message->result, "pty", json_string(pty));
-    }
-    control_reply(call, json_incref(message->result));
+static void on_started(void *opaque, const struct rpc_message *answer, int *fds, unsigned count)
+{
+    const struct forwarded *forwarded = opaque;
+
+    if (answer->kind == RPC_FAILURE)
+        decide(forwarded->monitor, 1, "failed", answer->text);
+    on_answer(opaque, answer, fds, count);
 }
 
 /* Notifications of the vmm: "finished" is its last word, the others are events for all. */
-static void on_notification(struct monitor *monitor, const struct rpc_message *message)
+static void on_notified(void *opaque, const struct rpc_message *message)
 {
+    struct monitor *monitor = opaque;
     json_t *type = json_object_get(message->params, "type");
     json_t *status = json_object_get(message->params, "status");
 
@@ -185,68 +180,45 @@ static void on_notification(struct monitor *monitor, const struct rpc_message *m
     }
 }
 
-static void on_vmm_line(void *opaque, struct peer *peer, const char *line, size_t length, int *fds,
-                        unsigned count)
-{
-    struct monitor *monitor = opaque;
-    struct rpc_message message;
-
-    if (!control_receive(peer, line, length, &message))
-        return;
-    if (message.kind == RPC_NOTIFICATION)
-        on_notification(monitor, &message);
-    else if (message.kind != RPC_REQUEST)
-        answer_pending(monitor, &message);
-    rpc_message_clear(&message);
-}
-
-static void on_vmm_closed(void *opaque, struct peer *peer)
-{
-    struct monitor *monitor = opaque;
-
-    peer_destroy(peer);
-    monitor->link = NULL;
-    finish_if_over(monitor);
-}
-
-static const struct peer_ops vmm_peer_ops = {on_vmm_line, on_vmm_closed};
+static const struct worker_ops vmm_ops = {on_vmm_log, on_notified, on_vmm_ended};
 
 /* Calls of one client that the vmm has not answered. */
-static unsigned count_pending(const struct monitor *monitor, const struct peer *peer)
+static unsigned count_forwarded(const struct monitor *monitor, const struct peer *peer)
 {
     unsigned count = 0;
     GHashTableIter iterator;
-    void *call;
+    void *forwarded;
 
-    g_hash_table_iter_init(&iterator, monitor->pending);
-    while (g_hash_table_iter_next(&iterator, NULL, &call))
-        count += ((struct control_call *)call)->peer == peer;
+    g_hash_table_iter_init(&iterator, monitor->forwarded);
+    while (g_hash_table_iter_next(&iterator, &forwarded, NULL))
+        count += ((struct forwarded *)forwarded)->call->peer == peer;
     return count;
 }
 
 /* Ask the vmm on behalf of `call`; takes `params`. */
 static void ask_vmm(struct monitor *monitor, const char *method, json_t *params, const int *fds,
-                    unsigned count, struct control_call *call)
+                    unsigned count, worker_answer_fn answer, struct control_call *call)
 {
-    json_int_t *id;
+    struct forwarded *forwarded;
 
-    if (!monitor->link || count_pending(monitor, call->peer) >= PENDING_MAX) {
+    if (!monitor->vmm || count_forwarded(monitor, call->peer) >= CALLS_MAX) {
         json_decref(params);
         control_fail(call, RPC_ERROR_STATE,
-                     monitor->link ? "too many calls are waiting" : "no machine is running");
+                     monitor->vmm ? "too many calls are waiting" : "no machine is running");
         return;
     }
-    id = g_new(json_int_t, 1);
-    *id = ++monitor->last_id;
-    g_hash_table_insert(monitor->pending, id, call);
-    peer_send(monitor->link, rpc_request(*id, method, params), fds, count);
+    forwarded = g_new(struct forwarded, 1);
+    *forwarded = (struct forwarded){monitor, call};
+    g_hash_table_add(monitor->forwarded, forwarded);
+    worker_ask(monitor->vmm, method, params, fds, count, answer, forwarded);
 }
 
 /* ---- words from clients ---- */
 
 static void on_forward(void *opaque, const struct control_method *method, struct control_call *call)
 {
-    ask_vmm(opaque, method->name, json_incref(call->params), call->fds, call->count, call);
+    ask_vmm(opaque, method->name, json_incref(call->params), call->fds, call->count, on_answer,
+            call);
 }
 
 /* Where a client finds a serial line that has a name of its own. */
@@ -283,8 +255,6 @@ static bool claim(struct monitor *monitor, GError **error)
 
 static bool prepare(struct monitor *monitor, const struct control_call *call, GError **error)
 {
-    int link;
-
     monitor->definition = definition_create();
     if (!definition_from_json(monitor->definition, json_object_get(call->params, "definition"),
                               error) ||
@@ -293,11 +263,8 @@ static bool prepare(struct monitor *monitor, const struct control_call *call, GE
     monitor->files = files_open(monitor->definition, call->count ? call->fds[0] : -1, error);
     if (!monitor->files || !claim(monitor, error))
         return false;
-    monitor->vmm = process_spawn("vmm", &vmm_process_ops, monitor, &link, error);
-    if (!monitor->vmm)
-        return false;
-    monitor->link = peer_create(link, &vmm_peer_ops, monitor);
-    return true;
+    monitor->vmm = worker_create(NULL, &vmm_ops, monitor, error);
+    return monitor->vmm != NULL;
 }
 
 static void handle_start(void *opaque, struct control_call *call)
@@ -322,10 +289,8 @@ static void handle_start(void *opaque, struct control_call *call)
     json_object_set_new(params, "definition", definition_to_json(monitor->definition));
     json_object_set_new(params, "fds", files_names(monitor->files));
     fds = files_fds(monitor->files, &count);
-    monitor->start_id = monitor->last_id + 1;
     tell_pty(monitor);
-    ask_vmm(monitor, "start", params, fds, count, call);
-    files_close(monitor->files);
+    ask_vmm(monitor, "start", params, fds, count, on_started, call);
 }
 
 static void handle_kill(void *opaque, struct control_call *call)
@@ -337,7 +302,7 @@ static void handle_kill(void *opaque, struct control_call *call)
         return;
     }
     decide(monitor, 0, "killed", "the machine was killed");
-    process_kill(monitor->vmm);
+    worker_kill(monitor->vmm);
     control_reply(call, NULL);
 }
 
@@ -347,7 +312,7 @@ static gboolean on_stop_timeout(gpointer opaque)
 
     monitor->stop_timer = 0;
     decide(monitor, 0, "killed", "the guest did not power off in time and was killed");
-    process_kill(monitor->vmm);
+    worker_kill(monitor->vmm);
     return G_SOURCE_REMOVE;
 }
 
@@ -363,7 +328,7 @@ static void handle_stop(void *opaque, struct control_call *call)
     }
     if (timeout && monitor->vmm && !monitor->stop_timer)
         monitor->stop_timer = g_timeout_add_seconds(seconds, on_stop_timeout, monitor);
-    ask_vmm(monitor, "power-button", NULL, NULL, 0, call);
+    ask_vmm(monitor, "power-button", NULL, NULL, 0, on_answer, call);
 }
 
 static void handle_subscribe(void *opaque, struct control_call *call)
@@ -390,12 +355,15 @@ static void on_client_gone(void *opaque, struct peer *peer, bool owner)
 {
     struct monitor *monitor = opaque;
     GHashTableIter iterator;
-    void *call;
+    void *forwarded;
 
-    g_hash_table_iter_init(&iterator, monitor->pending);
-    while (g_hash_table_iter_next(&iterator, NULL, &call))
-        if (((struct control_call *)call)->peer == peer)
-            ((struct control_call *)call)->peer = NULL;
+    g_hash_table_iter_init(&iterator, monitor->forwarded);
+    while (g_hash_table_iter_next(&iterator, &forwarded, NULL)) {
+        struct control_call *call = ((struct forwarded *)forwarded)->call;
+
+        if (call->peer == peer)
+            call->peer = NULL;
+    }
     if (!owner)
         return;
     decide(monitor, 0, "abandoned", "the command that started the machine has gone");
@@ -430,16 +398,15 @@ static void monitor_finish(struct monitor *monitor)
 {
     if (monitor->stop_timer)
         g_source_remove(monitor->stop_timer);
-    process_destroy(monitor->vmm);
-    fail_pending(monitor, "the machine has ended");
+    fail_calls(monitor, "the machine has ended");
+    worker_destroy(monitor->vmm);
     files_destroy(monitor->files);
     folder_release(monitor->folder);
     /* Last, so that whoever hears of the end finds nothing left. */
     tell_ended(monitor);
-    peer_destroy(monitor->link);
     clients_destroy(monitor->clients);
     definition_destroy(monitor->definition);
-    g_hash_table_unref(monitor->pending);
+    g_hash_table_unref(monitor->forwarded);
     g_main_loop_unref(monitor->loop);
     g_free(monitor->last_log);
     g_free(monitor->violation);
@@ -463,7 +430,7 @@ int monitor_main(void)
     close(nothing);
     signal(SIGPIPE, SIG_IGN);
     monitor.loop = g_main_loop_new(NULL, FALSE);
-    monitor.pending = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+    monitor.forwarded = g_hash_table_new(NULL, NULL);
     monitor.clients = clients_create(&config);
     clients_add(monitor.clients, PROCESS_LINK_FD, CONTROL_OBSERVE | CONTROL_OPERATE | CONTROL_OWN);
     g_unix_signal_add(SIGTERM, on_terminate, &monitor);

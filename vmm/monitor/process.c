@@ -32,7 +32,8 @@ struct process {
 };
 
 /* In the child, between fork and exec: only calls that are safe there. Never returns. */
-static G_GNUC_NORETURN void become(const char *role, int link, int log, pid_t monitor)
+static G_GNUC_NORETURN void become(const char *role, const char *program, int link, int log,
+                                   pid_t monitor)
 {
     char *arguments[] = {(char *)"anima-vmm", (char *)role, NULL};
     int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -48,7 +49,7 @@ static G_GNUC_NORETURN void become(const char *role, int link, int log, pid_t mo
     dup2(log, 2);
     dup2(link, PROCESS_LINK_FD);
     close_range(PROCESS_LINK_FD + 1, ~0U, 0);
-    execv("/proc/self/exe", arguments);
+    execv(program, arguments);
     _exit(127);
 }
 
@@ -98,8 +99,8 @@ static gboolean on_log(gint fd, GIOCondition condition, gpointer opaque)
     return G_SOURCE_REMOVE;
 }
 
-struct process *process_spawn(const char *role, const struct process_ops *ops, void *opaque,
-                              int *link_fd, GError **error)
+struct process *process_spawn(const char *role, const char *program, const struct process_ops *ops,
+                              void *opaque, int *link_fd, GError **error)
 {
     int link[2] = {-1, -1}, log[2] = {-1, -1};
     pid_t monitor = getpid(), pid = -1;
@@ -108,7 +109,7 @@ struct process *process_spawn(const char *role, const struct process_ops *ops, v
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, link) == 0 && pipe2(log, O_CLOEXEC) == 0)
         pid = fork();
     if (pid == 0)
-        become(role, link[1], log[1], monitor);
+        become(role, program ? program : "/proc/self/exe", link[1], log[1], monitor);
     if (pid < 0)
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "the %s cannot be started: %s", role,
                     g_strerror(errno));

@@ -20,10 +20,11 @@ struct process_ops {
     void (*ended)(void *opaque, int wait_status);
 };
 
-/* Start this program as `anima-vmm ROLE`. `*link_fd` gets the other end of its control connection.
- * NULL and CONFIG_ERROR_FAILED on failure. Callbacks come from the default main context. */
-struct process *process_spawn(const char *role, const struct process_ops *ops, void *opaque,
-                              int *link_fd, GError **error);
+/* Start `program` (NULL: the very file that this process runs, even when its path has another by
+ * now) as `anima-vmm ROLE`. `*link_fd` gets the other end of its control connection. NULL and
+ * CONFIG_ERROR_FAILED on failure. Callbacks come from the default main context. */
+struct process *process_spawn(const char *role, const char *program, const struct process_ops *ops,
+                              void *opaque, int *link_fd, GError **error);
 
 /* Kill it if it lives, wait for it, and free; no callback comes any more. NULL is fine. */
 void process_destroy(struct process *process);

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A vmm as the monitor sees it: the process, the control connection to it, and the requests that
+ * it has not answered yet.
+ *
+ * Everything runs on the default main context's thread.
+ */
+#pragma once
+
+#include <glib.h>
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "vmm/control/rpc.h"
+
+struct worker;
+
+struct worker_ops {
+    /* One line that it wrote to its standard error. */
+    void (*log)(void *opaque, const char *line);
+    /* A notification came. */
+    void (*notified)(void *opaque, const struct rpc_message *message);
+    /* The process has gone (waitpid's status) and all that it said was told. Requests without an
+     * answer are still waiting: worker_fail_requests is due. Not called from worker_destroy. */
+    void (*ended)(void *opaque, struct worker *worker, int wait_status);
+};
+
+/* What came of a request: a result or a failure, and the descriptors beside it, which are closed at
+ * return, except those that are taken by setting the entry to -1. Called once, unless the worker is
+ * destroyed before. */
+typedef void (*worker_answer_fn)(void *opaque, const struct rpc_message *answer, int *fds,
+                                 unsigned count);
+
+/* Start a vmm: `program`, or NULL for the program that this process is. NULL and
+ * CONFIG_ERROR_FAILED on failure. */
+struct worker *worker_create(const char *program, const struct worker_ops *ops, void *opaque,
+                             GError **error);
+/* Kills it. NULL is fine. */
+void worker_destroy(struct worker *worker);
+/* Kill it; `ended` follows. */
+void worker_kill(struct worker *worker);
+/* Whom `ops` are called for from now on, and which. */
+void worker_give(struct worker *worker, const struct worker_ops *ops, void *opaque);
+
+/* Ask; takes `params` (NULL for none). Duplicates of `fds` go along. A worker that has gone answers
+ * with a failure, from in here. */
+void worker_ask(struct worker *worker, const char *method, json_t *params, const int *fds,
+                unsigned count, worker_answer_fn answer, void *opaque);
+/* Answer all that waits with this failure. */
+void worker_fail_requests(struct worker *worker, const char *text);
