@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#define CONFIG_CPUS_MAX     1ULL           /* vCPUs of one machine */
+#define CONFIG_CPUS_MAX     64ULL          /* vCPUs of one machine */
 #define CONFIG_MEMORY_MIN   (1ULL << 20)   /* bytes: what a real-mode system addresses */
 #define CONFIG_MEMORY_ALIGN 4096ULL        /* bytes: RAM comes in whole pages */
 #define CONFIG_MEMORY_MAX   (508ULL << 30) /* bytes: RAM ends below the 64-bit PCI window */

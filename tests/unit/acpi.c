@@ -158,6 +158,24 @@ static void the_madt_lists_every_processor(void **state)
     acpi_tables_destroy(tables);
 }
 
+/* The first SSDT: one processor device for each entry of the MADT, with the same UID. */
+static void every_processor_is_in_the_namespace(void **state)
+{
+    struct acpi_tables *tables = tables_of(64, false);
+    const uint8_t *ssdt = find(tables, "SSDT"), *at = ssdt + 36;
+    const uint8_t *end = ssdt + le(ssdt + 4, 4);
+
+    for (unsigned i = 0; i < 64; i++) {
+        at = memmem(at, end - at, "_UID", 4);
+        assert_non_null(at);
+        assert_int_equal(at[4], 0x0B);
+        assert_int_equal(le(at + 5, 2), i);
+        at += 7;
+    }
+    assert_ptr_equal(at, end);
+    acpi_tables_destroy(tables);
+}
+
 static void the_mcfg_spans_all_buses(void **state)
 {
     struct acpi_tables *tables = tables_of(1, false);
@@ -221,6 +239,7 @@ int main(void)
         cmocka_unit_test(every_listed_table_sums_to_zero),
         cmocka_unit_test(the_fadt_names_ports_and_the_dsdt),
         cmocka_unit_test(the_madt_lists_every_processor),
+        cmocka_unit_test(every_processor_is_in_the_namespace),
         cmocka_unit_test(the_mcfg_spans_all_buses),
         cmocka_unit_test(too_many_processors_are_refused),
         cmocka_unit_test(the_reference_compiler_disassembles_them),

@@ -158,6 +158,7 @@ static void settle_words(struct cpu_definition *out)
     out->words[CPU_80000001_EDX] &= ~repeated | 1U << 11;
     if (out->vendor == CPU_VENDOR_AMD) {
         out->words[CPU_80000001_EDX] |= out->words[CPU_1_EDX] & repeated & ~(1U << 11);
+        out->words[CPU_80000001_ECX] |= 1U << 22;
         if (out->cpus > 1)
             out->words[CPU_80000001_ECX] |= 1U << 1;
         out->words[CPU_7_EDX] &= ~(1U << 26 | 1U << 29);

@@ -9,17 +9,19 @@
 
 #include <string.h>
 
-#define BASIC_MAX          0xdU
-#define HYPERVISOR_BASE    0x40000000U
-#define HYPERVISOR_MAX     0x40000010U
-#define EXTENDED_BASE      0x80000000U
-#define EXTENDED_MAX_INTEL 0x80000008U
-#define EXTENDED_MAX_AMD   0x80000021U
-#define LAPIC_BUS_KHZ      1000000U
-#define CR4_OSXSAVE        (1UL << 18)
-#define CR4_PKE            (1UL << 22)
-#define XSAVE_LEGACY       576U
-#define CLFLUSH_QUADWORDS  8U
+#define BASIC_MAX             0xdU
+#define HYPERVISOR_BASE       0x40000000U
+#define HYPERVISOR_MAX        0x40000010U
+#define EXTENDED_BASE         0x80000000U
+#define EXTENDED_MAX_INTEL    0x80000008U
+#define EXTENDED_MAX_AMD      0x80000021U
+#define EXTENDED_AMD_CACHES   0x8000001dU
+#define EXTENDED_AMD_TOPOLOGY 0x8000001eU
+#define LAPIC_BUS_KHZ         1000000U
+#define CR4_OSXSAVE           (1UL << 18)
+#define CR4_PKE               (1UL << 22)
+#define XSAVE_LEGACY          576U
+#define CLFLUSH_QUADWORDS     8U
 
 #define KVM_SIGNATURE_EBX 0x4b4d564b /* "KVMKVMKVM\0\0\0" */
 #define KVM_SIGNATURE_ECX 0x564b4d56
@@ -62,19 +64,21 @@ struct cache {
     uint32_t sets; /* of 64-byte lines */
 };
 
+/* Both vendors describe caches in the same form; Intel tells how many cores there are beside. */
 static struct cpuid_result cache_leaf(const struct cpu_definition *cpu, uint32_t subleaf)
 {
     static const struct cache caches[] = {
         {1, 1, 8, 64}, {2, 1, 8, 64}, {3, 2, 16, 1024}, {3, 3, 16, 16384}};
 
-    if (cpu->vendor == CPU_VENDOR_AMD || subleaf >= sizeof(caches) / sizeof(caches[0]))
+    if (subleaf >= sizeof(caches) / sizeof(caches[0]))
         return (struct cpuid_result){0};
     const struct cache *cache = &caches[subleaf];
     uint32_t ids = (1U << id_bits(cpu->cpus)) - 1;
+    uint32_t cores = cpu->vendor == CPU_VENDOR_INTEL ? ids & 0x3f : 0;
 
     return (struct cpuid_result){
         .eax = cache->type | cache->level << 5 | 1U << 8 |
-               (cache->level == 3 ? ids & 0xfff : 0) << 14 | (ids & 0x3f) << 26,
+               (cache->level == 3 ? ids & 0xfff : 0) << 14 | cores << 26,
         .ebx = 63 | (uint32_t)(cache->ways - 1) << 22,
         .ecx = cache->sets - 1,
     };
@@ -181,7 +185,9 @@ static struct cpuid_result basic_leaf(const struct cpu_definition *cpu, uint32_t
             return (struct cpuid_result){.eax = 0x03b2ff01};
         break;
     case 4:
-        return cache_leaf(cpu, subleaf);
+        if (cpu->vendor == CPU_VENDOR_INTEL)
+            return cache_leaf(cpu, subleaf);
+        break;
     case 6:
         return (struct cpuid_result){.eax = cpu->words[CPU_6_EAX]};
     case 7:
@@ -216,7 +222,25 @@ static struct cpuid_result brand_leaf(const struct cpu_definition *cpu, unsigned
     return result;
 }
 
-static struct cpuid_result extended_leaf(const struct cpu_definition *cpu, uint32_t leaf)
+/* Leaves from 80000009H on, which only AMD has. */
+static struct cpuid_result amd_leaf(const struct cpu_definition *cpu, uint32_t leaf,
+                                    uint32_t subleaf, uint32_t apic_id)
+{
+    switch (leaf) {
+    case EXTENDED_AMD_CACHES:
+        return cache_leaf(cpu, subleaf);
+    case EXTENDED_AMD_TOPOLOGY:
+        /* One thread a core, one node. */
+        return (struct cpuid_result){.eax = apic_id, .ebx = apic_id & 0xff};
+    case EXTENDED_MAX_AMD:
+        return (struct cpuid_result){.eax = cpu->words[CPU_80000021_EAX],
+                                     .ecx = cpu->words[CPU_80000021_ECX]};
+    }
+    return (struct cpuid_result){0};
+}
+
+static struct cpuid_result extended_leaf(const struct cpu_definition *cpu, uint32_t leaf,
+                                         uint32_t subleaf, uint32_t apic_id)
 {
     bool amd = cpu->vendor == CPU_VENDOR_AMD;
 
@@ -250,11 +274,8 @@ static struct cpuid_result extended_leaf(const struct cpu_definition *cpu, uint3
             .ebx = cpu->words[CPU_80000008_EBX],
             .ecx = amd ? ((cpu->cpus - 1) & 0xff) | id_bits(cpu->cpus) << 12 : 0,
         };
-    case EXTENDED_MAX_AMD:
-        return (struct cpuid_result){.eax = cpu->words[CPU_80000021_EAX],
-                                     .ecx = cpu->words[CPU_80000021_ECX]};
     }
-    return (struct cpuid_result){0};
+    return amd ? amd_leaf(cpu, leaf, subleaf, apic_id) : (struct cpuid_result){0};
 }
 
 /* An Intel processor answers a leaf that it has not like its highest basic leaf; AMD's with 0. */
@@ -276,6 +297,6 @@ struct cpuid_result cpu_cpuid(const struct cpu_definition *cpu, uint32_t leaf, u
     if (leaf >= HYPERVISOR_BASE && leaf <= HYPERVISOR_MAX)
         return hypervisor_leaf(cpu, leaf);
     if (leaf >= EXTENDED_BASE && leaf <= extended_max)
-        return extended_leaf(cpu, leaf);
+        return extended_leaf(cpu, leaf, subleaf, apic_id);
     return unknown_leaf(cpu, subleaf, xcr0, xss);
 }

@@ -135,6 +135,7 @@ static unsigned subleaves(uint32_t leaf)
 {
     switch (leaf) {
     case 4:
+    case 0x8000001d:
         return 5;
     case 7:
     case 0xb:

@@ -88,6 +88,9 @@ void soft_blocks_flush(struct soft_cpu *cpu)
 {
     struct soft_blocks *blocks = cpu->blocks;
 
+    /* The memory of a vCPU that never ran is not touched. */
+    if (!blocks->pages_used)
+        return;
     for (unsigned i = 0; i < blocks->blocks_used; i++)
         blocks->blocks[i].host = NULL;
     memset(blocks->buckets, 0, sizeof(blocks->buckets));

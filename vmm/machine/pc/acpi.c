@@ -316,6 +316,71 @@ static void put_waet(struct builder *builder)
     table_list(builder, start);
 }
 
+/* ---- processors in the namespace ---- */
+
+/* AML's encoding (20.2): of operators, of a package's length, which counts its own bytes. */
+#define AML_NAME         0x08
+#define AML_WORD         0x0B
+#define AML_STRING       0x0D
+#define AML_SCOPE        0x10
+#define AML_EXTENDED     0x5B
+#define AML_DEVICE       0x82
+#define AML_LENGTH_BYTES 4 /* the longest form, whatever the length */
+#define AML_NAME_SEGMENT 4
+
+/* The length of a package that began at `start` and ends here; put where it was left out. */
+static void aml_length(GByteArray *bytes, guint start)
+{
+    guint length = bytes->len - start;
+
+    bytes->data[start] = (uint8_t)((AML_LENGTH_BYTES - 1) << 6 | (length & 0xF));
+    for (unsigned i = 1; i < AML_LENGTH_BYTES; i++)
+        bytes->data[start + i] = (uint8_t)(length >> (8 * i - 4));
+}
+
+/* Begin a package; returns where its length is to be put. */
+static guint aml_package(GByteArray *bytes)
+{
+    put(bytes, 0, AML_LENGTH_BYTES);
+    return bytes->len - AML_LENGTH_BYTES;
+}
+
+/* Device (Cnnn) { Name (_HID, "ACPI0007") Name (_UID, nnn) }: the MADT's entry has the same UID. */
+static void put_processor(GByteArray *bytes, unsigned index)
+{
+    char name[AML_NAME_SEGMENT + 1];
+
+    g_snprintf(name, sizeof(name), "C%03X", index & 0xFFF);
+    put8(bytes, AML_EXTENDED);
+    put8(bytes, AML_DEVICE);
+    guint device = aml_package(bytes);
+    put_text(bytes, name, AML_NAME_SEGMENT);
+    put8(bytes, AML_NAME);
+    put_text(bytes, "_HID", AML_NAME_SEGMENT);
+    put8(bytes, AML_STRING);
+    put_text(bytes, "ACPI0007", sizeof("ACPI0007"));
+    put8(bytes, AML_NAME);
+    put_text(bytes, "_UID", AML_NAME_SEGMENT);
+    put8(bytes, AML_WORD);
+    put16(bytes, (uint16_t)index);
+    aml_length(bytes, device);
+}
+
+/* An SSDT with a processor device (8.4) for each vCPU, in the scope of the system bus. */
+static void put_processors(struct builder *builder, unsigned cpus)
+{
+    GByteArray *bytes = builder->bytes;
+    guint start = table_begin(builder, "SSDT", 2);
+
+    put8(bytes, AML_SCOPE);
+    guint scope = aml_package(bytes);
+    put_text(bytes, "\\_SB_", 1 + AML_NAME_SEGMENT);
+    for (unsigned i = 0; i < cpus; i++)
+        put_processor(bytes, i);
+    aml_length(bytes, scope);
+    table_list(builder, start);
+}
+
 static guint put_xsdt(struct builder *builder)
 {
     guint start = table_begin(builder, "XSDT", 1);
@@ -357,6 +422,7 @@ struct acpi_tables *acpi_tables_create(const struct acpi_config *config, GError 
     put_mcfg(&builder);
     put_hpet(&builder);
     put_waet(&builder);
+    put_processors(&builder, config->cpus);
     if (config->pvpanic) {
         align(builder.bytes, TABLE_ALIGN);
         builder.pointers[builder.count++] = address_of(builder.bytes->len);

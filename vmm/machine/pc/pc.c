@@ -398,6 +398,22 @@ static bool load_kernel(struct machine *machine, struct cpu_state *state, GError
     return boot_load(&image, state, error);
 }
 
+/* Firmware gives every processor the memory types of the first one. */
+static bool spread_memory_types(struct machine *machine, const struct cpu_state *first,
+                                GError **error)
+{
+    const struct engine_ops *ops = machine->config.engine;
+    g_autofree struct cpu_state *state = g_new0(struct cpu_state, 1);
+
+    for (unsigned i = 1; i < machine->config.cpus; i++) {
+        ops->vcpu_get_state(machine->cpus[i].vcpu, state);
+        state->msrs.mtrr_def_type = first->msrs.mtrr_def_type;
+        if (!ops->vcpu_set_state(machine->cpus[i].vcpu, state, error))
+            return false;
+    }
+    return true;
+}
+
 bool pc_boot(struct machine *machine, GError **error)
 {
     const struct engine_ops *ops = machine->config.engine;
@@ -409,5 +425,6 @@ bool pc_boot(struct machine *machine, GError **error)
         return false;
     ops->vcpu_get_state(machine->cpus[0].vcpu, state);
     return load_kernel(machine, state, error) &&
-           ops->vcpu_set_state(machine->cpus[0].vcpu, state, error);
+           ops->vcpu_set_state(machine->cpus[0].vcpu, state, error) &&
+           spread_memory_types(machine, state, error);
 }
