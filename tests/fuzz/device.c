@@ -13,6 +13,7 @@
 
 #include "vmm/device/device.h"
 #include "vmm/device/pci/pci.h"
+#include "vmm/util/loop.h"
 
 #define RAM         (1UL << 20)
 #define LINES       64
@@ -35,6 +36,8 @@ struct bench {
     struct window windows[WINDOWS_MAX];
     unsigned window_count;
 };
+
+static struct loop *the_loop; /* of all benches, one after another */
 
 static void ignore_line(void *controller, unsigned pin, bool level)
 {
@@ -81,6 +84,7 @@ static void bench_init(struct bench *bench, const struct device_ops *ops)
                 .mmio = bus_create("mmio", (1ULL << 52) - 1),
                 .memory = memory_create(),
                 .pci = pci_root_create(),
+                .loop = the_loop,
                 .msi = ignore_message,
                 .requests = {ignore_reason, ignore_reason, ignore_sleep, ignore_exit, ignore_reason,
                              NULL},
@@ -93,6 +97,7 @@ static void bench_init(struct bench *bench, const struct device_ops *ops)
         ops->defaults(&bench->env, config);
     bench->device = device_create(ops, ops->kind, &bench->env, config, NULL);
     fuzz_require(bench->device);
+    device_resume(bench->device);
 }
 
 static void bench_finish(struct bench *bench)
@@ -209,12 +214,13 @@ static void change_memory(struct bench *bench, struct fuzz_input *input)
 /* Its own state back, whole, or with a byte or two changed. */
 static void save_and_load(struct bench *bench, struct fuzz_input *input)
 {
+    if (!bench->device->ops->state)
+        return;
+    device_pause(bench->device);
     g_autoptr(GBytes) saved = device_save(bench->device);
     uint8_t changes = fuzz_byte(input) & 3;
     gsize size;
 
-    if (!saved)
-        return;
     g_autofree uint8_t *bytes = g_memdup2(g_bytes_get_data(saved, NULL), g_bytes_get_size(saved));
     size = g_bytes_get_size(saved);
     for (unsigned i = 0; i < changes; i++) {
@@ -225,6 +231,7 @@ static void save_and_load(struct bench *bench, struct fuzz_input *input)
     g_autoptr(GBytes) changed = g_bytes_new(bytes, size);
     bool loaded = device_load(bench->device, changed, NULL);
     fuzz_require(loaded || changes);
+    device_resume(bench->device);
 }
 
 static void act(struct bench *bench, struct fuzz_input *input)
@@ -269,6 +276,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_log_set_handler("anima", G_LOG_LEVEL_MESSAGE, ignore_log, NULL);
     while (device_kinds[count])
         count++;
+    if (!the_loop)
+        the_loop = loop_create("io/fuzz", NULL);
+    fuzz_require(the_loop);
     bench_init(&bench, device_kinds[fuzz_byte(&input) % count]);
     while (input.size)
         act(&bench, &input);

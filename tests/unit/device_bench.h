@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A bench for one device: buses, a manual clock, a little memory, and instruments on everything
- * that the device can reach. Included by device tests, each of which is a program of its own.
+ * A bench for one device: buses, a manual clock, a little memory, an I/O thread, and instruments on
+ * everything that the device can reach. Included by device tests, each of which is a program of its
+ * own.
  */
 #pragma once
 
@@ -17,6 +18,7 @@
 
 #include "vmm/device/device.h"
 #include "vmm/device/pci/pci.h"
+#include "vmm/util/loop.h"
 
 #define BENCH_WALL  (1700000000LL * NS_PER_SECOND) /* 2023-11-14 22:13:20 UTC, a Tuesday */
 #define BENCH_RAM   (1UL << 20)
@@ -101,6 +103,8 @@ static inline struct bench *bench_create(void)
     bench->env.mmio = bus_create("mmio", (1ULL << 52) - 1);
     bench->env.memory = memory_create();
     bench->env.pci = pci_root_create();
+    bench->env.loop = loop_create("io/bench", NULL);
+    assert_non_null(bench->env.loop);
     bench->ram = memory_memfd("bench", BENCH_RAM, NULL);
     assert_true(bench->ram >= 0);
     assert_true(
@@ -123,6 +127,7 @@ static inline struct bench *bench_create(void)
 /* All devices are destroyed before. */
 static inline void bench_destroy(struct bench *bench)
 {
+    loop_destroy(bench->env.loop);
     pci_bus_destroy(bench->env.pci);
     memory_destroy(bench->env.memory);
     bus_destroy(bench->env.mmio);

@@ -4,6 +4,9 @@
  * into a fresh device and is saved again as the same bytes with the same interrupt lines up; a
  * reset device equals a fresh one; damaged streams are refused whole or give a device that goes on;
  * a pause changes nothing. Between these, a seeded guest writes nonsense to all registers.
+ *
+ * A device with work on another thread is paused and goes on after each access, which waits for
+ * what is under way: so its answers come always in the same order.
  */
 #include "tests/unit/device_bench.h"
 
@@ -28,6 +31,39 @@ static struct subject subject_create(const struct device_ops *ops, int64_t age)
     bench_step(subject.bench, age);
     subject.device = bench_device(subject.bench, ops);
     return subject;
+}
+
+/* One that runs: a device is created paused. */
+static struct subject subject_create_running(const struct device_ops *ops, int64_t age)
+{
+    struct subject subject = subject_create(ops, age);
+
+    device_resume(subject.device);
+    return subject;
+}
+
+/* The state of one that runs. */
+static GBytes *subject_save(struct subject *subject)
+{
+    device_pause(subject->device);
+    GBytes *bytes = device_save(subject->device);
+    device_resume(subject->device);
+    return bytes;
+}
+
+/* ...which then stays paused. */
+static GBytes *subject_pause_and_save(struct subject *subject)
+{
+    device_pause(subject->device);
+    return device_save(subject->device);
+}
+
+static void subject_settle(struct subject *subject)
+{
+    if (!subject->ops->pause)
+        return;
+    device_pause(subject->device);
+    device_resume(subject->device);
 }
 
 static void subject_destroy(struct subject *subject)
@@ -152,6 +188,7 @@ static void traffic(struct subject *subject, GRand *rand, unsigned accesses)
         } else if (stretches->len) {
             one_access(subject, stretches, rand);
         }
+        subject_settle(subject);
     }
     g_array_unref(stretches);
 }
@@ -193,7 +230,7 @@ static bool is_kept(const struct device_ops *ops, const char *line)
 /* The dump of a device's state without what it keeps over a reset. */
 static char *reset_dump(struct subject *subject)
 {
-    g_autoptr(GBytes) bytes = device_save(subject->device);
+    g_autoptr(GBytes) bytes = subject_save(subject);
     g_autoptr(GString) all = g_string_new(NULL);
     GString *rest = g_string_new(NULL);
 
@@ -219,19 +256,19 @@ static void check_same_behaviour(struct subject *first, struct subject *second, 
     g_rand_free(twin);
     if (first->seen != second->seen)
         fail_msg("%s: answers otherwise after load", first->ops->kind);
-    g_autoptr(GBytes) left = device_save(first->device);
-    g_autoptr(GBytes) right = device_save(second->device);
+    g_autoptr(GBytes) left = subject_save(first);
+    g_autoptr(GBytes) right = subject_save(second);
     assert_same_bytes(first->ops->kind, left, right);
     assert_same_lines(first, second);
 }
 
 static void check_save_and_load(const struct device_ops *ops, GRand *rand)
 {
-    struct subject first = subject_create(ops, 5 * MS);
+    struct subject first = subject_create_running(ops, 5 * MS);
 
     for (unsigned round = 0; round < 8; round++) {
         traffic(&first, rand, TRAFFIC / 8);
-        g_autoptr(GBytes) saved = device_save(first.device);
+        g_autoptr(GBytes) saved = subject_pause_and_save(&first);
         struct subject second = subject_create(ops, first.age);
         GError *error = NULL;
 
@@ -240,6 +277,8 @@ static void check_save_and_load(const struct device_ops *ops, GRand *rand)
         g_autoptr(GBytes) again = device_save(second.device);
         assert_same_bytes(ops->kind, saved, again);
         assert_same_lines(&first, &second);
+        device_resume(first.device);
+        device_resume(second.device);
         check_same_behaviour(&first, &second, rand);
         subject_destroy(&second);
     }
@@ -248,11 +287,11 @@ static void check_save_and_load(const struct device_ops *ops, GRand *rand)
 
 static void check_reset(const struct device_ops *ops, GRand *rand)
 {
-    struct subject subject = subject_create(ops, 5 * MS);
+    struct subject subject = subject_create_running(ops, 5 * MS);
 
     traffic(&subject, rand, TRAFFIC);
     device_reset(subject.device);
-    struct subject fresh = subject_create(ops, subject.age);
+    struct subject fresh = subject_create_running(ops, subject.age);
     g_autofree char *after = reset_dump(&subject);
     g_autofree char *expected = reset_dump(&fresh);
     assert_string_equal(after, expected);
@@ -264,11 +303,12 @@ static void check_reset(const struct device_ops *ops, GRand *rand)
 /* A load that fails leaves the state alone; one that succeeds leaves a device that works. */
 static void try_load(struct subject *subject, GBytes *bytes, GRand *rand)
 {
-    g_autoptr(GBytes) before = device_save(subject->device);
+    g_autoptr(GBytes) before = subject_pause_and_save(subject);
     GError *error = NULL;
 
     if (device_load(subject->device, bytes, &error)) {
         assert_null(error);
+        device_resume(subject->device);
         traffic(subject, rand, 60);
         return;
     }
@@ -276,21 +316,23 @@ static void try_load(struct subject *subject, GBytes *bytes, GRand *rand)
     g_error_free(error);
     g_autoptr(GBytes) after = device_save(subject->device);
     assert_same_bytes(subject->ops->kind, before, after);
+    device_resume(subject->device);
 }
 
 static void check_damaged_streams(const struct device_ops *ops, GRand *rand)
 {
-    struct subject subject = subject_create(ops, 5 * MS);
+    struct subject subject = subject_create_running(ops, 5 * MS);
     gsize length;
 
     traffic(&subject, rand, TRAFFIC / 4);
-    g_autoptr(GBytes) saved = device_save(subject.device);
+    g_autoptr(GBytes) saved = subject_pause_and_save(&subject);
     const uint8_t *data = g_bytes_get_data(saved, &length);
 
     for (unsigned i = 0; i < 20; i++) {
         g_autoptr(GBytes) part = g_bytes_new(data, length * i / 20);
         assert_false(device_load(subject.device, part, NULL));
     }
+    device_resume(subject.device);
     for (unsigned i = 0; i < 300; i++) {
         g_autofree uint8_t *copy = g_memdup2(data, length);
         unsigned flips = g_rand_int_range(rand, 1, 4);
@@ -300,23 +342,24 @@ static void check_damaged_streams(const struct device_ops *ops, GRand *rand)
         g_autoptr(GBytes) damaged = g_bytes_new(copy, length);
         try_load(&subject, damaged, rand);
     }
+    device_pause(subject.device);
     assert_true(device_load(subject.device, saved, NULL));
     subject_destroy(&subject);
 }
 
 static void check_pause(const struct device_ops *ops, GRand *rand)
 {
-    struct subject subject = subject_create(ops, 5 * MS);
+    struct subject subject = subject_create_running(ops, 5 * MS);
 
     traffic(&subject, rand, TRAFFIC / 4);
     clock_pause(subject.bench->env.clock);
-    g_autoptr(GBytes) before = device_save(subject.device);
+    g_autoptr(GBytes) before = subject_save(&subject);
     clock_pause(subject.bench->env.clock);
-    g_autoptr(GBytes) after = device_save(subject.device);
+    g_autoptr(GBytes) after = subject_save(&subject);
     assert_same_bytes(ops->kind, before, after);
     clock_resume(subject.bench->env.clock);
     clock_resume(subject.bench->env.clock);
-    g_autoptr(GBytes) resumed = device_save(subject.device);
+    g_autoptr(GBytes) resumed = subject_save(&subject);
     assert_same_bytes(ops->kind, before, resumed);
     traffic(&subject, rand, TRAFFIC / 4);
     subject_destroy(&subject);
@@ -355,7 +398,7 @@ static void pausing_twice_changes_nothing(void **state)
 
 static void check_survival(const struct device_ops *ops, GRand *rand)
 {
-    struct subject subject = subject_create(ops, 0);
+    struct subject subject = subject_create_running(ops, 0);
 
     traffic(&subject, rand, 4 * TRAFFIC);
     device_reset(subject.device);

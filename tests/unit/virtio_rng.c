@@ -122,6 +122,7 @@ static void a_request_that_waits_goes_on_after_a_load(void **state)
     assert_true(device_load(it.device, saved, NULL));
     g_autoptr(GBytes) again = device_save(it.device);
     assert_true(g_bytes_equal(saved, again));
+    device_resume(it.device);
     bench_step(it.bench, 30 * MS - 1);
     assert_int_equal(driver_used_count(&it.driver, 0), 1);
     bench_step(it.bench, 1);

@@ -25,14 +25,16 @@
  *
  * A device embeds struct virtio_device as its first member (which begins with struct pci_function).
  * In its `state` lie a struct virtio_state, one struct virtqueue_state a queue, and one struct
- * pci_msix_entry more than queues. It calls virtio_init, and hands its reset, post_load and finish
- * on to virtio_reset, virtio_post_load and virtio_finish.
+ * pci_msix_entry more than queues. It calls virtio_init, and hands its reset, post_load, resume and
+ * finish on to virtio_reset, virtio_post_load, virtio_resume and virtio_finish.
  *
  * Threads: `notify` runs on a vCPU's thread with the device's lock held; it does its work at once
- * or wakes another thread. virtqueue_take, _complete and _signal want the device's lock, on
- * whatever thread. Between take and complete the request belongs to the device: its buffers may be
- * read, written and mapped without a lock. `stop` is called without the lock and returns when no
- * thread touches a request any more.
+ * or wakes another thread. A queue that is served on an I/O thread has a *doorbell* instead, an
+ * eventfd that its thread watches: notifications are written to it, by the transport or, without
+ * an exit out of the guest, by the engine. It may ring for nothing. virtqueue_take, _complete and
+ * _signal want the device's lock, on whatever thread. Between take and complete the request belongs
+ * to the device: its buffers may be read, written and mapped without a lock. `stop` is called
+ * without the lock and returns when no thread touches a request any more.
  */
 #pragma once
 
@@ -129,7 +131,8 @@ struct virtio_class {
     uint16_t id;          /* device ID (chapter 5) */
     uint32_t class_code;  /* PCI's: base class << 16 | subclass << 8 | interface */
     unsigned config_size; /* bytes of device configuration, at most 256 */
-    /* The driver has (or may have) put requests into the queue. Device locked. */
+    /* The driver has (or may have) put requests into the queue. Device locked. NULL when every
+     * queue has a doorbell. */
     void (*notify)(struct virtio_device *device, unsigned queue);
     /* Let go of every request, as if none had been taken; afterwards none is touched. Comes before
      * a reset. Not locked. */
@@ -147,10 +150,11 @@ struct virtio_device {
     struct virtio_state *state;
     struct virtqueue *queues;
     unsigned queue_count;
-    uint64_t offered;  /* features */
-    GMutex reset_lock; /* one reset at a time; outside of the device's lock */
-    bool stopping;     /* takes nothing */
-    uint8_t window;    /* offset of the capability for access by configuration space */
+    uint64_t offered;     /* features */
+    const int *doorbells; /* as in the parts */
+    GMutex reset_lock;    /* one reset at a time; outside of the device's lock */
+    bool stopping;        /* takes nothing */
+    uint8_t window;       /* offset of the capability for access by configuration space */
 };
 
 /* Where things lie and how many there are. */
@@ -162,6 +166,9 @@ struct virtio_parts {
     unsigned queue_count;           /* at least 1 */
     uint16_t queue_size;            /* largest; a power of two up to VIRTQUEUE_SIZE_MAX */
     uint64_t features;              /* of this class of device; those of the rings are added */
+    /* By queue, an eventfd that is written to where `notify` would be called, or -1; NULL: none has
+     * one. The array and the eventfds live as long as the device. */
+    const int *doorbells;
 };
 
 /* Make `device` a function with virtio's registers, and plug it. The device must be ready to be
@@ -173,8 +180,11 @@ void virtio_finish(struct virtio_device *device);
 /* For the ops of the device: to the power-on state, with `stop` called. */
 void virtio_reset(struct virtio_device *device);
 /* For the ops of the device, after its own part was made good: requests in flight will be taken
- * again. `notify` is not called: the device has to see to its queues when time goes on. */
+ * again. Nothing is notified: the device sees to its queues when it goes on (virtio_resume). */
 void virtio_post_load(struct virtio_device *device);
+/* For the ops of the device, last in its `resume`: notify of every queue that may have requests.
+ * Not locked. */
+void virtio_resume(struct virtio_device *device);
 
 /* Whether the driver has accepted feature bit `bit`. Device locked. */
 bool virtio_has_feature(const struct virtio_device *device, unsigned bit);

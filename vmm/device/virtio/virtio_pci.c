@@ -11,11 +11,13 @@
  * Interrupts: with MSI-X enabled, messages by the vectors that the driver assigned; without, INTx
  * is high while any bit of the ISR is set, and reading the ISR clears it (4.1.4.5).
  */
+#include <errno.h>
 #include <linux/pci_regs.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_pci.h>
 #include <linux/virtio_ring.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/device/virtio/virtio.h"
 #include "vmm/util/fault.h"
@@ -152,6 +154,39 @@ void virtio_reset(struct virtio_device *device)
     pci_function_reset(&device->pci);
 }
 
+/* ---- notifications ---- */
+
+/* An eventfd that is full has rung already. */
+static void doorbell_ring(int fd)
+{
+    uint64_t one = 1;
+
+    while (write(fd, &one, sizeof(one)) < 0 && errno == EINTR)
+        ;
+}
+
+static void notify_locked(struct virtio_device *device, unsigned queue)
+{
+    if (device->doorbells && device->doorbells[queue] >= 0)
+        doorbell_ring(device->doorbells[queue]);
+    else
+        device->class->notify(device, queue);
+}
+
+static void notify_all_locked(struct virtio_device *device)
+{
+    for (unsigned i = 0; virtio_is_running(device) && i < device->queue_count; i++)
+        if (device->queues[i].state->enabled)
+            notify_locked(device, i);
+}
+
+void virtio_resume(struct virtio_device *device)
+{
+    g_mutex_lock(&device->pci.device.lock);
+    notify_all_locked(device);
+    g_mutex_unlock(&device->pci.device.lock);
+}
+
 /* ---- features and status ---- */
 
 static uint32_t feature_half(uint64_t features, uint32_t select)
@@ -177,9 +212,8 @@ static void status_write_locked(struct virtio_device *device, uint8_t value)
         added &= ~VIRTIO_CONFIG_S_DRIVER_OK;
     state->status |= added;
     /* Requests may have been put before the device was started. */
-    for (unsigned i = 0; added & VIRTIO_CONFIG_S_DRIVER_OK && i < device->queue_count; i++)
-        if (device->queues[i].state->enabled)
-            device->class->notify(device, i);
+    if (added & VIRTIO_CONFIG_S_DRIVER_OK)
+        notify_all_locked(device);
 }
 
 static void driver_feature_write(struct virtio_device *device, uint32_t value)
@@ -424,7 +458,7 @@ static void write_locked(struct virtio_device *device, unsigned page, unsigned o
         break;
     case PAGE_NOTIFY:
         if (queue < device->queue_count && virtio_is_running(device))
-            device->class->notify(device, queue);
+            notify_locked(device, queue);
         break;
     }
 }
@@ -570,6 +604,7 @@ bool virtio_init(struct virtio_device *device, const struct virtio_class *class,
     device->state = parts->state;
     device->state->config_vector = VIRTIO_NO_VECTOR;
     device->offered = parts->features | RING_FEATURES;
+    device->doorbells = parts->doorbells;
     device->queue_count = parts->queue_count;
     device->queues = g_new0(struct virtqueue, parts->queue_count);
     g_mutex_init(&device->reset_lock);

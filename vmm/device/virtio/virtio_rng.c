@@ -209,7 +209,11 @@ static void post_load(struct device *device)
 
     stop(&rng->virtio);
     virtio_post_load(&rng->virtio);
-    clock_timer_arm(rng->host.timer, clock_now(device->env->clock));
+}
+
+static void resume(struct device *device)
+{
+    virtio_resume((struct virtio_device *)device);
 }
 
 const struct device_ops virtio_rng_device = {
@@ -224,4 +228,5 @@ const struct device_ops virtio_rng_device = {
     .finish = finish,
     .reset = reset,
     .post_load = post_load,
+    .resume = resume,
 };
