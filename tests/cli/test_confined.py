@@ -71,6 +71,18 @@ class Confined(AnimaTest):
         status = self.run_payload(ANIMA, PAYLOAD, preexec_fn=confine)
         self.assertEqual(status["sandbox"],
                          {"namespaces": False, "landlock": 0, "seccomp": True})
+        self.assertEqual(status["io"], "epoll")
+
+    def test_chosen_loops(self):
+        """ANIMA_LOOP decides, and is not obeyed in silence where it cannot be."""
+        self.env["ANIMA_LOOP"] = "epoll"
+        self.assertEqual(self.run_payload(ANIMA, PAYLOAD)["io"], "epoll")
+        for word, options, message in (("select", {}, "expected uring or epoll, not 'select'"),
+                                       ("uring", {"preexec_fn": confine}, "refuses io_uring")):
+            self.env["ANIMA_LOOP"] = word
+            result = self.anima("run", "--engine", "soft", "--kernel", PAYLOAD, **options)
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertIn(message, result.stderr)
 
     def test_as_another_user(self):
         if os.geteuid() != 0:

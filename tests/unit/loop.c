@@ -72,6 +72,11 @@ static int start_epoll(void **state)
     return start(state, "epoll");
 }
 
+static int start_uring(void **state)
+{
+    return start(state, "uring");
+}
+
 static int finish(void **state)
 {
     loop_destroy(*state);
@@ -560,6 +565,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ALL_ON(epoll),
+        ALL_ON(uring),
         cmocka_unit_test(an_unknown_back_end_is_refused),
         cmocka_unit_test(the_back_end_tells_its_name),
     };

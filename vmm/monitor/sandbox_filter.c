@@ -77,6 +77,7 @@ static const int vmm_calls[] = {
     SCMP_SYS(epoll_ctl),
     SCMP_SYS(epoll_wait),
     SCMP_SYS(epoll_pwait),
+    SCMP_SYS(io_uring_enter),
     SCMP_SYS(eventfd2),
     SCMP_SYS(pipe2),
     SCMP_SYS(timerfd_create),

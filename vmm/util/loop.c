@@ -69,8 +69,6 @@ static void *thread_main(void *opaque)
     bool may_sleep;
 
     current = loop;
-    if (loop->backend->start)
-        loop->backend->start(loop);
     while (prepare_turn(loop, &may_sleep)) {
         loop->backend->turn(loop, may_sleep);
         g_mutex_lock(&loop->lock);
@@ -221,18 +219,27 @@ int64_t loop_operation_run(const struct loop_operation *operation)
 /* Take the back end that the environment asks for, else the first that the host allows. */
 static bool backend_choose(struct loop *loop, GError **error)
 {
+    static const struct {
+        const char *word;
+        const struct loop_backend *backend;
+    } choices[] = {{"uring", &loop_uring}, {"epoll", &loop_epoll}};
     const char *asked = getenv("ANIMA_LOOP");
 
-    if (asked && strcmp(asked, "epoll") == 0) {
-        loop->backend = &loop_epoll;
-    } else if (asked) {
-        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID, "ANIMA_LOOP: expected epoll, not '%s'",
-                    asked);
-        return false;
-    } else {
-        loop->backend = &loop_epoll;
+    for (unsigned i = 0; i < G_N_ELEMENTS(choices); i++) {
+        bool must = asked ? strcmp(asked, choices[i].word) == 0 : i == G_N_ELEMENTS(choices) - 1;
+
+        if (asked && !must)
+            continue;
+        loop->backend = choices[i].backend;
+        if (loop->backend->init(loop, must ? error : NULL))
+            return true;
+        loop->backend = NULL;
+        if (must)
+            return false;
     }
-    return loop->backend->init(loop, error);
+    g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
+                "I/O thread: ANIMA_LOOP: expected uring or epoll, not '%s'", asked);
+    return false;
 }
 
 struct loop *loop_create(const char *name, GError **error)
@@ -249,7 +256,6 @@ struct loop *loop_create(const char *name, GError **error)
                     g_strerror(errno));
     else if (backend_choose(loop, error))
         return loop;
-    loop->backend = NULL;
     loop_destroy(loop);
     return NULL;
 }

@@ -11,8 +11,6 @@ struct loop_backend {
     /* Make descriptors. False and `error` when the host refuses; nothing is left then. */
     bool (*init)(struct loop *loop, GError **error);
     void (*finish)(struct loop *loop);
-    /* Once, first on the loop's thread. NULL: nothing to do. */
-    void (*start)(struct loop *loop);
     /* Begin what was submitted and serve what is ready; when there is nothing, wait for it if
      * `may_sleep`, of which the loop's event descriptor is a part. */
     void (*turn)(struct loop *loop, bool may_sleep);
@@ -21,7 +19,7 @@ struct loop_backend {
     void (*watch_update)(struct loop_watch *watch);
 };
 
-extern const struct loop_backend loop_epoll;
+extern const struct loop_backend loop_epoll, loop_uring;
 
 struct loop_watch {
     struct loop *loop;
@@ -34,7 +32,8 @@ struct loop_watch {
     struct loop_watch *next; /* in one list of it */
     bool listed;
     short armed; /* events that the kernel watches for, 0: none */
-    bool cancelling;
+    /* io_uring's: in the list of all; the kernel was asked to end the poll. */
+    bool known, cancelling;
 };
 
 struct loop {
