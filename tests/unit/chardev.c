@@ -25,7 +25,8 @@ struct front {
     GCond changed;
     GString *received;
     size_t room;
-    unsigned writable;
+    unsigned writable, comings, goings;
+    bool uninterested; /* in what clients leave behind */
 };
 
 static size_t front_can_receive(void *opaque)
@@ -59,10 +60,36 @@ static void front_writable(void *opaque)
     g_mutex_unlock(&front->lock);
 }
 
+static void front_connected(void *opaque, bool connected)
+{
+    struct front *front = opaque;
+
+    g_mutex_lock(&front->lock);
+    *(connected ? &front->comings : &front->goings) += 1;
+    g_cond_signal(&front->changed);
+    g_mutex_unlock(&front->lock);
+}
+
+static bool front_wants_rest(void *opaque)
+{
+    struct front *front = opaque;
+
+    g_mutex_lock(&front->lock);
+    bool wants = !front->uninterested;
+    g_mutex_unlock(&front->lock);
+    return wants;
+}
+
 static void front_init(struct front *front, struct chardev *chardev, size_t room)
 {
-    const struct chardev_handlers handlers = {front_can_receive, front_receive, front_writable,
-                                              front};
+    const struct chardev_handlers handlers = {
+        .can_receive = front_can_receive,
+        .receive = front_receive,
+        .writable = front_writable,
+        .connected = front_connected,
+        .wants_rest = front_wants_rest,
+        .opaque = front,
+    };
 
     memset(front, 0, sizeof(*front));
     g_mutex_init(&front->lock);
@@ -93,15 +120,24 @@ static void expect_received(struct front *front, const char *text)
     g_mutex_unlock(&front->lock);
 }
 
-static void expect_writable(struct front *front)
+/* Wait until a count of the front end's, which has its lock, is `value`. */
+static void expect_count(struct front *front, const unsigned *count, unsigned value)
 {
     gint64 deadline = g_get_monotonic_time() + 5 * G_TIME_SPAN_SECOND;
 
     g_mutex_lock(&front->lock);
-    while (!front->writable && g_cond_wait_until(&front->changed, &front->lock, deadline))
+    while (*count < value && g_cond_wait_until(&front->changed, &front->lock, deadline))
         ;
-    assert_int_equal(front->writable, 1);
+    assert_int_equal(*count, value);
     g_mutex_unlock(&front->lock);
+}
+
+static void front_make_room(struct front *front, struct chardev *chardev, size_t room)
+{
+    g_mutex_lock(&front->lock);
+    front->room = room;
+    g_mutex_unlock(&front->lock);
+    chardev_accept_input(chardev);
 }
 
 static size_t write_text(struct chardev *chardev, const char *text)
@@ -165,10 +201,7 @@ static void input_waits_for_room(void **state)
     expect_received(&front, "abc");
     g_usleep(20000);
     expect_received(&front, "abc");
-    g_mutex_lock(&front.lock);
-    front.room = 10;
-    g_mutex_unlock(&front.lock);
-    chardev_accept_input(chardev);
+    front_make_room(&front, chardev, 10);
     expect_received(&front, "abcdef");
     front_finish(&front, chardev);
     chardev_destroy(chardev);
@@ -207,7 +240,7 @@ static void a_full_buffer_pushes_back_and_tells_when_there_is_room(void **state)
     assert_int_equal(chardev_write(chardev, block, sizeof(block)), 256);
     assert_int_equal(chardev_write(chardev, block, 1), 0);
     chardev_hold(chardev, false);
-    expect_writable(&front);
+    expect_count(&front, &front.writable, 1);
     assert_int_equal(chardev_write(chardev, block, 1), 1);
     front_finish(&front, chardev);
     chardev_destroy(chardev);
@@ -251,39 +284,139 @@ static int connect_to(const struct sockaddr_un *address)
     return fd;
 }
 
-/* Until the back end has noticed that its client came or went. */
-static void settle(void)
+/* A back end that listens, its address and its front end. */
+struct listening {
+    struct sockaddr_un address;
+    struct chardev *chardev;
+    struct front front;
+};
+
+static void listening_init(struct listening *it, size_t room)
 {
-    g_usleep(50000);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    *it = (struct listening){.address = {.sun_family = AF_UNIX}};
+    /* An abstract name: nothing is left behind. */
+    snprintf(it->address.sun_path + 1, sizeof(it->address.sun_path) - 1, "anima-chardev-%d",
+             getpid());
+    assert_int_equal(bind(listener, (struct sockaddr *)&it->address, sizeof(it->address)), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    it->chardev = create((struct chardev_fd_config){.in = listener, .out = -1, .listen = true});
+    front_init(&it->front, it->chardev, room);
+}
+
+static void listening_finish(struct listening *it)
+{
+    front_finish(&it->front, it->chardev);
+    chardev_destroy(it->chardev);
 }
 
 static void a_listening_socket_serves_one_client_after_another(void **state)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct front front;
+    struct listening it;
 
-    /* An abstract name: nothing is left behind. */
-    snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "anima-chardev-%d", getpid());
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
-    assert_int_equal(listen(listener, 1), 0);
-    struct chardev *chardev =
-        create((struct chardev_fd_config){.in = listener, .out = -1, .listen = true});
-    front_init(&front, chardev, 100);
-
-    assert_int_equal(write_text(chardev, "to nobody"), 9);
+    listening_init(&it, 100);
+    assert_false(chardev_is_connected(it.chardev));
+    assert_int_equal(write_text(it.chardev, "to nobody"), 9);
     for (unsigned i = 0; i < 2; i++) {
-        int client = connect_to(&address);
-        settle();
-        assert_int_equal(write_text(chardev, "hello"), 5);
+        int client = connect_to(&it.address);
+        expect_count(&it.front, &it.front.comings, i + 1);
+        assert_true(chardev_is_connected(it.chardev));
+        assert_int_equal(write_text(it.chardev, "hello"), 5);
         expect_read(client, "hello");
         assert_int_equal(write(client, "hi", 2), 2);
-        expect_received(&front, i ? "hihi" : "hi");
+        expect_received(&it.front, i ? "hihi" : "hi");
         close(client);
-        settle();
+        expect_count(&it.front, &it.front.goings, i + 1);
+        assert_false(chardev_is_connected(it.chardev));
     }
+    listening_finish(&it);
+}
+
+/* As `printf question | nc -U socket` does. */
+static void a_client_that_has_said_all_still_hears(void **state)
+{
+    struct listening it;
+
+    listening_init(&it, 100);
+    int client = connect_to(&it.address);
+    assert_int_equal(write(client, "question", 8), 8);
+    assert_int_equal(shutdown(client, SHUT_WR), 0);
+    expect_received(&it.front, "question");
+    g_usleep(20000);
+    assert_true(chardev_is_connected(it.chardev));
+    assert_int_equal(write_text(it.chardev, "answer"), 6);
+    expect_read(client, "answer");
+    close(client);
+    expect_count(&it.front, &it.front.goings, 1);
+    listening_finish(&it);
+}
+
+static void what_a_client_left_behind_is_received(void **state)
+{
+    struct listening it;
+
+    listening_init(&it, 0);
+    int client = connect_to(&it.address);
+    assert_int_equal(write(client, "abcdef", 6), 6);
+    close(client);
+    int next = connect_to(&it.address);
+    expect_count(&it.front, &it.front.comings, 1);
+    g_usleep(20000);
+    assert_true(chardev_is_connected(it.chardev));
+    assert_int_equal(write_text(it.chardev, "to nobody"), 9);
+    front_make_room(&it.front, it.chardev, 3);
+    expect_received(&it.front, "abc");
+    front_make_room(&it.front, it.chardev, 100);
+    expect_received(&it.front, "abcdef");
+    expect_count(&it.front, &it.front.goings, 1);
+    expect_count(&it.front, &it.front.comings, 2);
+    close(next);
+    expect_count(&it.front, &it.front.goings, 2);
+    listening_finish(&it);
+}
+
+static void a_front_end_may_refuse_what_a_client_left_behind(void **state)
+{
+    struct listening it;
+
+    listening_init(&it, 0);
+    int client = connect_to(&it.address);
+    assert_int_equal(write(client, "abcdef", 6), 6);
+    close(client);
+    expect_count(&it.front, &it.front.comings, 1);
+    g_mutex_lock(&it.front.lock);
+    it.front.uninterested = true;
+    g_mutex_unlock(&it.front.lock);
+    chardev_accept_input(it.chardev);
+    expect_count(&it.front, &it.front.goings, 1);
+    expect_received(&it.front, "");
+    listening_finish(&it);
+}
+
+static void no_byte_is_lost_when_handlers_change(void **state)
+{
+    int in[2];
+    struct front front;
+    g_autoptr(GString) sent = g_string_new(NULL);
+
+    assert_int_equal(pipe(in), 0);
+    struct chardev *chardev = create((struct chardev_fd_config){.in = in[0], .out = -1});
+    front_init(&front, chardev, 100000);
+    const struct chardev_handlers handlers = {
+        .can_receive = front_can_receive, .receive = front_receive, .opaque = &front};
+    for (unsigned i = 0; i < 500; i++) {
+        char text[8];
+        int length = snprintf(text, sizeof(text), "%u ", i);
+
+        g_string_append(sent, text);
+        assert_int_equal(write(in[1], text, length), length);
+        chardev_set_handlers(chardev, i % 2 ? &handlers : NULL);
+    }
+    expect_received(&front, sent->str);
     front_finish(&front, chardev);
     chardev_destroy(chardev);
+    close(in[1]);
 }
 
 static void a_pty_outlives_its_users(void **state)
@@ -310,7 +443,7 @@ static void a_pty_outlives_its_users(void **state)
         assert_int_equal(write_text(chardev, "out"), 3);
         expect_read(slave, "out");
         close(slave);
-        settle();
+        g_usleep(50000); /* for the back end to see it */
     }
     front_finish(&front, chardev);
     chardev_destroy(chardev);
@@ -326,6 +459,10 @@ int main(void)
         cmocka_unit_test(destroying_flushes_what_is_buffered),
         cmocka_unit_test(a_reader_that_left_lets_output_vanish),
         cmocka_unit_test(a_listening_socket_serves_one_client_after_another),
+        cmocka_unit_test(a_client_that_has_said_all_still_hears),
+        cmocka_unit_test(what_a_client_left_behind_is_received),
+        cmocka_unit_test(a_front_end_may_refuse_what_a_client_left_behind),
+        cmocka_unit_test(no_byte_is_lost_when_handlers_change),
         cmocka_unit_test(a_pty_outlives_its_users),
     };
 

@@ -27,17 +27,27 @@ struct chardev_handlers {
     void (*receive)(void *opaque, const uint8_t *data, size_t length);
     /* There is room again after a write that was not taken whole. */
     void (*writable)(void *opaque);
+    /* The client of a listening socket has come, or left and all of its input is received or
+     * dropped; or the other end of a line is gone for good. */
+    void (*connected)(void *opaque, bool connected);
+    /* A client has left, with input that there was no room for: whether there will be. Otherwise it
+     * is dropped, and the next client can come. Absent: yes. */
+    bool (*wants_rest)(void *opaque);
     void *opaque;
 };
 
-/* Put the front end's handlers in place (NULL: none). Waits for a handler that is running, so it
- * must not be called with a lock held that a handler takes. */
+/* Put the front end's handlers in place (NULL: none). Waits for a handler that is running, and for
+ * input that was read to be received, so it must not be called with a lock held that a handler
+ * takes. Without handlers no input is read. A call of `writable` that was due is forgotten. */
 void chardev_set_handlers(struct chardev *chardev, const struct chardev_handlers *handlers);
 
 /* Queue bytes for output; returns how many were taken. Fewer than `length` promises a call of
  * `writable`. Never blocks. Without a peer (closed, disconnected), bytes are taken and vanish, as
  * on a line with nobody at its end. Any thread. */
 size_t chardev_write(struct chardev *chardev, const uint8_t *data, size_t length);
+
+/* Whether there is somebody at the other end: as `connected` tells, but now. Any thread. */
+bool chardev_is_connected(struct chardev *chardev);
 
 /* The front end has room for input again. Any thread. */
 void chardev_accept_input(struct chardev *chardev);

@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -28,8 +29,10 @@
 
 struct chardev {
     char name[16];
-    int in, out; /* owned by the thread once it runs; -1 when closed */
-    int listener;
+    int in, out;   /* owned by the thread once it runs, as all up to `wake`; -1 when closed */
+    int listener;  /* the next four are of its client */
+    bool in_ended; /* it sends nothing more, but may read */
+    bool left;     /* it is gone, but some of its input is not */
     bool out_is_socket;
     bool reopens;
     int wake; /* eventfd */
@@ -41,7 +44,8 @@ struct chardev {
     bool in_handler;
     uint8_t *ring;
     size_t size, head, used; /* head: oldest byte */
-    bool connected;          /* there is somebody to write to */
+    bool connected;          /* output goes somewhere */
+    bool peer;               /* there is somebody; what `connected` of the front end was told */
     bool starved;            /* a write was not taken whole */
     bool hold, stop;
     bool input_wanted; /* the front end may have room */
@@ -58,8 +62,9 @@ static void wake_thread(struct chardev *chardev)
 
 /* ---- handlers ---- */
 
-/* Begin a handler: copies the table so that it can be called without the lock. */
-static struct chardev_handlers begin_handler(struct chardev *chardev)
+/* Begin one or several calls of handlers: copies the table so that it can be used without the
+ * lock. */
+static struct chardev_handlers begin_handlers(struct chardev *chardev)
 {
     g_mutex_lock(&chardev->lock);
     chardev->in_handler = true;
@@ -68,7 +73,7 @@ static struct chardev_handlers begin_handler(struct chardev *chardev)
     return handlers;
 }
 
-static void end_handler(struct chardev *chardev)
+static void end_handlers(struct chardev *chardev)
 {
     g_mutex_lock(&chardev->lock);
     chardev->in_handler = false;
@@ -76,31 +81,31 @@ static void end_handler(struct chardev *chardev)
     g_mutex_unlock(&chardev->lock);
 }
 
-static size_t call_can_receive(struct chardev *chardev)
-{
-    struct chardev_handlers handlers = begin_handler(chardev);
-    size_t room = handlers.can_receive ? handlers.can_receive(handlers.opaque) : 0;
-
-    end_handler(chardev);
-    return room;
-}
-
-static void call_receive(struct chardev *chardev, const uint8_t *data, size_t length)
-{
-    struct chardev_handlers handlers = begin_handler(chardev);
-
-    if (handlers.receive)
-        handlers.receive(handlers.opaque, data, length);
-    end_handler(chardev);
-}
-
 static void call_writable(struct chardev *chardev)
 {
-    struct chardev_handlers handlers = begin_handler(chardev);
+    struct chardev_handlers handlers = begin_handlers(chardev);
 
     if (handlers.writable)
         handlers.writable(handlers.opaque);
-    end_handler(chardev);
+    end_handlers(chardev);
+}
+
+static void call_connected(struct chardev *chardev, bool connected)
+{
+    struct chardev_handlers handlers = begin_handlers(chardev);
+
+    if (handlers.connected)
+        handlers.connected(handlers.opaque, connected);
+    end_handlers(chardev);
+}
+
+static bool call_wants_rest(struct chardev *chardev)
+{
+    struct chardev_handlers handlers = begin_handlers(chardev);
+    bool wants = !handlers.wants_rest || handlers.wants_rest(handlers.opaque);
+
+    end_handlers(chardev);
+    return wants;
 }
 
 void chardev_set_handlers(struct chardev *chardev, const struct chardev_handlers *handlers)
@@ -110,6 +115,7 @@ void chardev_set_handlers(struct chardev *chardev, const struct chardev_handlers
         g_cond_wait(&chardev->idle, &chardev->lock);
     chardev->handlers = handlers ? *handlers : (struct chardev_handlers){0};
     chardev->input_wanted = true;
+    chardev->starved = false;
     g_mutex_unlock(&chardev->lock);
     wake_thread(chardev);
 }
@@ -133,6 +139,16 @@ static void set_connected(struct chardev *chardev, bool connected)
         call_writable(chardev);
 }
 
+static void set_peer(struct chardev *chardev, bool peer)
+{
+    g_mutex_lock(&chardev->lock);
+    bool news = chardev->peer != peer;
+    chardev->peer = peer;
+    g_mutex_unlock(&chardev->lock);
+    if (news)
+        call_connected(chardev, peer);
+}
+
 static void close_end(int *end, const int *other)
 {
     if (*end >= 0 && *end != *other)
@@ -140,26 +156,51 @@ static void close_end(int *end, const int *other)
     *end = -1;
 }
 
-static void close_input(struct chardev *chardev)
+/* A client of ours is done with: the next one may come. */
+static void drop_client(struct chardev *chardev)
 {
-    if (chardev->listener < 0) {
-        close_end(&chardev->in, &chardev->out);
-        return;
-    }
-    /* A client of ours left: both directions end, the next one may come. */
     chardev->out = -1;
     close_end(&chardev->in, &chardev->out);
+    chardev->in_ended = chardev->left = false;
     set_connected(chardev, false);
+    set_peer(chardev, false);
+}
+
+/* The client is gone; what it sent before may still be wanted. */
+static void lose_client(struct chardev *chardev)
+{
+    int unread = 0;
+
+    chardev->out = -1;
+    set_connected(chardev, false);
+    if (ioctl(chardev->in, FIONREAD, &unread) == 0 && unread > 0 && call_wants_rest(chardev))
+        chardev->left = true;
+    else
+        drop_client(chardev);
+}
+
+/* The end of input: of a client's, it may be half of the connection only. */
+static void end_input(struct chardev *chardev)
+{
+    struct pollfd poll_in = {chardev->in, 0, 0};
+
+    if (chardev->listener < 0)
+        close_end(&chardev->in, &chardev->out);
+    else if (chardev->left || poll(&poll_in, 1, 0) != 0)
+        drop_client(chardev);
+    else
+        chardev->in_ended = true;
 }
 
 static void close_output(struct chardev *chardev)
 {
     if (chardev->listener >= 0) {
-        close_input(chardev);
+        lose_client(chardev);
         return;
     }
     close_end(&chardev->out, &chardev->in);
     set_connected(chardev, false);
+    set_peer(chardev, false);
 }
 
 static void accept_client(struct chardev *chardev)
@@ -171,6 +212,7 @@ static void accept_client(struct chardev *chardev)
     chardev->in = chardev->out = client;
     chardev->out_is_socket = true;
     set_connected(chardev, true);
+    set_peer(chardev, true);
 }
 
 static bool is_transient(int error)
@@ -178,26 +220,56 @@ static bool is_transient(int error)
     return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
 }
 
+static size_t room_for_input(const struct chardev_handlers *handlers)
+{
+    return handlers->can_receive ? handlers->can_receive(handlers->opaque) : 0;
+}
+
+/* The front end's room; 0 when it will tell of more itself. */
+static size_t wait_for_room(struct chardev *chardev, const struct chardev_handlers *handlers)
+{
+    size_t room = room_for_input(handlers);
+
+    if (room)
+        return room;
+    g_mutex_lock(&chardev->lock);
+    chardev->input_wanted = false;
+    g_mutex_unlock(&chardev->lock);
+    /* The front end may have drained, and told so, between its answer and this. */
+    room = room_for_input(handlers);
+    if (room)
+        chardev_accept_input(chardev);
+    return room;
+}
+
+/* What is read is received before the front end can take its handlers away: no byte is lost. The
+ * result is that of read(2); EAGAIN also when there is no room. */
+static ssize_t move_input(struct chardev *chardev)
+{
+    struct chardev_handlers handlers = begin_handlers(chardev);
+    size_t room = handlers.receive ? wait_for_room(chardev, &handlers) : 0;
+    uint8_t buffer[READ_CHUNK];
+    ssize_t got = -1;
+
+    errno = EAGAIN;
+    if (room)
+        got = read(chardev->in, buffer, MIN(room, sizeof(buffer)));
+    if (got > 0)
+        handlers.receive(handlers.opaque, buffer, got);
+    int error = errno;
+    end_handlers(chardev);
+    errno = error;
+    return got;
+}
+
 static void read_input(struct chardev *chardev)
 {
-    uint8_t buffer[READ_CHUNK];
-    size_t room = call_can_receive(chardev);
+    ssize_t got = move_input(chardev);
 
-    if (!room) {
-        g_mutex_lock(&chardev->lock);
-        chardev->input_wanted = false;
-        g_mutex_unlock(&chardev->lock);
-        /* The front end may have drained, and told so, between its answer and this. */
-        room = call_can_receive(chardev);
-        if (!room)
-            return;
-        chardev_accept_input(chardev);
-    }
-    ssize_t got = read(chardev->in, buffer, MIN(room, sizeof(buffer)));
-    if (got > 0)
-        call_receive(chardev, buffer, got);
-    else if (got == 0 || (!is_transient(errno) && !(errno == EIO && chardev->reopens)))
-        close_input(chardev);
+    if (got == 0 || (got < 0 && !is_transient(errno) && !(errno == EIO && chardev->reopens)))
+        end_input(chardev);
+    else if (got < 0 && chardev->left && !call_wants_rest(chardev))
+        drop_client(chardev);
 }
 
 static ssize_t send_bytes(const struct chardev *chardev, const uint8_t *data, size_t length)
@@ -253,9 +325,12 @@ static int wait_for_work(struct chardev *chardev, struct pollfd polls[SLOT_COUNT
     g_mutex_unlock(&chardev->lock);
 
     bool waits = chardev->listener >= 0 && chardev->in < 0;
+    /* That a client leaves is of interest even if its input is not. */
+    bool watches = reads || (chardev->listener >= 0 && !chardev->left);
     polls[SLOT_WAKE] = (struct pollfd){chardev->wake, POLLIN, 0};
     polls[SLOT_LISTEN] = (struct pollfd){waits ? chardev->listener : -1, POLLIN, 0};
-    polls[SLOT_IN] = (struct pollfd){reads ? chardev->in : -1, POLLIN, 0};
+    polls[SLOT_IN] =
+        (struct pollfd){watches ? chardev->in : -1, reads && !chardev->in_ended ? POLLIN : 0, 0};
     polls[SLOT_OUT] = (struct pollfd){writes ? chardev->out : -1, POLLOUT, 0};
     return poll(polls, SLOT_COUNT, -1);
 }
@@ -268,6 +343,31 @@ static void wait_for_reopen(struct chardev *chardev)
     poll(&wake, 1, REOPEN_MS);
 }
 
+static void serve_input(struct chardev *chardev, const struct pollfd *polled)
+{
+    bool readable = polled->revents & POLLIN || (polled->events & POLLIN && chardev->left);
+
+    if (!(polled->revents & (POLLIN | POLLHUP | POLLERR)))
+        return;
+    if (chardev->reopens && !readable)
+        wait_for_reopen(chardev);
+    else if (readable || chardev->listener < 0)
+        read_input(chardev);
+    else
+        lose_client(chardev);
+}
+
+static void serve_output(struct chardev *chardev, const struct pollfd *polled)
+{
+    /* The input's end may just have closed the output of a client. */
+    if (!polled->revents || chardev->out != polled->fd)
+        return;
+    if (chardev->reopens && !(polled->revents & POLLOUT))
+        wait_for_reopen(chardev);
+    else
+        write_output(chardev);
+}
+
 static void serve(struct chardev *chardev, const struct pollfd polls[SLOT_COUNT])
 {
     uint64_t count;
@@ -276,19 +376,8 @@ static void serve(struct chardev *chardev, const struct pollfd polls[SLOT_COUNT]
         return;
     if (polls[SLOT_LISTEN].revents & POLLIN)
         accept_client(chardev);
-    if (polls[SLOT_IN].revents & (POLLIN | POLLHUP | POLLERR)) {
-        if (chardev->reopens && !(polls[SLOT_IN].revents & POLLIN))
-            wait_for_reopen(chardev);
-        else
-            read_input(chardev);
-    }
-    /* The input's end may just have closed the output of a client. */
-    if (polls[SLOT_OUT].revents && chardev->out == polls[SLOT_OUT].fd) {
-        if (chardev->reopens && !(polls[SLOT_OUT].revents & POLLOUT))
-            wait_for_reopen(chardev);
-        else
-            write_output(chardev);
-    }
+    serve_input(chardev, &polls[SLOT_IN]);
+    serve_output(chardev, &polls[SLOT_OUT]);
     if ((polls[SLOT_IN].revents | polls[SLOT_OUT].revents) & POLLNVAL)
         close_output(chardev);
 }
@@ -353,6 +442,14 @@ size_t chardev_write(struct chardev *chardev, const uint8_t *data, size_t length
     if (was_empty && taken)
         wake_thread(chardev);
     return taken;
+}
+
+bool chardev_is_connected(struct chardev *chardev)
+{
+    g_mutex_lock(&chardev->lock);
+    bool connected = chardev->peer;
+    g_mutex_unlock(&chardev->lock);
+    return connected;
 }
 
 void chardev_accept_input(struct chardev *chardev)
@@ -430,7 +527,7 @@ struct chardev *chardev_fd_create(const struct chardev_fd_config *config, GError
     chardev->out_is_socket =
         chardev->out >= 0 && !getsockopt(chardev->out, SOL_SOCKET, SO_TYPE, &type, &length);
     chardev->reopens = config->reopens;
-    chardev->connected = chardev->out >= 0;
+    chardev->connected = chardev->peer = chardev->out >= 0;
     chardev->input_wanted = true;
     chardev->size = config->buffer ? config->buffer : DEFAULT_BUFFER;
     g_mutex_init(&chardev->lock);
