@@ -37,6 +37,7 @@ static inline void soft_machine_code_written(void *opaque, uint64_t page)
     struct soft_machine *machine = opaque;
 
     soft_blocks_page_written(machine->cpu, page);
+    soft_blocks_ask(machine->cpu);
 }
 
 static inline void soft_machine_write_protected(void *opaque, uint64_t page)
@@ -51,6 +52,7 @@ static inline void soft_machine_unmapped(void *opaque, uint64_t base, uint64_t s
     struct soft_machine *machine = opaque;
 
     soft_blocks_unmapped(machine->cpu);
+    soft_blocks_ask(machine->cpu);
     soft_tlb_flush(machine->cpu, true);
 }
 

@@ -4,8 +4,8 @@
  *
  * All storage is one anonymous mapping, bump-allocated: blocks that were thrown away leave holes
  * until the whole is emptied. Writers on other threads only put page numbers into a short queue and
- * set SOFT_REQUEST_CODE; the vCPU's thread empties it between blocks. So nothing that executes is
- * ever freed under it.
+ * ask for SOFT_REQUEST_CODE; the vCPU's thread empties it between blocks. So nothing that executes
+ * is ever freed under it.
  */
 #include "vmm/engine/soft/block.h"
 
@@ -38,7 +38,8 @@ struct soft_blocks {
     struct soft_block crossing_block;
     pthread_mutex_t lock; /* of what follows */
     unsigned queued;
-    bool unmapped; /* or too many for the queue */
+    bool unmapped;        /* or too many for the queue */
+    _Atomic bool written; /* either says something; read without the lock */
     uint64_t queue[QUEUE_LENGTH];
     struct soft_block *buckets[BLOCK_BUCKETS];
     struct code_page *page_buckets[PAGE_BUCKETS];
@@ -127,7 +128,7 @@ static void drop_page(struct soft_blocks *blocks, uint64_t page)
     blocks->free_pages = entry;
 }
 
-static void request_drain(struct soft_cpu *cpu)
+void soft_blocks_ask(struct soft_cpu *cpu)
 {
     if (running == cpu) {
         atomic_fetch_or(&cpu->requests, SOFT_REQUEST_CODE);
@@ -146,8 +147,8 @@ void soft_blocks_page_written(struct soft_cpu *cpu, uint64_t page)
         blocks->queue[blocks->queued++] = page & GUEST_PAGE_MASK;
     else
         blocks->unmapped = true;
+    atomic_store(&blocks->written, true);
     pthread_mutex_unlock(&blocks->lock);
-    request_drain(cpu);
 }
 
 void soft_blocks_unmapped(struct soft_cpu *cpu)
@@ -156,8 +157,13 @@ void soft_blocks_unmapped(struct soft_cpu *cpu)
 
     pthread_mutex_lock(&blocks->lock);
     blocks->unmapped = true;
+    atomic_store(&blocks->written, true);
     pthread_mutex_unlock(&blocks->lock);
-    request_drain(cpu);
+}
+
+bool soft_blocks_written(const struct soft_cpu *cpu)
+{
+    return cpu->blocks && atomic_load(&cpu->blocks->written);
 }
 
 void soft_blocks_drain(struct soft_cpu *cpu)
@@ -172,6 +178,7 @@ void soft_blocks_drain(struct soft_cpu *cpu)
             drop_page(blocks, blocks->queue[i]);
     blocks->unmapped = false;
     blocks->queued = 0;
+    atomic_store(&blocks->written, false);
     pthread_mutex_unlock(&blocks->lock);
 }
 

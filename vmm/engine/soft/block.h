@@ -40,13 +40,17 @@ void soft_blocks_destroy(struct soft_blocks *blocks);
  * soft_blocks_drain, soft_blocks_flush or the next soft_blocks_find. */
 struct soft_block *soft_blocks_find(struct soft_cpu *cpu, uint64_t linear);
 
-/* The page at guest-physical `page` is about to be written: its blocks are thrown away before the
- * vCPU begins another block; if the writer is this vCPU, after its current instruction. Any thread.
- */
+/* The page at guest-physical `page` is about to be written, or memory was remapped: note that its
+ * blocks, or all, are to be thrown away. Any thread. */
 void soft_blocks_page_written(struct soft_cpu *cpu, uint64_t page);
-
-/* Memory was remapped: all blocks are thrown away in the same manner. Any thread. */
 void soft_blocks_unmapped(struct soft_cpu *cpu);
+
+/* Have what was noted thrown away before the vCPU begins another block; if this thread runs it,
+ * after its current instruction. Any thread. */
+void soft_blocks_ask(struct soft_cpu *cpu);
+
+/* Whether something was noted and not thrown away yet. Any thread. */
+bool soft_blocks_written(const struct soft_cpu *cpu);
 
 /* Serve SOFT_REQUEST_CODE: throw away what was asked for. On the vCPU's thread, between blocks. */
 void soft_blocks_drain(struct soft_cpu *cpu);

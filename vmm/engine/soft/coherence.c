@@ -60,6 +60,8 @@ void soft_enter(struct soft_cpu *cpu)
     atomic_store(&vcpu->outside, 0);
     if (atomic_load(&vcpu->flush_wanted) != atomic_load(&vcpu->flush_done))
         soft_take_flush(cpu);
+    if (soft_blocks_written(cpu))
+        atomic_fetch_or(&cpu->requests, SOFT_REQUEST_CODE);
 }
 
 void soft_leave(struct soft_cpu *cpu)
@@ -75,11 +77,14 @@ void soft_leave(struct soft_cpu *cpu)
         soft_take_flush(cpu);
 }
 
-/* Until `vcpu` holds no alias from before. */
+/* Until `vcpu` holds no alias from before. One that is outside is left alone: it looks when it
+ * comes in. */
 static void flush_and_wait(struct vcpu *vcpu)
 {
     uint32_t wanted = atomic_fetch_add(&vcpu->flush_wanted, 1) + 1;
 
+    if (atomic_load(&vcpu->outside))
+        return;
     soft_request(vcpu->cpu, SOFT_REQUEST_FLUSH);
     for (;;) {
         uint32_t done = atomic_load(&vcpu->flush_done);
@@ -111,13 +116,22 @@ static void flush_others(struct soft_engine *engine)
 
 /* ---- what memory/ says ---- */
 
+/* A vCPU must drop decoded code soon; one that is outside looks when it comes in. */
+static void ask_to_drain(struct vcpu *vcpu)
+{
+    if (vcpu->cpu == current || !atomic_load(&vcpu->outside))
+        soft_blocks_ask(vcpu->cpu);
+}
+
 static void unmapped(void *opaque, uint64_t base, uint64_t size)
 {
     struct soft_engine *engine = opaque;
 
     for (unsigned i = 0; i < engine->count; i++) {
-        if (engine->vcpus[i])
-            soft_blocks_unmapped(engine->vcpus[i]->cpu);
+        if (!engine->vcpus[i])
+            continue;
+        soft_blocks_unmapped(engine->vcpus[i]->cpu);
+        ask_to_drain(engine->vcpus[i]);
     }
     if (current)
         soft_tlb_flush(current, true);
@@ -136,8 +150,10 @@ static void code_written(void *opaque, uint64_t page)
     struct soft_engine *engine = opaque;
 
     for (unsigned i = 0; i < engine->count; i++) {
-        if (engine->vcpus[i])
-            soft_blocks_page_written(engine->vcpus[i]->cpu, page);
+        if (!engine->vcpus[i])
+            continue;
+        soft_blocks_page_written(engine->vcpus[i]->cpu, page);
+        ask_to_drain(engine->vcpus[i]);
     }
 }
 

@@ -142,6 +142,15 @@ enum soft_request {
     SOFT_REQUEST_CODE = 1 << 7,  /* pages with decoded code were written: soft_blocks_drain */
 };
 
+/* A loop around PAUSE: request.c. */
+struct soft_spin {
+    unsigned pauses; /* since soft_spin was called last */
+    unsigned yields; /* of this loop */
+    uint64_t rip;    /* of its PAUSE */
+    uint64_t since;  /* host TSC at the end of the last yield */
+};
+#define SOFT_SPIN_PAUSES 64 /* that make a call of soft_spin worth while */
+
 union soft_vector {
     uint8_t u8[64];
     uint16_t u16[32];
@@ -231,6 +240,7 @@ struct soft_cpu {
     struct soft_blocks *blocks; /* decoded-instruction cache; block.h */
     struct vcpu *vcpu;          /* thread side; soft.c */
     int64_t tsc_offset;         /* guest TSC = clock_tsc + this (TSC writes, TSC_ADJUST) */
+    struct soft_spin spin;
     struct vcpu_debug debug;
     char error[160]; /* for VCPU_EXIT_ERROR */
 };
@@ -309,6 +319,9 @@ enum vcpu_exit soft_run(struct soft_cpu *cpu);
 void soft_request(struct soft_cpu *cpu, uint32_t requests);
 /* Sleep until cpu->requests is not 0. request.c. */
 void soft_wait(struct soft_cpu *cpu);
+/* The guest spins: let others have the host's processor. In an instruction that touches no memory.
+ * request.c. */
+void soft_spin(struct soft_cpu *cpu);
 /* Whether a maskable interrupt (LAPIC, or 8259 through LINT0) may be taken now by priority; the
  * run loop looks at IF. Called after SOFT_REQUEST_INTERRUPT. lapic.c. */
 bool soft_interrupt_pending(struct soft_cpu *cpu);

@@ -200,6 +200,12 @@ static void bound(struct soft_cpu *cpu, const struct insn *insn)
         soft_raise(cpu, EXC_BR, 0);
 }
 
+static void pause_spin(struct soft_cpu *cpu, const struct insn *insn)
+{
+    if (++cpu->spin.pauses >= SOFT_SPIN_PAUSES)
+        soft_spin(cpu);
+}
+
 static void nop(struct soft_cpu *cpu, const struct insn *insn)
 {
 }
@@ -248,7 +254,7 @@ soft_exec_fn select_misc(const struct soft_decoded *decoded, struct insn *insn)
         soft_exec_fn exec;
     } plain[] = {
         {ZYDIS_MNEMONIC_NOP, nop},
-        {ZYDIS_MNEMONIC_PAUSE, nop},
+        {ZYDIS_MNEMONIC_PAUSE, pause_spin},
         {ZYDIS_MNEMONIC_PREFETCH, nop},
         {ZYDIS_MNEMONIC_PREFETCHNTA, nop},
         {ZYDIS_MNEMONIC_PREFETCHT0, nop},

@@ -3,12 +3,24 @@
  * What other threads ask of a vCPU, and how it sleeps until they do: a futex on the word of
  * requests itself, so that asking a vCPU that is awake costs one atomic operation and, where
  * nothing else was pending, one system call.
+ *
+ * A vCPU that spins gives its processor away, since what it waits for may be another vCPU that has
+ * none: PAUSE tells of a spin (SDM 2B), as it does to processors with pause-loop exiting. Short
+ * waits cost nothing, longer ones yield, and one that yielding does not end sleeps, for so short a
+ * time that nobody need wake it.
  */
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include "vmm/engine/soft/soft.h"
+
+#define SPIN_YIELDS   16
+#define SPIN_SLEEP_NS 50000
+#define SPIN_TICKS    200000 /* of the host's TSC */
 
 void soft_request(struct soft_cpu *cpu, uint32_t requests)
 {
@@ -23,4 +35,31 @@ void soft_wait(struct soft_cpu *cpu)
     while (atomic_load(&cpu->requests) == 0)
         syscall(SYS_futex, &cpu->requests, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
     soft_enter(cpu);
+}
+
+static void nap(struct soft_cpu *cpu)
+{
+    const struct timespec time = {.tv_nsec = SPIN_SLEEP_NS};
+
+    syscall(SYS_futex, &cpu->requests, FUTEX_WAIT_PRIVATE, 0, &time, NULL, 0);
+}
+
+void soft_spin(struct soft_cpu *cpu)
+{
+    struct soft_spin *spin = &cpu->spin;
+
+    spin->pauses = 0;
+    /* So many pauses in a tight loop take no longer than this. */
+    if (spin->rip != cpu->rip || __rdtsc() - spin->since > SPIN_TICKS)
+        spin->yields = 0;
+    spin->rip = cpu->rip;
+    soft_leave(cpu);
+    if (spin->yields < SPIN_YIELDS) {
+        spin->yields++;
+        sched_yield();
+    } else {
+        nap(cpu);
+    }
+    soft_enter(cpu);
+    spin->since = __rdtsc();
 }
