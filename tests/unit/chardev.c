@@ -419,6 +419,71 @@ static void no_byte_is_lost_when_handlers_change(void **state)
     close(in[1]);
 }
 
+static void a_suspended_one_touches_nothing(void **state)
+{
+    int in[2], out[2];
+    struct front front;
+
+    assert_int_equal(pipe(in) | pipe(out), 0);
+    struct chardev *chardev = create((struct chardev_fd_config){.in = in[0], .out = out[1]});
+    front_init(&front, chardev, 100);
+    chardev_suspend(chardev);
+    chardev_suspend(chardev);
+    assert_int_equal(write_text(chardev, "later"), 5);
+    assert_int_equal(write(in[1], "input", 5), 5);
+    g_usleep(20000);
+    struct pollfd wait = {out[0], POLLIN, 0};
+    assert_int_equal(poll(&wait, 1, 0), 0);
+    expect_received(&front, "");
+    g_autoptr(GBytes) pending = chardev_pending(chardev);
+    assert_int_equal(g_bytes_get_size(pending), 5);
+    assert_memory_equal(g_bytes_get_data(pending, NULL), "later", 5);
+    chardev_resume(chardev);
+    expect_read(out[0], "later");
+    expect_received(&front, "input");
+    front_finish(&front, chardev);
+    chardev_destroy(chardev);
+    close(in[1]);
+    close(out[0]);
+}
+
+static void a_client_moves_to_another_with_what_is_pending(void **state)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct front one, two;
+
+    snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "anima-moving-%d", getpid());
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    struct chardev *old =
+        create((struct chardev_fd_config){.in = dup(listener), .out = -1, .listen = true});
+    struct chardev *new = create(
+        (struct chardev_fd_config){.in = listener, .out = -1, .listen = true, .suspended = true});
+    front_init(&one, old, 100);
+    front_init(&two, new, 100);
+    int client = connect_to(&address);
+    expect_count(&one, &one.comings, 1);
+    assert_int_equal(write_text(old, "one"), 3);
+    expect_read(client, "one");
+
+    chardev_suspend(old);
+    assert_int_equal(write_text(old, "two"), 3);
+    g_autoptr(GBytes) pending = chardev_pending(old);
+    assert_true(chardev_client(old) >= 0);
+    chardev_adopt_client(new, dup(chardev_client(old)));
+    assert_int_equal(chardev_write(new, g_bytes_get_data(pending, NULL), 3), 3);
+    front_finish(&one, old);
+    chardev_destroy(old);
+    chardev_resume(new);
+    expect_read(client, "two");
+    assert_int_equal(write(client, "hi", 2), 2);
+    expect_received(&two, "hi");
+    close(client);
+    front_finish(&two, new);
+    chardev_destroy(new);
+}
+
 static void a_pty_outlives_its_users(void **state)
 {
     struct front front;
@@ -463,6 +528,8 @@ int main(void)
         cmocka_unit_test(what_a_client_left_behind_is_received),
         cmocka_unit_test(a_front_end_may_refuse_what_a_client_left_behind),
         cmocka_unit_test(no_byte_is_lost_when_handlers_change),
+        cmocka_unit_test(a_suspended_one_touches_nothing),
+        cmocka_unit_test(a_client_moves_to_another_with_what_is_pending),
         cmocka_unit_test(a_pty_outlives_its_users),
     };
 

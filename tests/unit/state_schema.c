@@ -32,6 +32,7 @@ static char *present_schema(void)
 {
     GString *text = g_string_new(NULL);
 
+    state_schema(&cpu_definition_table, text);
     state_schema(&cpu_state_table, text);
     for (unsigned i = 0; device_kinds[i]; i++)
         if (device_kinds[i]->state)

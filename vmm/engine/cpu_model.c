@@ -68,7 +68,7 @@ static void host_brand(char brand[49])
     brand[48] = '\0';
 }
 
-static uint8_t host_physical_bits(void)
+uint8_t cpu_host_physical_bits(void)
 {
     uint32_t r[4];
 
@@ -105,8 +105,7 @@ static const struct cpu_model *find_model(const char *name)
     return NULL;
 }
 
-/* Names of the features in `missing`, separated by ", ". */
-static char *feature_list(const uint32_t missing[CPU_WORDS])
+char *cpu_feature_list(const uint32_t missing[CPU_WORDS])
 {
     GString *list = g_string_new(NULL);
 
@@ -203,7 +202,7 @@ static void settle_xsave(struct cpu_definition *out)
     }
 }
 
-static void settle(struct cpu_definition *out, unsigned cpus, uint64_t tsc_khz)
+void cpu_model_settle(struct cpu_definition *out, unsigned cpus, uint64_t tsc_khz)
 {
     out->linear_bits = 48;
     out->cpus = cpus;
@@ -220,7 +219,7 @@ static void define_host(struct cpu_definition *out, const uint32_t engine[CPU_WO
     out->vendor = host_vendor();
     out->signature = host_cpuid(1, 0, r);
     host_brand(out->brand);
-    out->physical_bits = host_physical_bits();
+    out->physical_bits = cpu_host_physical_bits();
     memcpy(out->words, engine, sizeof(out->words));
 }
 
@@ -231,7 +230,7 @@ static void define_model(struct cpu_definition *out, const struct cpu_model *mod
     out->vendor = model->vendor < 0 ? host_vendor() : (enum cpu_vendor)model->vendor;
     out->signature = model->signature[out->vendor];
     g_strlcpy(out->brand, model->brand, sizeof(out->brand));
-    out->physical_bits = MIN(model->physical_bits, host_physical_bits());
+    out->physical_bits = MIN(model->physical_bits, cpu_host_physical_bits());
     for (unsigned word = 0; word < CPU_WORDS; word++)
         out->words[word] = model->required[word] |
                            ((model->optional[word] | cpu_system_features[word]) & engine[word]);
@@ -258,7 +257,7 @@ bool cpu_model_resolve(const char *name, const uint32_t engine_words[CPU_WORDS],
     memset(out, 0, sizeof(*out));
     if (strcmp(name, "host") == 0 || strcmp(name, "host-1") == 0) {
         define_host(out, engine_words);
-        settle(out, cpus, tsc_khz);
+        cpu_model_settle(out, cpus, tsc_khz);
         return true;
     }
     const struct cpu_model *model =
@@ -270,7 +269,7 @@ bool cpu_model_resolve(const char *name, const uint32_t engine_words[CPU_WORDS],
         return false;
     }
     if (missing_features(model, engine_words, missing)) {
-        g_autofree char *list = feature_list(missing);
+        g_autofree char *list = cpu_feature_list(missing);
         g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
                     "CPU model '%s' needs %s, which this engine cannot give on this host; choose "
                     "a lower level or 'default'",
@@ -278,6 +277,6 @@ bool cpu_model_resolve(const char *name, const uint32_t engine_words[CPU_WORDS],
         return false;
     }
     define_model(out, model, engine_words);
-    settle(out, cpus, tsc_khz);
+    cpu_model_settle(out, cpus, tsc_khz);
     return true;
 }

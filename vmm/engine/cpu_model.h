@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/state/state.h"
+
 enum cpu_vendor { CPU_VENDOR_INTEL, CPU_VENDOR_AMD };
 
 /* Feature words, as CPUID gives them; the last one is the MSR IA32_ARCH_CAPABILITIES. */
@@ -107,6 +109,15 @@ const char *const *cpu_model_names(void);
  * may follow ("x86-64-v3-1"), else it is the newest. */
 bool cpu_model_resolve(const char *name, const uint32_t engine_words[CPU_WORDS], unsigned cpus,
                        uint64_t tsc_khz, struct cpu_definition *out, GError **error);
+
+/* Fields of struct cpu_definition for streams: what is loaded is plausible, no more. */
+extern const struct state_table cpu_definition_table;
+
+/* Give `*out` just the processors that `saved` (from a stream) describes. Refused, with what is
+ * lacking, unless the engine gives every feature, the host's registers and addresses are as wide,
+ * and its counter runs at the same frequency. */
+bool cpu_model_adopt(const struct cpu_definition *saved, const uint32_t engine_words[CPU_WORDS],
+                     unsigned cpus, uint64_t tsc_khz, struct cpu_definition *out, GError **error);
 
 /* CPUID as the guest sees it. `apic_id` for topology; `cr4`, `xcr0`, `xss` for the leaves that
  * mirror them (OSXSAVE, OSPKE, XSAVE sizes). Unknown leaves follow the vendor's rule. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The tables behind cpu_model.h: models and names of features. Only cpu_model.c and tests include
- * this.
+ * The tables behind cpu_model.h: models and names of features, and what its two halves share. Only
+ * cpu_model.c, cpu_adopt.c and tests include this.
  */
 #pragma once
 
@@ -30,3 +30,11 @@ extern const uint32_t cpu_system_features[CPU_WORDS];
 
 /* Names as /proc/cpuinfo of Linux has them where it has one; NULL for bits without a name. */
 extern const char *const cpu_feature_names[CPU_WORDS][32];
+
+/* ---- cpu_model.c ---- */
+
+/* What follows from vendor and features, and from the machine: bits that mirror others, XCR0. */
+void cpu_model_settle(struct cpu_definition *out, unsigned cpus, uint64_t tsc_khz);
+/* Names of the features in `words`, separated by ", ". The caller frees it. */
+char *cpu_feature_list(const uint32_t words[CPU_WORDS]);
+uint8_t cpu_host_physical_bits(void);

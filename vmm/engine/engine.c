@@ -11,6 +11,16 @@
 
 const struct engine_ops *const engines[] = {&soft_engine_ops, &kvm_engine_ops, NULL};
 
+bool engine_define_cpu(const struct engine_config *config, const uint32_t words[CPU_WORDS],
+                       struct cpu_definition *out, GError **error)
+{
+    uint64_t khz = clock_tsc_khz(config->clock);
+
+    if (config->cpu)
+        return cpu_model_adopt(config->cpu, words, config->cpus, khz, out, error);
+    return cpu_model_resolve(config->cpu_model, words, config->cpus, khz, out, error);
+}
+
 const struct engine_ops *engine_find(const char *name, int kvm_fd, const char **why, GError **error)
 {
     *why = "as asked for";

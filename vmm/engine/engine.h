@@ -43,7 +43,8 @@ struct engine_config {
     const struct exit_ops *exits;
     void *opaque; /* handed to exits */
     unsigned cpus;
-    const char *cpu_model; /* name for cpu_model_resolve */
+    const char *cpu_model;            /* name for cpu_model_resolve */
+    const struct cpu_definition *cpu; /* for cpu_model_adopt in its place; NULL: none */
     int kvm_fd; /* an open /dev/kvm, or -1; read by "kvm" alone, must outlive the engine */
 };
 
@@ -101,6 +102,10 @@ struct engine_ops {
 
 /* The engines that are built in, NULL-terminated; "soft" first. */
 extern const struct engine_ops *const engines[];
+
+/* For engines: the processors that `config` asks for, of one that gives the features `words`. */
+bool engine_define_cpu(const struct engine_config *config, const uint32_t words[CPU_WORDS],
+                       struct cpu_definition *out, GError **error);
 
 /* The engine called `name`, or NULL and an `error` that lists the names. "auto" probes `kvm_fd`, an
  * open /dev/kvm or -1, which stays the caller's. `why` gets one static phrase on the choice. */

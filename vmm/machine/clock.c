@@ -39,6 +39,7 @@ struct clock {
     uint64_t khz;
     uint64_t ns_per_tick; /* 2^-48 ns */
     struct epoch epoch;
+    int64_t stopped_ns; /* the host's time of the last pause; control thread */
 
     _Atomic uint64_t manual_counter;
     _Atomic int64_t manual_wall_ns;
@@ -197,14 +198,15 @@ void clock_sample(const struct clock *clock, int64_t *now_ns, uint64_t *tsc)
 
 /* Begin a new epoch where the last one stands. The counter is read while readers are held off, so
  * that none of them has seen, or will see, a time beyond the change. */
-static void epoch_change_locked(struct clock *clock, bool running, int64_t ns_shift)
+static void epoch_change_locked(struct clock *clock, bool running, int64_t ns_shift,
+                                uint64_t tsc_shift)
 {
     struct epoch *epoch = &clock->epoch;
 
     atomic_fetch_add(&epoch->sequence, 1);
     uint64_t ticks = epoch_ticks(clock);
     atomic_fetch_add(&epoch->now_ns, ticks_to_ns(clock, ticks) + ns_shift);
-    atomic_fetch_add(&epoch->tsc, ticks);
+    atomic_fetch_add(&epoch->tsc, ticks + tsc_shift);
     if (running && !atomic_load(&epoch->running))
         atomic_store(&epoch->counter, counter_read(clock));
     else
@@ -430,6 +432,7 @@ static struct clock *clock_new(enum counter_source source, uint64_t khz)
 
     clock->source = source;
     clock->khz = khz;
+    clock->stopped_ns = host_ns(CLOCK_MONOTONIC);
     clock->ns_per_tick = (uint64_t)(((unsigned __int128)1000000 << 48) / khz);
     clock->heap = g_ptr_array_new();
     pthread_mutex_init(&clock->lock, NULL);
@@ -489,7 +492,9 @@ static void set_running(struct clock *clock, bool running)
 {
     pthread_mutex_lock(&clock->lock);
     if (clock_is_running(clock) != running) {
-        epoch_change_locked(clock, running, 0);
+        epoch_change_locked(clock, running, 0, 0);
+        if (!running)
+            clock->stopped_ns = host_ns(CLOCK_MONOTONIC);
         pthread_cond_signal(&clock->wake);
     }
     while (!running && callback_elsewhere_locked(clock, NULL))
@@ -510,7 +515,20 @@ void clock_pause(struct clock *clock)
 void clock_set(struct clock *clock, int64_t now_ns)
 {
     pthread_mutex_lock(&clock->lock);
-    epoch_change_locked(clock, clock_is_running(clock), now_ns - clock_now(clock));
+    epoch_change_locked(clock, clock_is_running(clock), now_ns - clock_now(clock), 0);
+    pthread_mutex_unlock(&clock->lock);
+}
+
+int64_t clock_stopped_ns(const struct clock *clock)
+{
+    return clock->stopped_ns;
+}
+
+void clock_skip(struct clock *clock, int64_t ns)
+{
+    pthread_mutex_lock(&clock->lock);
+    epoch_change_locked(clock, clock_is_running(clock), ns,
+                        clock_muldiv((uint64_t)ns, clock->khz, 1000000));
     pthread_mutex_unlock(&clock->lock);
 }
 

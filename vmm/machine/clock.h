@@ -51,6 +51,13 @@ bool clock_is_running(const struct clock *clock);
 /* Set machine time; the clock must be paused. For state load. */
 void clock_set(struct clock *clock, int64_t now_ns);
 
+/* The host's CLOCK_MONOTONIC, in nanoseconds, at which time stopped; the clock must be paused. */
+int64_t clock_stopped_ns(const struct clock *clock);
+
+/* Let `ns` (not negative) of machine time pass at once, and the time-stamp counter with it: the
+ * guest was away, and shall find its clocks right. The clock must be paused. */
+void clock_skip(struct clock *clock, int64_t ns);
+
 /* Move a manual clock forward by `ns`, running every timer that falls due at its exact deadline. */
 void clock_step(struct clock *clock, int64_t ns);
 

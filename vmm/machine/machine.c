@@ -48,6 +48,7 @@ static void config_copy(struct machine_config *config)
 {
     config->name = g_strdup(config->name);
     config->cpu_model = g_strdup(config->cpu_model);
+    config->cpu = g_memdup2(config->cpu, sizeof(*config->cpu));
     image_copy(&config->kernel);
     image_copy(&config->initrd);
     for (unsigned i = 0; i < config->module_count; i++)
@@ -58,6 +59,7 @@ static void config_clear(struct machine_config *config)
 {
     g_free((char *)config->name);
     g_free((char *)config->cpu_model);
+    g_free((struct cpu_definition *)config->cpu);
     image_clear(&config->kernel);
     image_clear(&config->initrd);
     for (unsigned i = 0; i < config->module_count; i++)
@@ -94,6 +96,7 @@ static bool engine_init(struct machine *machine, GError **error)
         .opaque = machine->pc,
         .cpus = machine->config.cpus,
         .cpu_model = machine->config.cpu_model,
+        .cpu = machine->config.cpu,
         .kvm_fd = machine->config.kvm_fd,
     };
     machine->engine = machine->config.engine->create(&config, error);

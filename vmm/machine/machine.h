@@ -75,6 +75,13 @@ struct machine_config {
     struct machine_image modules[MACHINE_MODULES_MAX]; /* multiboot */
     unsigned module_count;
     bool incoming; /* nothing to boot: machine_load brings the state */
+    /* Incoming, in place of another process's machine and over its RAM: `ram_fd`, a memory file of
+     * just memory_size, sealed against shrinking; stays the caller's. */
+    bool takes_over;
+    int ram_fd; /* not read otherwise */
+    /* Incoming: the processors that the state was saved on, to be had bit by bit; else NULL and
+     * `cpu_model` says what they are. Copied. */
+    const struct cpu_definition *cpu;
 
     /* What the serial ports and the debug console are plugged into; NULL: nothing. They stay the
      * caller's and outlive the machine. */

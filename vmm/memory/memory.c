@@ -328,6 +328,15 @@ const struct memory_range *memory_find(const struct memory *memory, uint64_t gpa
     return NULL;
 }
 
+int memory_file(const struct memory *memory, uint64_t gpa)
+{
+    rcu_reader_lock();
+    const struct memory_range *range = memory_find(memory, gpa);
+    int fd = range ? range->block->fd : -1;
+    rcu_reader_unlock();
+    return fd;
+}
+
 uint64_t memory_ram_size(const struct memory *memory)
 {
     uint64_t size = 0;

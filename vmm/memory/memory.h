@@ -100,6 +100,10 @@ const struct memory_map *memory_map(const struct memory *memory);
 /* The range that holds `gpa`, or NULL. Same validity. Lock-free. */
 const struct memory_range *memory_find(const struct memory *memory, uint64_t gpa);
 
+/* The file behind the page at `gpa`, for another process that shall share it; -1 for a hole. It
+ * stays the memory's. */
+int memory_file(const struct memory *memory, uint64_t gpa);
+
 /* Bytes of RAM in all ranges. */
 uint64_t memory_ram_size(const struct memory *memory);
 

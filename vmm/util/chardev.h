@@ -58,7 +58,23 @@ void chardev_hold(struct chardev *chardev, bool hold);
 /* Wait until the buffered output has left, for at most `timeout_ms`. False when some is left. */
 bool chardev_flush(struct chardev *chardev, unsigned timeout_ms);
 
-/* Give buffered output (unless held) a second to leave, then close. NULL is fine. */
+/* Stand still, or move again: while it stands still no handler is called, nothing is read or
+ * written and no client is taken; output is buffered. chardev_suspend returns when that is so, and
+ * must not be called with a lock held that a handler takes. Both idempotent, control thread. */
+void chardev_suspend(struct chardev *chardev);
+void chardev_resume(struct chardev *chardev);
+
+/* What another process needs to take its place, beside the descriptors that it was made of: its
+ * client's connection (-1: none; stays the chardev's) and the output that has not left. While it
+ * stands still. */
+int chardev_client(const struct chardev *chardev);
+GBytes *chardev_pending(struct chardev *chardev);
+/* The other way round, on one that was made suspended and listens: serve `client`, which is taken
+ * over; the front end, whose state knows it, is not told. Output that was pending is given by
+ * chardev_write. */
+void chardev_adopt_client(struct chardev *chardev, int client);
+
+/* Give buffered output (unless held to leave, then close. NULL is fine. */
 void chardev_destroy(struct chardev *chardev);
 
 struct chardev_fd_config {
@@ -69,7 +85,8 @@ struct chardev_fd_config {
     bool listen;
     /* The other end comes and goes, as the slave of a pty does: hang-ups are not the end. */
     bool reopens;
-    size_t buffer; /* bytes of output that are kept; 0 for 64 KiB */
+    bool suspended; /* as if after chardev_suspend */
+    size_t buffer;  /* bytes of output that are kept; 0 for 64 KiB */
 };
 
 /* A back end on descriptors (terminal, pipe, pty, file, socket), served by a thread of its own.

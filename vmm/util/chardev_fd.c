@@ -39,7 +39,7 @@ struct chardev {
     pthread_t thread;
 
     GMutex lock; /* everything below */
-    GCond idle;  /* output left, or a handler ended */
+    GCond idle;  /* output left, a handler ended, or the thread stands still or may move */
     struct chardev_handlers handlers;
     bool in_handler;
     uint8_t *ring;
@@ -48,6 +48,8 @@ struct chardev {
     bool peer;               /* there is somebody; what `connected` of the front end was told */
     bool starved;            /* a write was not taken whole */
     bool hold, stop;
+    bool suspend;      /* the thread shall stand still */
+    bool still;        /* it does */
     bool input_wanted; /* the front end may have room */
 };
 
@@ -382,9 +384,16 @@ static void serve(struct chardev *chardev, const struct pollfd polls[SLOT_COUNT]
         close_output(chardev);
 }
 
+/* Whether to end; stands still first as long as it shall. */
 static bool is_stopped(struct chardev *chardev)
 {
     g_mutex_lock(&chardev->lock);
+    while (chardev->suspend && !chardev->stop) {
+        chardev->still = true;
+        g_cond_broadcast(&chardev->idle);
+        g_cond_wait(&chardev->idle, &chardev->lock);
+    }
+    chardev->still = false;
     bool stop = chardev->stop;
     g_mutex_unlock(&chardev->lock);
     return stop;
@@ -470,6 +479,52 @@ void chardev_hold(struct chardev *chardev, bool hold)
     wake_thread(chardev);
 }
 
+void chardev_suspend(struct chardev *chardev)
+{
+    g_mutex_lock(&chardev->lock);
+    chardev->suspend = true;
+    g_mutex_unlock(&chardev->lock);
+    wake_thread(chardev);
+    g_mutex_lock(&chardev->lock);
+    while (!chardev->still)
+        g_cond_wait(&chardev->idle, &chardev->lock);
+    g_mutex_unlock(&chardev->lock);
+}
+
+void chardev_resume(struct chardev *chardev)
+{
+    g_mutex_lock(&chardev->lock);
+    chardev->suspend = false;
+    g_cond_broadcast(&chardev->idle);
+    g_mutex_unlock(&chardev->lock);
+}
+
+int chardev_client(const struct chardev *chardev)
+{
+    return chardev->listener >= 0 ? chardev->in : -1;
+}
+
+GBytes *chardev_pending(struct chardev *chardev)
+{
+    g_mutex_lock(&chardev->lock);
+    size_t first = MIN(chardev->used, chardev->size - chardev->head);
+    uint8_t *bytes = g_malloc(chardev->used + 1);
+    size_t length = chardev->used;
+    memcpy(bytes, chardev->ring + chardev->head, first);
+    memcpy(bytes + first, chardev->ring, length - first);
+    g_mutex_unlock(&chardev->lock);
+    return g_bytes_new_take(bytes, length);
+}
+
+void chardev_adopt_client(struct chardev *chardev, int client)
+{
+    chardev->in = chardev->out = client;
+    chardev->out_is_socket = true;
+    g_mutex_lock(&chardev->lock);
+    chardev->connected = chardev->peer = true;
+    g_mutex_unlock(&chardev->lock);
+}
+
 bool chardev_flush(struct chardev *chardev, unsigned timeout_ms)
 {
     gint64 deadline = g_get_monotonic_time() + timeout_ms * G_TIME_SPAN_MILLISECOND;
@@ -501,13 +556,14 @@ void chardev_destroy(struct chardev *chardev)
     if (!chardev)
         return;
     g_mutex_lock(&chardev->lock);
-    bool held = chardev->hold;
+    bool held = chardev->hold || chardev->suspend;
     g_mutex_unlock(&chardev->lock);
     if (!held)
         chardev_flush(chardev, FLUSH_MS);
 
     g_mutex_lock(&chardev->lock);
     chardev->stop = true;
+    g_cond_broadcast(&chardev->idle);
     g_mutex_unlock(&chardev->lock);
     wake_thread(chardev);
     pthread_join(chardev->thread, NULL);
@@ -529,6 +585,7 @@ struct chardev *chardev_fd_create(const struct chardev_fd_config *config, GError
     chardev->reopens = config->reopens;
     chardev->connected = chardev->peer = chardev->out >= 0;
     chardev->input_wanted = true;
+    chardev->suspend = config->suspended;
     chardev->size = config->buffer ? config->buffer : DEFAULT_BUFFER;
     g_mutex_init(&chardev->lock);
     g_cond_init(&chardev->idle);

@@ -148,8 +148,7 @@ static bool setup(struct kvm_engine *engine, GError **error)
         return false;
     }
     return kvm_features(engine->kvm, words, error) &&
-           cpu_model_resolve(config->cpu_model, words, config->cpus, clock_tsc_khz(config->clock),
-                             &engine->model, error) &&
+           engine_define_cpu(config, words, &engine->model, error) &&
            create_vm(engine, error) && kvm_slots_init(engine, error);
 }
 

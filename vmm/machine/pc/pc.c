@@ -10,8 +10,10 @@
  * interval timer and the RTC reach theirs through the HPET, which can take their place. PCI's INTx
  * end at GSI 16..23, and by way of the LPC bridge at ISA interrupts.
  */
+#include <fcntl.h>
 #include <linux/pci_regs.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/device/legacy/acpi_pm.h"
@@ -121,6 +123,21 @@ static bool ram_add(struct machine *machine, const char *name, int fd, uint64_t 
            memory_add(machine->memory, name, MEMORY_RAM, base, end - base, fd, offset, error);
 }
 
+/* RAM's file: that of the machine which this one goes on from, or a new one. */
+static int ram_file(struct machine *machine, GError **error)
+{
+    uint64_t size = machine->config.memory_size;
+    struct stat status;
+
+    if (!machine->config.takes_over)
+        return memory_memfd("guest-ram", size, error);
+    if (fstat(machine->config.ram_fd, &status) == 0 && (uint64_t)status.st_size == size)
+        return fcntl(machine->config.ram_fd, F_DUPFD_CLOEXEC, 3);
+    g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
+                "memory: the RAM that was handed over is not of this machine's size");
+    return -1;
+}
+
 bool pc_init(struct machine *machine, GError **error)
 {
     uint64_t size = machine->config.memory_size, low = low_ram(machine);
@@ -133,7 +150,7 @@ bool pc_init(struct machine *machine, GError **error)
                     "memory: a machine of this version has at most 508 GiB");
         return false;
     }
-    int fd = memory_memfd("guest-ram", size, error);
+    int fd = ram_file(machine, error);
     if (fd < 0)
         return false;
     bool done = ram_add(machine, "ram-conventional", fd, 0, MIN(low, PC_VGA_HOLE_BASE), 0, error) &&
