@@ -108,7 +108,7 @@ static struct machine *load_from(struct bench *bench, int fd, GError **error)
     bench->config.incoming = true;
     struct machine *machine = machine_create(&bench->config, error);
     assert_non_null(machine);
-    if (!machine_load(machine, reader, error))
+    if (!machine_load(machine, reader, NULL, error))
         g_clear_pointer(&machine, machine_destroy);
     stream_reader_destroy(reader);
     return machine;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A machine as a stream (state/stream.h): section "clock", one section "vcpu/N" per vCPU, one
- * "device/ID" per device with state, then RAM. The clock comes first, as devices arm their timers
- * by it when they are loaded.
+ * A machine as a stream (state/stream.h): section "cpu-model", which a machine must know before it
+ * is made; "clock", by which devices arm their timers when they are loaded; one section "vcpu/N"
+ * per vCPU, one "device/ID" per device with state, then RAM. A machine that is handed over to
+ * another process has "shared-ram" in the RAM's place, and sections of others behind the clock.
  *
  * A machine is loaded over one that was made from the stream's definition and has not run. Every
  * section that its board has must be there, and no other may.
@@ -15,9 +16,11 @@
 #include "vmm/memory/ram_stream.h"
 #include "vmm/util/fault.h"
 
-#define CLOCK_SECTION "clock"
-#define CPU_PREFIX    "vcpu/"
-#define DEVICE_PREFIX "device/"
+#define CPU_MODEL_SECTION "cpu-model"
+#define CLOCK_SECTION     "clock"
+#define RAM_SECTION       "shared-ram"
+#define CPU_PREFIX        "vcpu/"
+#define DEVICE_PREFIX     "device/"
 
 struct clock_state {
     uint64_t now_ns;
@@ -28,6 +31,14 @@ static const struct state_field clock_fields[] = {
 static const struct state_table clock_table =
     STATE_TABLE("clock", 1, struct clock_state, clock_fields);
 
+/* RAM that goes by its descriptor. */
+struct shared_ram {
+    uint64_t size; /* bytes */
+};
+static const struct state_field shared_ram_fields[] = {STATE_U(struct shared_ram, size)};
+static const struct state_table shared_ram_table =
+    STATE_TABLE("shared-ram", 1, struct shared_ram, shared_ram_fields);
+
 /* ---- saving ---- */
 
 static bool write_state(struct stream_writer *writer, const char *name,
@@ -36,6 +47,17 @@ static bool write_state(struct stream_writer *writer, const char *name,
     gsize size;
     const void *data = g_bytes_get_data(bytes, &size);
     return stream_write(writer, name, table->version, STREAM_STATE, data, size, error);
+}
+
+static GBytes *cpu_model_bytes(struct machine *machine)
+{
+    return state_save(&cpu_definition_table, machine->config.engine->cpu(machine->engine));
+}
+
+static bool save_cpu_model(struct machine *machine, struct stream_writer *writer, GError **error)
+{
+    g_autoptr(GBytes) bytes = cpu_model_bytes(machine);
+    return write_state(writer, CPU_MODEL_SECTION, &cpu_definition_table, bytes, error);
 }
 
 static bool save_clock(struct machine *machine, struct stream_writer *writer, GError **error)
@@ -71,35 +93,82 @@ static bool save_devices(struct machine *machine, struct stream_writer *writer, 
     return true;
 }
 
-bool machine_save(struct machine *machine, int fd, const char *definition, GError **error)
+static bool save_shared_ram(struct machine *machine, struct stream_writer *writer, GError **error)
 {
-    if (machine->state == MACHINE_RUNNING || machine->state == MACHINE_ENDED) {
-        g_set_error(error, VMM_ERROR, VMM_ERROR_BUSY, "%s: pause the machine before saving it",
-                    machine->config.name);
-        return false;
-    }
-    if (machine_requests_wait(machine)) {
-        g_set_error(error, VMM_ERROR, VMM_ERROR_BUSY,
-                    "%s: the guest has just asked for a reset or its end; try again",
-                    machine->config.name);
-        return false;
-    }
-    struct stream_writer *writer = stream_writer_create(fd, definition, error);
-    if (!writer)
-        return false;
-    bool done = save_clock(machine, writer, error) && save_cpus(machine, writer, error) &&
-                save_devices(machine, writer, error) &&
-                ram_stream_write(machine->memory, writer, error) &&
-                stream_writer_finish(writer, error);
+    struct shared_ram state = {.size = machine->config.memory_size};
+    g_autoptr(GBytes) bytes = state_save(&shared_ram_table, &state);
+    return write_state(writer, RAM_SECTION, &shared_ram_table, bytes, error);
+}
+
+static bool may_save(struct machine *machine, GError **error)
+{
+    const char *wrong = NULL;
+
+    if (machine->state == MACHINE_RUNNING || machine->state == MACHINE_ENDED)
+        wrong = "pause the machine before saving it";
+    else if (machine_requests_wait(machine))
+        wrong = "the guest has just asked for a reset or its end; try again";
+    if (wrong)
+        g_set_error(error, VMM_ERROR, VMM_ERROR_BUSY, "%s: %s", machine->config.name, wrong);
+    return !wrong;
+}
+
+/* Everything between the definition and RAM. */
+static bool save_state(struct machine *machine, struct stream_writer *writer,
+                       const struct machine_stream_extra *extra, GError **error)
+{
+    return save_cpu_model(machine, writer, error) && save_clock(machine, writer, error) &&
+           (!extra || extra->save(extra->opaque, writer, error)) &&
+           save_cpus(machine, writer, error) && save_devices(machine, writer, error);
+}
+
+static bool finish_stream(struct stream_writer *writer, bool done, GError **error)
+{
+    done = done && stream_writer_finish(writer, error);
     stream_writer_destroy(writer);
     return done;
+}
+
+bool machine_save(struct machine *machine, int fd, const char *definition, GError **error)
+{
+    struct stream_writer *writer;
+
+    if (!may_save(machine, error))
+        return false;
+    writer = stream_writer_create(fd, definition, error);
+    return writer && finish_stream(writer,
+                                   save_state(machine, writer, NULL, error) &&
+                                       ram_stream_write(machine->memory, writer, error),
+                                   error);
+}
+
+bool machine_save_handover(struct machine *machine, int fd, const char *definition,
+                           const struct machine_stream_extra *extra, GError **error)
+{
+    struct stream_writer *writer;
+
+    if (!may_save(machine, error))
+        return false;
+    writer = stream_writer_create(fd, definition, error);
+    return writer && finish_stream(writer,
+                                   save_state(machine, writer, extra, error) &&
+                                       save_shared_ram(machine, writer, error),
+                                   error);
+}
+
+bool machine_save_head(struct machine *machine, int fd, const char *definition, GError **error)
+{
+    struct stream_writer *writer = stream_writer_create(fd, definition, error);
+
+    return writer && finish_stream(writer, save_cpu_model(machine, writer, error), error);
 }
 
 /* ---- loading ---- */
 
 struct loader {
     struct machine *machine;
-    bool clock;
+    const struct machine_stream_extra *extra;
+    bool clock, shared_ram;
     unsigned cpus, devices;
 };
 
@@ -149,6 +218,51 @@ static bool load_device(struct loader *loader, const char *id, const struct stre
     return device_load(device, section->content, error);
 }
 
+static bool load_ram(struct loader *loader, const struct stream_section *section, GError **error)
+{
+    if (!loader->machine->config.takes_over)
+        return ram_stream_load(loader->machine->memory, section, error);
+    g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
+                "the stream has RAM, which was handed over by its descriptor");
+    return false;
+}
+
+static bool load_shared_ram(struct loader *loader, const struct stream_section *section,
+                            GError **error)
+{
+    const struct machine_config *config = &loader->machine->config;
+    struct shared_ram state = {0};
+
+    if (!state_load(&shared_ram_table, &state, section->content, error))
+        return false;
+    loader->shared_ram = config->takes_over && state.size == config->memory_size;
+    if (!loader->shared_ram)
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
+                    "the stream has no RAM: another process held it when it was written");
+    return loader->shared_ram;
+}
+
+/* Of a machine that was made on other processors than the stream's. */
+static bool check_cpu_model(const struct loader *loader, const struct stream_section *section,
+                            GError **error)
+{
+    g_autoptr(GBytes) mine = cpu_model_bytes(loader->machine);
+
+    if (g_bytes_equal(mine, section->content))
+        return true;
+    g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
+                "the stream is of other processors than the machine was made with");
+    return false;
+}
+
+static enum stream_verdict receive_extra(const struct loader *loader,
+                                         const struct stream_section *section, GError **error)
+{
+    const struct machine_stream_extra *extra = loader->extra;
+
+    return extra ? extra->load(extra->opaque, section, error) : STREAM_UNKNOWN;
+}
+
 static enum stream_verdict receive(void *opaque, const struct stream_section *section,
                                    GError **error)
 {
@@ -158,8 +272,12 @@ static enum stream_verdict receive(void *opaque, const struct stream_section *se
 
     if (!strcmp(name, CLOCK_SECTION)) {
         done = load_clock(loader, section, error);
+    } else if (!strcmp(name, CPU_MODEL_SECTION)) {
+        done = check_cpu_model(loader, section, error);
     } else if (!strcmp(name, STREAM_RAM)) {
-        done = ram_stream_load(loader->machine->memory, section, error);
+        done = load_ram(loader, section, error);
+    } else if (!strcmp(name, RAM_SECTION)) {
+        done = load_shared_ram(loader, section, error);
     } else if (!loader->clock) {
         g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                     "the stream has section %s before its clock", name);
@@ -169,7 +287,7 @@ static enum stream_verdict receive(void *opaque, const struct stream_section *se
     } else if (g_str_has_prefix(name, DEVICE_PREFIX)) {
         done = load_device(loader, name + strlen(DEVICE_PREFIX), section, error);
     } else {
-        return STREAM_UNKNOWN;
+        return receive_extra(loader, section, error);
     }
     return done ? STREAM_TAKEN : STREAM_FAILED;
 }
@@ -181,24 +299,52 @@ static bool check_complete(const struct loader *loader, GError **error)
 
     for (guint i = 0; i < machine->devices->len; i++)
         devices += ((struct device *)machine->devices->pdata[i])->ops->state != NULL;
-    if (loader->clock && loader->cpus == machine->config.cpus && loader->devices == devices)
+    if (!loader->clock || loader->cpus != machine->config.cpus || loader->devices != devices)
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
+                    "the stream has %u of %u vCPUs and %u of %u devices", loader->cpus,
+                    machine->config.cpus, loader->devices, devices);
+    else if (loader->shared_ram != machine->config.takes_over)
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
+                    "the stream does not go with the RAM that was handed over");
+    else
         return true;
-    g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
-                "the stream has %u of %u vCPUs and %u of %u devices", loader->cpus,
-                machine->config.cpus, loader->devices, devices);
     return false;
 }
 
-bool machine_load(struct machine *machine, struct stream_reader *reader, GError **error)
+static enum stream_verdict receive_head(void *opaque, const struct stream_section *section,
+                                        GError **error)
 {
-    struct loader loader = {.machine = machine};
+    if (strcmp(section->name, CPU_MODEL_SECTION)) {
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
+                    "the stream does not begin with its processors");
+        return STREAM_FAILED;
+    }
+    return state_load(&cpu_definition_table, opaque, section->content, error) ? STREAM_ENOUGH
+                                                                              : STREAM_FAILED;
+}
+
+bool machine_load_head(struct stream_reader *reader, struct cpu_definition *cpu, GError **error)
+{
+    *cpu = (struct cpu_definition){.cpus = 0};
+    if (!stream_read(reader, receive_head, cpu, error))
+        return false;
+    if (!cpu->cpus)
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID, "the stream ends before its processors");
+    return cpu->cpus;
+}
+
+bool machine_load(struct machine *machine, struct stream_reader *reader,
+                  const struct machine_stream_extra *extra, GError **error)
+{
+    struct loader loader = {.machine = machine, .extra = extra};
 
     if (machine->state != MACHINE_PAUSED) {
         g_set_error(error, VMM_ERROR, VMM_ERROR_BUSY, "%s: only a paused machine can be loaded",
                     machine->config.name);
         return false;
     }
-    memory_clear(machine->memory);
+    if (!machine->config.takes_over)
+        memory_clear(machine->memory);
     if (stream_read(reader, receive, &loader, error) && check_complete(&loader, error))
         return true;
     machine_crash(machine, "the state could not be loaded");

@@ -5,11 +5,34 @@
 #include "vmm/machine/machine.h"
 #include "vmm/state/stream.h"
 
+/* Sections of others in the stream of a machine that is handed over; they come before what the
+ * devices are told. */
+struct machine_stream_extra {
+    bool (*save)(void *opaque, struct stream_writer *writer, GError **error);
+    /* A section that is none of the machine's own. */
+    stream_section_fn load;
+    void *opaque;
+};
+
 /* Write a paused machine to the blocking descriptor `fd`, with its definition as JSON text. Control
  * thread. The machine is unchanged. False also while something waits that the guest asked for (a
  * reset, its end): the stream has no place for it, and the guest would go on as if refused. */
 bool machine_save(struct machine *machine, int fd, const char *definition, GError **error);
 
+/* The same for another process that has the machine's RAM by its descriptor: the stream says so in
+ * place of the RAM. */
+bool machine_save_handover(struct machine *machine, int fd, const char *definition,
+                           const struct machine_stream_extra *extra, GError **error);
+
+/* Only what a machine can be made of before the state is there: a stream of the definition and the
+ * processors. The machine may run. */
+bool machine_save_head(struct machine *machine, int fd, const char *definition, GError **error);
+
+/* Read the first section: the processors on which the state was saved. */
+bool machine_load_head(struct stream_reader *reader, struct cpu_definition *cpu, GError **error);
+
 /* Read the rest of a stream into a machine made from its definition (config.incoming) that has not
- * run. On false it is half loaded, counts as crashed, and is good for machine_destroy only. */
-bool machine_load(struct machine *machine, struct stream_reader *reader, GError **error);
+ * run. `extra` may be NULL. On false it is half loaded, counts as crashed, and is good for
+ * machine_destroy only. */
+bool machine_load(struct machine *machine, struct stream_reader *reader,
+                  const struct machine_stream_extra *extra, GError **error);

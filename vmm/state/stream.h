@@ -75,6 +75,7 @@ const char *stream_reader_definition(const struct stream_reader *reader);
 /* What a receiver says to a section. */
 enum stream_verdict {
     STREAM_TAKEN,
+    STREAM_ENOUGH, /* taken, and no more now: stream_read returns and can be called again */
     STREAM_UNKNOWN,
     STREAM_FAILED, /* with error */
 };
@@ -82,8 +83,9 @@ enum stream_verdict {
 typedef enum stream_verdict (*stream_section_fn)(void *opaque, const struct stream_section *section,
                                                  GError **error);
 
-/* Give every section up to the end to `receive`. False with `error` at the first that is damaged,
- * unknown and not optional, there twice, or failed; then what was taken is half a machine. */
+/* Give every section up to the end, or until it has enough, to `receive`. False with `error` at the
+ * first that is damaged, unknown and not optional, there twice, or failed; then what was taken is
+ * half a machine. */
 bool stream_read(struct stream_reader *reader, stream_section_fn receive, void *opaque,
                  GError **error);
 

@@ -183,12 +183,16 @@ static bool remember(struct stream_reader *reader, const struct stream_section *
            refuse(error, "section %s is there twice", section->name);
 }
 
+/* `*more` becomes false when the receiver has enough. */
 static bool deliver(struct stream_reader *reader, const struct stream_section *section,
-                    stream_section_fn receive, void *opaque, GError **error)
+                    stream_section_fn receive, void *opaque, bool *more, GError **error)
 {
     if (!remember(reader, section, error))
         return false;
     switch (receive(opaque, section, error)) {
+    case STREAM_ENOUGH:
+        *more = false;
+        return true;
     case STREAM_TAKEN:
         return true;
     case STREAM_UNKNOWN:
@@ -205,16 +209,19 @@ static bool deliver(struct stream_reader *reader, const struct stream_section *s
 bool stream_read(struct stream_reader *reader, stream_section_fn receive, void *opaque,
                  GError **error)
 {
-    bool end = false, good = true;
+    bool more = true, good = true;
 
-    while (good && !end) {
+    while (good && more) {
         struct stream_section section;
 
         if (!read_section(reader, &section, error))
             return false;
-        end = !strcmp(section.name, STREAM_END);
-        good = end ? check_end(reader, &section, error)
-                   : deliver(reader, &section, receive, opaque, error);
+        if (!strcmp(section.name, STREAM_END)) {
+            more = false;
+            good = check_end(reader, &section, error);
+        } else {
+            good = deliver(reader, &section, receive, opaque, &more, error);
+        }
         g_bytes_unref(section.content);
     }
     return good;
