@@ -20,6 +20,7 @@
 #include "vmm/device/pci/host_bridge.h"
 #include "vmm/device/pci/lpc.h"
 #include "vmm/device/pci/root_port.h"
+#include "vmm/device/virtio/virtio_net.h"
 #include "vmm/device/virtio/virtio_rng.h"
 
 /* clang-format off */
@@ -40,6 +41,7 @@ const struct device_ops *const device_kinds[] = {
     &host_bridge_device,
     &lpc_device,
     &root_port_device,
+    &virtio_net_device,
     &virtio_rng_device,
     NULL,
 };

@@ -36,7 +36,6 @@ struct net_link {
     enum net_link_kind kind;
     int fd;
     char *name;
-    struct loop *loop; /* NULL: not open */
     struct loop_watch *watch;
     const struct net_link_ops *ops;
     void *opaque;
@@ -347,6 +346,28 @@ static void on_events(void *opaque, short events)
     }
 }
 
+/* ---- offloads ---- */
+
+/* The descriptor may come from another process, which wanted others. */
+static void offloads_apply(struct net_link *link, unsigned offloads)
+{
+    unsigned flags = (offloads & NET_OFFLOAD_CHECKSUM ? TUN_F_CSUM : 0) |
+                     (offloads & NET_OFFLOAD_TCP4 ? TUN_F_TSO4 : 0) |
+                     (offloads & NET_OFFLOAD_TCP6 ? TUN_F_TSO6 : 0);
+
+    if (link->kind == NET_LINK_TAP && ioctl(link->fd, TUNSETOFFLOAD, flags) != 0) {
+        g_message("%s: the interface does not take offloads: %s", link->name, g_strerror(errno));
+        offloads = 0;
+    }
+    link->offloads = offloads;
+}
+
+void net_link_set_offloads(struct net_link *link, unsigned offloads)
+{
+    if (link->offloads != offloads)
+        offloads_apply(link, offloads);
+}
+
 /* ---- life ---- */
 
 struct net_link *net_link_create(const struct net_link_config *config, GError **error)
@@ -364,6 +385,7 @@ struct net_link *net_link_create(const struct net_link_config *config, GError **
     link->fd = config->fd;
     link->name = g_strdup(config->name);
     link->up = true;
+    offloads_apply(link, 0);
     return link;
 }
 
@@ -380,7 +402,6 @@ void net_link_destroy(struct net_link *link)
 void net_link_open(struct net_link *link, struct loop *loop, const struct net_link_ops *ops,
                    void *opaque)
 {
-    link->loop = loop;
     link->ops = ops;
     link->opaque = opaque;
     link->watch = loop_watch(loop, link->fd, POLLIN, on_events, link);
@@ -392,21 +413,6 @@ void net_link_close(struct net_link *link)
     link->input.length = 0;
     link->blocked = link->asked = link->held.on = false;
     link->held.head = link->held.released = link->held.tail = 0;
-}
-
-void net_link_set_offloads(struct net_link *link, unsigned offloads)
-{
-    unsigned flags = (offloads & NET_OFFLOAD_CHECKSUM ? TUN_F_CSUM : 0) |
-                     (offloads & NET_OFFLOAD_TCP4 ? TUN_F_TSO4 : 0) |
-                     (offloads & NET_OFFLOAD_TCP6 ? TUN_F_TSO6 : 0);
-
-    if (link->offloads == offloads)
-        return;
-    if (link->kind == NET_LINK_TAP && ioctl(link->fd, TUNSETOFFLOAD, flags) != 0) {
-        g_message("%s: the interface does not take offloads: %s", link->name, g_strerror(errno));
-        offloads = 0;
-    }
-    link->offloads = offloads;
 }
 
 bool net_link_is_up(const struct net_link *link)

@@ -32,9 +32,9 @@
 #define NET_MAC_LENGTH 6
 #define NET_HEADER_MIN 14 /* of Ethernet: two addresses and the type */
 /* Bytes of the largest frame: headers of Ethernet and of one VLAN, and the largest IP packet. */
-#define NET_FRAME_MAX    (NET_HEADER_MIN + 4 + 65535)
-#define NET_VECTORS_MAX  512       /* of one frame that is sent */
-#define NET_HOLD_MAX     (4U << 20) /* bytes of frames that are kept while output is held */
+#define NET_FRAME_MAX   (NET_HEADER_MIN + 4 + 65535)
+#define NET_VECTORS_MAX 512        /* of one frame that is sent */
+#define NET_HOLD_MAX    (4U << 20) /* bytes of frames that are kept while output is held */
 
 enum net_link_kind {
     NET_LINK_PACKETS,

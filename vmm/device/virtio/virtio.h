@@ -121,6 +121,10 @@ struct virtqueue_request *virtqueue_take(struct virtqueue *queue);
  * the device's any more. Interrupts nobody: virtqueue_signal follows, after one or several. */
 void virtqueue_complete(struct virtqueue_request *request, uint32_t written);
 
+/* The same for `count` requests of one queue, which the driver sees all at once, in this order. */
+void virtqueue_complete_all(struct virtqueue *queue, struct virtqueue_request *const *requests,
+                            const uint32_t *written, unsigned count);
+
 /* Interrupt the driver if requests were completed since the last call, and it wants to know. */
 void virtqueue_signal(struct virtqueue *queue);
 

@@ -311,34 +311,54 @@ static void in_flight_remove(struct virtqueue *queue, uint16_t head)
     queue->to_retake -= place < queue->to_retake;
 }
 
-static bool used_put(struct virtqueue *queue, uint16_t head, uint32_t written)
+/* Fill the entry `ahead` of the next one, which the driver does not look at yet. */
+static bool used_fill(struct virtqueue *queue, unsigned ahead, uint16_t head, uint32_t written)
 {
     struct virtqueue_state *state = queue->state;
-    uint64_t slot = state->next_used & (state->size - 1U);
+    uint64_t slot = (state->next_used + ahead) & (state->size - 1U);
     struct vring_used_elem element = {GUINT32_TO_LE(head), GUINT32_TO_LE(written)};
 
-    if (!dma_write(&queue->device->pci.dma, state->used + RING_HEADER + slot * USED_ENTRY, &element,
-                   sizeof(element)))
-        return false;
+    return dma_write(&queue->device->pci.dma, state->used + RING_HEADER + slot * USED_ENTRY,
+                     &element, sizeof(element));
+}
+
+/* Let the driver see `count` entries more. */
+static bool used_publish(struct virtqueue *queue, unsigned count)
+{
+    struct virtqueue_state *state = queue->state;
+
     __atomic_thread_fence(__ATOMIC_RELEASE);
-    if (!write_u16(queue, state->used + RING_INDEX, (uint16_t)(state->next_used + 1)))
+    if (!write_u16(queue, state->used + RING_INDEX, (uint16_t)(state->next_used + count)))
         return false;
-    state->next_used++;
+    state->next_used += count;
     return true;
+}
+
+void virtqueue_complete_all(struct virtqueue *queue, struct virtqueue_request *const *requests,
+                            const uint32_t *written, unsigned count)
+{
+    bool running = virtio_is_running(queue->device), good = true;
+    unsigned filled = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        struct virtqueue_request *request = requests[i];
+
+        if (!request->taken)
+            continue;
+        request->taken = false;
+        if (!running)
+            continue;
+        in_flight_remove(queue, request->head);
+        good = good && used_fill(queue, filled++, request->head,
+                                 MIN(written[i], request->writable_length));
+    }
+    if (filled && !(good && used_publish(queue, filled)))
+        virtio_break(queue->device, "a used ring outside of memory");
 }
 
 void virtqueue_complete(struct virtqueue_request *request, uint32_t written)
 {
-    struct virtqueue *queue = request->queue;
-
-    if (!request->taken)
-        return;
-    request->taken = false;
-    if (!virtio_is_running(queue->device))
-        return;
-    in_flight_remove(queue, request->head);
-    if (!used_put(queue, request->head, MIN(written, request->writable_length)))
-        virtio_break(queue->device, "a used ring outside of memory");
+    virtqueue_complete_all(request->queue, &request, &written, 1);
 }
 
 /* Whether the driver wants to hear of the used entries [from, to) (2.7.7, 2.7.8). */
