@@ -245,6 +245,16 @@ static json_t *describe_sandbox(const struct sandbox_report *report)
     return sandbox;
 }
 
+static json_t *describe_exits(const struct machine_status *status)
+{
+    json_t *exits = json_object();
+
+    for (unsigned i = 0; i < ENGINE_EXITS; i++)
+        json_object_set_new(exits, engine_exit_names[i],
+                            json_integer((json_int_t)status->exits[i]));
+    return exits;
+}
+
 static void handle_query(void *opaque, struct control_call *call)
 {
     struct vmm *vmm = opaque;
@@ -265,6 +275,8 @@ static void handle_query(void *opaque, struct control_call *call)
                         json_integer((g_get_monotonic_time() - vmm->started_us) / 1000));
     json_object_set_new(result, "clock_ns", json_integer(status.clock_ns));
     json_object_set_new(result, "guest_errors", json_integer(status.guest_errors));
+    if (status.exits_counted)
+        json_object_set_new(result, "exits", describe_exits(&status));
     json_object_set_new(result, "pid", json_integer(getpid()));
     json_object_set_new(result, "sandbox", describe_sandbox(&vmm->sandbox));
     control_reply(call, result);

@@ -432,7 +432,7 @@ static void auto_without_kvm_is_soft(void **state)
     const char *why = NULL;
 
     assert_string_equal(engine_find("auto", -1, &why, NULL)->name, "soft");
-    assert_string_equal(why, "/dev/kvm is not there, or not for this user");
+    assert_non_null(strstr(why, "/dev/kvm"));
 }
 
 static void kvm_without_its_descriptor_is_refused(void **state)

@@ -21,6 +21,12 @@ bool engine_define_cpu(const struct engine_config *config, const uint32_t words[
     return cpu_model_resolve(config->cpu_model, words, config->cpus, khz, out, error);
 }
 
+const char *const engine_exit_names[ENGINE_EXITS] = {
+    [ENGINE_EXIT_PIO] = "pio",     [ENGINE_EXIT_MMIO] = "mmio",     [ENGINE_EXIT_MSR] = "msr",
+    [ENGINE_EXIT_EOI] = "eoi",     [ENGINE_EXIT_WINDOW] = "window", [ENGINE_EXIT_SIGNAL] = "signal",
+    [ENGINE_EXIT_DIRTY] = "dirty", [ENGINE_EXIT_OTHER] = "other",
+};
+
 const struct engine_ops *engine_find(const char *name, int kvm_fd, const char **why, GError **error)
 {
     *why = "as asked for";

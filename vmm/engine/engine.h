@@ -56,6 +56,19 @@ enum vcpu_exit {
     VCPU_EXIT_ERROR,    /* the engine cannot go on; vcpu_error tells why */
 };
 
+/* Why guest code left the processor for the VMM, for counting. */
+enum engine_exit {
+    ENGINE_EXIT_PIO,
+    ENGINE_EXIT_MMIO,
+    ENGINE_EXIT_MSR,
+    ENGINE_EXIT_EOI,    /* of a level-triggered interrupt */
+    ENGINE_EXIT_WINDOW, /* an interrupt of the 8259 pair can be taken now */
+    ENGINE_EXIT_SIGNAL, /* another thread wanted something */
+    ENGINE_EXIT_DIRTY,  /* the log of written pages was full */
+    ENGINE_EXIT_OTHER,
+    ENGINE_EXITS,
+};
+
 /* What a debugger wants of a vCPU. */
 struct vcpu_debug {
     bool single_step;
@@ -98,7 +111,14 @@ struct engine_ops {
                          bool masked, bool level);
     /* NMI to a vCPU (control socket's "nmi"). Any thread. */
     void (*nmi)(struct vcpu *vcpu);
+
+    /* Add the exits of a vCPU since its creation to `counts`. NULL where guest code never leaves
+     * the VMM. Any thread. */
+    void (*exits)(const struct vcpu *vcpu, uint64_t counts[ENGINE_EXITS]);
 };
+
+/* Names of enum engine_exit: "pio", "mmio" ... */
+extern const char *const engine_exit_names[ENGINE_EXITS];
 
 /* The engines that are built in, NULL-terminated; "soft" first. */
 extern const struct engine_ops *const engines[];

@@ -309,7 +309,10 @@ void machine_query(struct machine *machine, struct machine_status *status)
         .cpus = config->cpus,
         .memory_size = config->memory_size,
         .clock_ns = clock_now(machine->clock),
+        .exits_counted = config->engine->exits != NULL,
     };
+    for (unsigned i = 0; status->exits_counted && i < config->cpus; i++)
+        config->engine->exits(machine->cpus[i].vcpu, status->exits);
     for (guint i = 0; i < machine->devices->len; i++) {
         struct device *device = machine->devices->pdata[i];
         status->guest_errors += __atomic_load_n(&device->guest_errors, __ATOMIC_RELAXED);

@@ -117,6 +117,8 @@ struct machine_status {
     uint64_t memory_size;
     int64_t clock_ns; /* of machine time */
     uint64_t guest_errors;
+    bool exits_counted; /* by this engine */
+    uint64_t exits[ENGINE_EXITS];
 };
 
 /* Build the board, load the kernel, leave everything paused at the first instruction. The config's

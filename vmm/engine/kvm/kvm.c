@@ -46,22 +46,6 @@ static bool fail(GError **error, const char *what)
 
 /* ---- creation ---- */
 
-static const struct {
-    int capability;
-    const char *name;
-} needed[] = {
-    {KVM_CAP_USER_MEMORY, "user memory"},
-    {KVM_CAP_SPLIT_IRQCHIP, "split irqchip"},
-    {KVM_CAP_SIGNAL_MSI, "signal MSI"},
-    {KVM_CAP_IMMEDIATE_EXIT, "immediate exit"},
-    {KVM_CAP_MP_STATE, "MP state"},
-    {KVM_CAP_VCPU_EVENTS, "vCPU events"},
-    {KVM_CAP_DEBUGREGS, "debug registers"},
-    {KVM_CAP_XSAVE, "XSAVE"},
-    {KVM_CAP_XCRS, "XCRS"},
-    {KVM_CAP_EXT_CPUID, "CPUID"},
-};
-
 static bool check_capabilities(int fd, GError **error)
 {
     if (kvm_ioctl(fd, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION) {
@@ -70,11 +54,9 @@ static bool check_capabilities(int fd, GError **error)
                     KVM_API_VERSION);
         return false;
     }
-    for (unsigned i = 0; i < G_N_ELEMENTS(needed); i++) {
-        if (kvm_ioctl(fd, KVM_CHECK_EXTENSION, (void *)(uintptr_t)needed[i].capability) > 0)
-            continue;
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOSYS,
-                    "the host's KVM lacks '%s'; use --engine soft", needed[i].name);
+    const char *missing = kvm_missing(fd);
+    if (missing) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOSYS, "%s; use --engine soft", missing);
         return false;
     }
     return true;
@@ -254,4 +236,5 @@ const struct engine_ops kvm_engine_ops = {
     .set_extint = engine_set_extint,
     .ioapic_route = engine_ioapic_route,
     .nmi = kvm_vcpu_nmi,
+    .exits = kvm_vcpu_exits,
 };

@@ -55,6 +55,7 @@ struct vcpu {
     bool is_shut_down; /* triple fault; the kernel has no such state */
     char error[256];
     uint64_t tsc_offset; /* of the guest's counter from the machine's clock, while parked */
+    _Atomic uint64_t exits[ENGINE_EXITS]; /* written by its own thread alone */
 
     /* Of any thread. */
     pthread_mutex_t lock; /* of `running` and `thread` */
@@ -72,6 +73,10 @@ union kvm_one_msr {
 /* ioctl that is repeated when a signal interrupted it; -1 and errno on failure. */
 int kvm_ioctl(int fd, unsigned long request, void *argument);
 
+/* probe.c: one static phrase on the first capability that this KVM lacks and the engine needs, or
+ * NULL. */
+const char *kvm_missing(int kvm);
+
 /* features.c: what this KVM can show, and a vCPU's CPUID told to it. */
 bool kvm_features(int kvm, uint32_t words[CPU_WORDS], GError **error);
 bool kvm_set_cpuid(struct vcpu *vcpu, GError **error);
@@ -88,6 +93,7 @@ void kvm_vcpu_kick(struct vcpu *vcpu);
 /* Leave the kernel and look around, without ending vcpu_run. Any thread. */
 void kvm_vcpu_poke(struct vcpu *vcpu);
 void kvm_vcpu_nmi(struct vcpu *vcpu);
+void kvm_vcpu_exits(const struct vcpu *vcpu, uint64_t counts[ENGINE_EXITS]);
 bool kvm_vcpu_set_debug(struct vcpu *vcpu, const struct vcpu_debug *debug, GError **error);
 bool kvm_vcpu_translate(struct vcpu *vcpu, uint64_t linear, uint64_t *physical);
 

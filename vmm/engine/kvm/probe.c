@@ -20,6 +20,40 @@
 #define HARDWARE_NS  3000000
 #define CODE_ADDRESS 0x1000
 
+#define NEEDED(capability, name)                      \
+    {                                                 \
+        capability, "the host's KVM lacks '" name "'" \
+    }
+static const struct {
+    int capability;
+    const char *lacking;
+} needed[] = {
+    NEEDED(KVM_CAP_USER_MEMORY, "user memory"),
+    NEEDED(KVM_CAP_SPLIT_IRQCHIP, "split irqchip"),
+    NEEDED(KVM_CAP_IRQ_ROUTING, "interrupt routing"),
+    NEEDED(KVM_CAP_SIGNAL_MSI, "signal MSI"),
+    NEEDED(KVM_CAP_IMMEDIATE_EXIT, "immediate exit"),
+    NEEDED(KVM_CAP_MP_STATE, "MP state"),
+    NEEDED(KVM_CAP_VCPU_EVENTS, "vCPU events"),
+    NEEDED(KVM_CAP_DEBUGREGS, "debug registers"),
+    NEEDED(KVM_CAP_XSAVE, "XSAVE"),
+    NEEDED(KVM_CAP_XCRS, "XCRS"),
+    NEEDED(KVM_CAP_EXT_CPUID, "CPUID"),
+    NEEDED(KVM_CAP_ADJUST_CLOCK, "settable clock"),
+    NEEDED(KVM_CAP_EXCEPTION_PAYLOAD, "exception payloads"),
+    NEEDED(KVM_CAP_X86_USER_SPACE_MSR, "MSRs in user space"),
+    NEEDED(KVM_CAP_X86_MSR_FILTER, "MSR filter"),
+};
+
+const char *kvm_missing(int kvm)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(needed); i++) {
+        if (kvm_ioctl(kvm, KVM_CHECK_EXTENSION, (void *)(uintptr_t)needed[i].capability) <= 0)
+            return needed[i].lacking;
+    }
+    return NULL;
+}
+
 static bool processor_virtualizes(void)
 {
     unsigned eax, ebx, ecx, edx;
@@ -101,19 +135,28 @@ static bool runs_in_hardware(int kvm)
     return ns >= 0 && ns < HARDWARE_NS;
 }
 
+/* A device file that is there and could not be opened is another matter than none. */
+static const char *why_not_open(void)
+{
+    return access("/dev/kvm", F_OK) == 0
+               ? "/dev/kvm is not for this user; its group may use it"
+               : "there is no /dev/kvm; the modules kvm-intel or kvm-amd make it";
+}
+
 bool kvm_probe(int kvm, const char **why)
 {
-    bool good = false;
+    const char *wrong = NULL;
 
     if (kvm < 0)
-        *why = "/dev/kvm is not there, or not for this user";
+        wrong = why_not_open();
+    else if (kvm_ioctl(kvm, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION)
+        wrong = "/dev/kvm speaks another version of its interface";
     else if (!processor_virtualizes())
-        *why = "the host's KVM has no hardware virtualization below it";
-    else if (!runs_in_hardware(kvm))
-        *why = "the host's KVM runs kernels in software";
+        wrong = "the host's KVM has no hardware virtualization below it";
     else
-        good = true;
-    if (good)
-        *why = "KVM runs in hardware here";
-    return good;
+        wrong = kvm_missing(kvm);
+    if (!wrong && !runs_in_hardware(kvm))
+        wrong = "the host's KVM runs kernels in software";
+    *why = wrong ? wrong : "KVM runs in hardware here";
+    return !wrong;
 }

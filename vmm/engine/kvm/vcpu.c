@@ -161,6 +161,43 @@ static void serve_mmio(struct vcpu *vcpu)
     }
 }
 
+static enum engine_exit exit_kind(const struct kvm_run *run)
+{
+    switch (run->exit_reason) {
+    case KVM_EXIT_IO:
+        return ENGINE_EXIT_PIO;
+    case KVM_EXIT_MMIO:
+        return ENGINE_EXIT_MMIO;
+    case KVM_EXIT_X86_RDMSR:
+    case KVM_EXIT_X86_WRMSR:
+        return ENGINE_EXIT_MSR;
+    case KVM_EXIT_IOAPIC_EOI:
+        return ENGINE_EXIT_EOI;
+    case KVM_EXIT_IRQ_WINDOW_OPEN:
+        return ENGINE_EXIT_WINDOW;
+    case KVM_EXIT_INTR:
+        return ENGINE_EXIT_SIGNAL;
+    case KVM_EXIT_DIRTY_RING_FULL:
+        return ENGINE_EXIT_DIRTY;
+    default:
+        return ENGINE_EXIT_OTHER;
+    }
+}
+
+/* Only the vCPU's own thread counts: no locked instruction is needed. */
+static void count_exit(struct vcpu *vcpu, enum engine_exit kind)
+{
+    uint64_t count = atomic_load_explicit(&vcpu->exits[kind], memory_order_relaxed);
+
+    atomic_store_explicit(&vcpu->exits[kind], count + 1, memory_order_relaxed);
+}
+
+void kvm_vcpu_exits(const struct vcpu *vcpu, uint64_t counts[ENGINE_EXITS])
+{
+    for (unsigned i = 0; i < ENGINE_EXITS; i++)
+        counts[i] += atomic_load_explicit(&vcpu->exits[i], memory_order_relaxed);
+}
+
 /* Serve what KVM_RUN came back with; true: vcpu_run returns `*exit`. */
 static bool serve_exit(struct vcpu *vcpu, enum vcpu_exit *exit)
 {
@@ -294,9 +331,11 @@ static enum vcpu_exit run(struct vcpu *vcpu)
             return VCPU_EXIT_KICKED;
         if (ioctl(vcpu->fd, KVM_RUN, NULL) == 0) {
             vcpu->unfinished = false;
+            count_exit(vcpu, exit_kind(vcpu->run));
             if (serve_exit(vcpu, &exit))
                 return exit;
         } else if (errno == EINTR) {
+            count_exit(vcpu, ENGINE_EXIT_SIGNAL);
             vcpu->unfinished = false;
         } else if (errno != EAGAIN) {
             return give_up(vcpu, "KVM_RUN failed", (uint64_t)errno);
