@@ -101,8 +101,8 @@ static struct cpu_state busy(void)
     state.lapic.icr = 0x1000000c0600;
     state.event_pending = true;
     state.event_type = 3;
-    state.event_vector = 14;
-    state.event_payload = 0xdeadb000;
+    state.event_vector = 1;
+    state.event_payload = 0x4000;
     state.mp_state = CPU_HALTED;
     state.xcr0 = 7;
     state.tsc = 0x123456789abcdef;
@@ -178,7 +178,7 @@ static const struct hostile hostile_values[] = {
     HOSTILE(xcr0, 0x27),
     HOSTILE(xss, 1),
     HOSTILE(in_smm, 1),
-    HOSTILE(event_type, 5),
+    HOSTILE(event_type, 4),
     HOSTILE(msrs.efer, 1UL << 9),
     HOSTILE(msrs.efer, 0x400),
     HOSTILE(msrs.lstar, 0x800000000000),

@@ -316,6 +316,34 @@ static void state_goes_round(void **state)
     assert_true(after.tsc >= before.tsc);
 }
 
+/* As another engine may save it: recognized, not delivered. It is kept by a second round trip. */
+static void an_event_that_was_begun_is_delivered_first(void **state)
+{
+    static const struct {
+        uint8_t type, vector;
+    } events[] = {{CPU_EVENT_EXTERNAL, 0x40}, {CPU_EVENT_NMI, 2}, {CPU_EVENT_EXCEPTION, 6}};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(events); i++) {
+        install_handler(events[i].vector, (char)('0' + i));
+        REAL(OUT_LOG('n'), OUT_KICK, HLT);
+        struct cpu_state begun = get();
+        begun.event_pending = true;
+        begun.event_type = events[i].type;
+        begun.event_vector = events[i].vector;
+        begun.nmi_masked = events[i].type == CPU_EVENT_NMI;
+        set(&begun);
+        begun = get();
+        assert_true(begun.event_pending);
+        assert_int_equal(begun.event_type, events[i].type);
+        assert_int_equal(begun.event_vector, events[i].vector);
+        set(&begun);
+        run_until_kicked();
+        run_until_kicked();
+        assert_false(get().event_pending);
+    }
+    assert_string_equal(fixture.log, "0n1n2n");
+}
+
 static void impossible_states_are_refused(void **state)
 {
     struct cpu_state hostile = get(), kept = get();
@@ -467,6 +495,7 @@ int main(void)
         TEST(a_timer_that_ran_out_is_not_lost_to_a_saved_state),
         TEST(a_kick_from_another_thread_ends_a_loop),
         TEST(state_goes_round),
+        TEST(an_event_that_was_begun_is_delivered_first),
         TEST(impossible_states_are_refused),
         TEST(single_steps_and_breakpoints_come_back),
         TEST(the_counter_stands_still_while_the_clock_does),

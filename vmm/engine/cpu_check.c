@@ -3,7 +3,7 @@
  * Whether a processor can be in a state: what a stream or a debugger sends is checked here once,
  * for every engine (SDM 3A, 2.5 and 4.1; APM 2, 3.1).
  */
-#include "vmm/engine/cpu_state.h"
+#include "vmm/engine/cpu_msr.h"
 
 #define CR0_PE    1UL
 #define CR0_NW    (1UL << 29)
@@ -171,6 +171,38 @@ static bool check_memory_types(const struct cpu_msrs *msrs, GError **error)
     return true;
 }
 
+/* A register that the processor does not have holds what it held at power-on, and one that it has
+ * differs from that only where a guest can write. */
+static bool check_msrs(const struct cpu_state *state, const struct cpu_definition *cpu,
+                       GError **error)
+{
+    struct cpu_msrs held = state->msrs;
+    struct cpu_state fresh;
+
+    if (state->msrs.kvm_async_pf || state->msrs.kvm_steal_time || state->msrs.kvm_pv_eoi ||
+        state->msrs.kvm_poll_control)
+        return refuse(error, "a paravirtual MSR is set that is not offered",
+                      state->msrs.kvm_async_pf);
+    if (!cpu)
+        return true;
+    cpu_state_reset(&fresh, true, 0, 0);
+    for (unsigned i = 0; i < cpu_msrs_count; i++) {
+        const struct cpu_msr *msr = &cpu_msrs[i];
+
+        if (msr->offset < 0)
+            continue;
+        uint64_t first = *cpu_msr_field(&fresh.msrs, msr);
+        uint64_t value = *cpu_msr_field(&held, msr);
+        if (value == first || (cpu_msr_exists(cpu, msr) && cpu_msr_takes(cpu, msr, first, value)))
+            continue;
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "vCPU state: MSR 0x%x cannot be 0x%" G_GINT64_MODIFIER "x on CPU model '%s'",
+                    msr->index, value, cpu->name);
+        return false;
+    }
+    return true;
+}
+
 #define LVT_TIMER_BITS 0x710ffU
 #define LVT_BITS       0x117ffU
 #define LVT_LINT_BITS  0x1f7ffU
@@ -196,6 +228,21 @@ static bool check_lapic(const struct cpu_lapic *lapic, const struct cpu_definiti
     return true;
 }
 
+/* An exception has a vector below 32 that is not NMI's; an interrupt has no error code. */
+static bool event_possible(const struct cpu_state *state)
+{
+    switch (state->event_type) {
+    case CPU_EVENT_EXTERNAL:
+        return !state->event_has_error && !state->event_payload;
+    case CPU_EVENT_NMI:
+        return state->event_vector == 2 && !state->event_has_error && !state->event_payload;
+    case CPU_EVENT_EXCEPTION:
+        return state->event_vector < 32 && state->event_vector != 2 &&
+               (!state->event_payload || state->event_vector == 1);
+    }
+    return false;
+}
+
 bool cpu_state_check(const struct cpu_state *state, const struct cpu_definition *cpu,
                      GError **error)
 {
@@ -203,8 +250,8 @@ bool cpu_state_check(const struct cpu_state *state, const struct cpu_definition 
         return refuse(error, "the processor's state is unknown", state->mp_state);
     if (state->rflags & ~RFLAGS_KNOWN || !(state->rflags & 2))
         return refuse(error, "RFLAGS cannot be", state->rflags);
-    if (state->event_pending && state->event_type == 1)
-        return refuse(error, "the pending event has an unknown type", state->event_type);
+    if (state->event_pending && !event_possible(state))
+        return refuse(error, "the pending event cannot be", state->event_vector);
     if (state->mxcsr & ~0xffffU)
         return refuse(error, "reserved bits of MXCSR are set", state->mxcsr);
     if (state->dr6 >> 32 || state->dr7 >> 32)
@@ -213,5 +260,5 @@ bool cpu_state_check(const struct cpu_state *state, const struct cpu_definition 
         return refuse(error, "system management mode is not offered", state->smbase);
     return check_control(state, cpu, error) && check_xsave(state, cpu, error) &&
            check_canonical(state, error) && check_memory_types(&state->msrs, error) &&
-           check_lapic(&state->lapic, cpu, error);
+           check_msrs(state, cpu, error) && check_lapic(&state->lapic, cpu, error);
 }

@@ -137,7 +137,7 @@ static const struct state_field cpu_fields[] = {
     CPU_FIELD(sipi_vector),
     STATE_B(struct cpu_state, event_pending),
     CPU_FIELD(event_vector),
-    STATE_RANGE(struct cpu_state, event_type, 0, 4),
+    STATE_RANGE(struct cpu_state, event_type, 0, CPU_EVENT_EXCEPTION),
     STATE_B(struct cpu_state, event_has_error),
     CPU_FIELD(event_error),
     CPU_FIELD(event_payload),

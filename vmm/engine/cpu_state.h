@@ -91,6 +91,13 @@ enum cpu_mp_state {
     CPU_SHUTDOWN,      /* triple fault */
 };
 
+/* Kinds of events, with the numbers of VMX and SVM. */
+enum cpu_event {
+    CPU_EVENT_EXTERNAL = 0,
+    CPU_EVENT_NMI = 2,
+    CPU_EVENT_EXCEPTION = 3,
+};
+
 /* The local APIC's registers (SDM 3A, 11.4). 256-bit registers as eight words. */
 struct cpu_lapic {
     uint64_t base_msr; /* IA32_APIC_BASE */
@@ -145,13 +152,15 @@ struct cpu_state {
     uint32_t smbase;
     uint8_t sipi_vector;
 
-    /* An exception or interrupt that was recognized and not yet delivered. */
+    /* An exception or interrupt that was recognized and not yet delivered: it is the next thing
+     * that happens. INT n, INT3 and INTO are no such events: RIP is still at the instruction, which
+     * is executed again. CR2 of a #PF is written already. */
     bool event_pending;
     uint8_t event_vector;
-    uint8_t event_type; /* 0 external interrupt, 2 NMI, 3 exception, 4 software interrupt */
+    uint8_t event_type; /* enum cpu_event */
     bool event_has_error;
     uint32_t event_error;
-    uint64_t event_payload; /* CR2 of a #PF, DR6 bits of a #DB, not yet written */
+    uint64_t event_payload; /* DR6 bits of a #DB, not yet written */
 
     uint64_t tsc; /* the guest's counter at the time of saving */
 };

@@ -401,12 +401,30 @@ static bool set_debug(struct vcpu *vcpu, const struct cpu_state *state, GError *
            refuse(error, vcpu, "debug registers");
 }
 
-enum event_type {
-    EVENT_EXTERNAL = 0,
-    EVENT_NMI = 2,
-    EVENT_EXCEPTION = 3,
-    EVENT_SOFTWARE = 4,
-};
+/* INT3 and INTO, whose delivery is begun again by executing them again. */
+static bool is_of_instruction(uint8_t vector)
+{
+    return vector == 3 || vector == 4;
+}
+
+/* An exception that waits (its payload not yet applied) or whose delivery the processor broke off.
+ * CR2 is written here: the canonical form has no page fault without it. */
+static void get_exception(const struct kvm_vcpu_events *events, struct cpu_state *state)
+{
+    uint64_t payload = events->exception_has_payload ? events->exception_payload : 0;
+
+    if (events->exception.injected && is_of_instruction(events->exception.nr))
+        return;
+    state->event_pending = true;
+    state->event_type = CPU_EVENT_EXCEPTION;
+    state->event_vector = events->exception.nr;
+    state->event_has_error = events->exception.has_error_code;
+    state->event_error = events->exception.has_error_code ? events->exception.error_code : 0;
+    if (events->exception_has_payload && events->exception.nr == 14)
+        state->cr2 = payload;
+    else if (events->exception.nr == 1)
+        state->event_payload = payload;
+}
 
 static void get_events(struct vcpu *vcpu, struct cpu_state *state)
 {
@@ -419,46 +437,36 @@ static void get_events(struct vcpu *vcpu, struct cpu_state *state)
     state->nmi_masked = events.nmi.masked;
     state->nmi_pending = events.nmi.pending || atomic_load(&vcpu->nmi);
     state->sipi_vector = (uint8_t)events.sipi_vector;
-    state->event_pending = true;
     if (events.exception.injected || events.exception.pending) {
-        state->event_type = EVENT_EXCEPTION;
-        state->event_vector = events.exception.nr;
-        state->event_has_error = events.exception.has_error_code;
-        state->event_error = events.exception.error_code;
-        state->event_payload = events.exception_has_payload ? events.exception_payload : 0;
-    } else if (events.interrupt.injected) {
-        state->event_type = events.interrupt.soft ? EVENT_SOFTWARE : EVENT_EXTERNAL;
+        get_exception(&events, state);
+    } else if (events.interrupt.injected && !events.interrupt.soft) {
+        state->event_pending = true;
+        state->event_type = CPU_EVENT_EXTERNAL;
         state->event_vector = events.interrupt.nr;
     } else if (events.nmi.injected) {
-        state->event_type = EVENT_NMI;
+        state->event_pending = true;
+        state->event_type = CPU_EVENT_NMI;
         state->event_vector = 2;
-    } else {
-        state->event_pending = false;
     }
 }
 
 static void set_event(struct kvm_vcpu_events *events, const struct cpu_state *state)
 {
     switch (state->event_type) {
-    case EVENT_EXCEPTION:
-        events->exception.injected = 1;
+    case CPU_EVENT_EXCEPTION:
         events->exception.nr = state->event_vector;
         events->exception.has_error_code = state->event_has_error;
         events->exception.error_code = state->event_error;
-        if (state->event_payload) {
-            events->exception.injected = 0;
-            events->exception.pending = 1;
-            events->exception_has_payload = 1;
-            events->exception_payload = state->event_payload;
-        }
+        events->exception.pending = state->event_payload != 0;
+        events->exception.injected = !state->event_payload;
+        events->exception_has_payload = state->event_payload != 0;
+        events->exception_payload = state->event_payload;
         break;
-    case EVENT_EXTERNAL:
-    case EVENT_SOFTWARE:
+    case CPU_EVENT_EXTERNAL:
         events->interrupt.injected = 1;
         events->interrupt.nr = state->event_vector;
-        events->interrupt.soft = state->event_type == EVENT_SOFTWARE;
         break;
-    case EVENT_NMI:
+    case CPU_EVENT_NMI:
         events->nmi.injected = 1;
         break;
     }

@@ -223,6 +223,14 @@ struct soft_cpu {
     bool interrupt_waiting; /* a maskable interrupt may wait: ask soft_interrupt_pending */
     uint8_t break_code, break_data, break_io; /* DR0..3 enabled for each kind; soft_update_debug */
     uint8_t mp_state;                         /* enum cpu_mp_state */
+    /* What a loaded state says was recognized and not delivered: the first thing to do. */
+    struct {
+        bool pending;
+        uint8_t type; /* enum cpu_event */
+        uint8_t vector;
+        bool has_error;
+        uint32_t error;
+    } begun;
     uint64_t pending_db; /* DR6 bits of a debug trap to deliver after this instruction; whoever
                             sets them sets block_end too */
 

@@ -1,42 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Model-specific registers (SDM 4; APM 2, appendix A): one sorted table with what each needs to
- * exist, its bits, and what reading and writing does beyond storage.
- *
- * There is no machine-check bank, performance counter, or branch record: MCG_CAP says so, and what
- * is not in the table raises #GP, which kernels probe for.
+ * Model-specific registers of the software CPU: cpu_msr.h says which there are and holds the bits
+ * of each; here is what reading and writing does beyond storage.
  */
 #include "vmm/engine/soft/msr.h"
 
+#include "vmm/engine/cpu_msr.h"
 #include "vmm/engine/soft/control.h"
 #include "vmm/engine/soft/lapic.h"
-
-#define ALWAYS (-1)
-
-/* Whose processors have the register. */
-enum msr_vendor {
-    ANY,
-    INTEL,
-    AMD,
-};
-
-struct msr {
-    uint32_t index;
-    enum msr_vendor vendor;
-    int feature;       /* enum cpu_feature, or ALWAYS */
-    int32_t offset;    /* of its storage in struct cpu_msrs; -1: none */
-    uint64_t writable; /* any other bit raises #GP on a write */
-    /* NULL: the stored value. */
-    bool (*read)(struct soft_cpu *cpu, uint32_t index, uint64_t *value);
-    /* Checks and effects; NULL: none. `*value`, which it may adapt, is stored after it returned
-     * true. */
-    bool (*write)(struct soft_cpu *cpu, uint32_t index, uint64_t *value);
-};
-
-static uint64_t *storage(struct soft_cpu *cpu, const struct msr *msr)
-{
-    return (uint64_t *)((uint8_t *)&cpu->msrs + msr->offset);
-}
 
 uint64_t soft_rdtsc(struct soft_cpu *cpu)
 {
@@ -44,12 +15,6 @@ uint64_t soft_rdtsc(struct soft_cpu *cpu)
 }
 
 /* ---- reading ---- */
-
-static bool read_zero(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
-{
-    *value = 0;
-    return true;
-}
 
 static bool read_never(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
 {
@@ -59,26 +24,6 @@ static bool read_never(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
 static bool read_tsc(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
 {
     *value = soft_rdtsc(cpu);
-    return true;
-}
-
-/* A revision above 0, as an updated processor has. */
-static bool read_microcode(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
-{
-    *value = cpu->model->vendor == CPU_VENDOR_INTEL ? 1UL << 32 : 0x0a0011d1;
-    return true;
-}
-
-/* Eight variable ranges, fixed ranges, write-combining. */
-static bool read_mtrr_cap(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
-{
-    *value = CPU_MTRR_VARIABLE | 1 << 8 | 1 << 10;
-    return true;
-}
-
-static bool read_arch_capabilities(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
-{
-    *value = cpu->model->words[CPU_ARCH_CAPABILITIES];
     return true;
 }
 
@@ -131,39 +76,6 @@ static bool write_tsc_adjust(struct soft_cpu *cpu, uint32_t index, uint64_t *val
 {
     shift_tsc(cpu, *value - cpu->msrs.tsc_adjust);
     return true;
-}
-
-static bool write_spec_ctrl(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
-{
-    const struct cpu_definition *model = cpu->model;
-    bool amd = model->vendor == CPU_VENDOR_AMD;
-    uint64_t known = 0;
-
-    known |= cpu_has(model, amd ? CPU_80000008_EBX : CPU_7_EDX, amd ? 14 : 26) ? 1 : 0; /* IBRS */
-    known |= cpu_has(model, amd ? CPU_80000008_EBX : CPU_7_EDX, amd ? 15 : 27) ? 2 : 0; /* STIBP */
-    known |= cpu_has(model, amd ? CPU_80000008_EBX : CPU_7_EDX, amd ? 24 : 31) ? 4 : 0; /* SSBD */
-    return known && !(*value & ~known);
-}
-
-static bool read_spec_ctrl(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
-{
-    uint64_t none = 0;
-
-    *value = cpu->msrs.spec_ctrl;
-    return write_spec_ctrl(cpu, index, &none);
-}
-
-/* IBPB: nothing of a guest's branches is predicted here. */
-static bool write_pred_cmd(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
-{
-    return cpu_has_feature(cpu->model, CPU_SPEC_CTRL) || cpu_has_feature(cpu->model, CPU_IBPB);
-}
-
-static bool write_misc_enable(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
-{
-    const uint64_t fast_strings = 1;
-
-    return !((*value ^ cpu->msrs.misc_enable) & ~fast_strings);
 }
 
 static bool write_sysenter_address(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
@@ -221,15 +133,12 @@ static bool write_tsc_aux(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
     return true;
 }
 
-static bool read_efer(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
-{
-    *value = cpu->msrs.efer;
-    return true;
-}
-
 static bool write_efer(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
 {
-    return soft_write_efer(cpu, *value);
+    if (!soft_write_efer(cpu, *value))
+        return false;
+    *value = cpu->msrs.efer; /* what the processor keeps of it */
+    return true;
 }
 
 static bool write_segment_base(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
@@ -270,100 +179,82 @@ static bool write_system_time(struct soft_cpu *cpu, uint32_t index, uint64_t *va
 
 /* ---- the table ---- */
 
-#define AT(member) offsetof(struct cpu_msrs, member)
-#define ALL_BITS   (~0UL)
-#define LOW_HALF   0xffffffffUL
-#define MTRR_FIXED(index_, n)                                                                  \
-    {                                                                                          \
-        (index_), ANY, CPU_MTRR, AT(mtrr_fixed[n]), 0x0707070707070707, NULL, write_mtrr_fixed \
-    }
-#define MTRR_VARIABLE(n)                                                                  \
-    {0x200 + 2 * (n), ANY, CPU_MTRR, AT(mtrr_base[n]), ~0xf00UL, NULL, write_mtrr_base},  \
-    {                                                                                     \
-        0x201 + 2 * (n), ANY, CPU_MTRR, AT(mtrr_mask[n]), ~0x7ffUL, NULL, write_mtrr_mask \
-    }
-
-/* Sorted by index. */
-static const struct msr msrs[] = {
-    {0x10, ANY, ALWAYS, -1, ALL_BITS, read_tsc, write_tsc},
-    {0x11, ANY, CPU_KVMCLOCK, -1, ALL_BITS, read_wall_clock, write_wall_clock},
-    {0x12, ANY, CPU_KVMCLOCK, -1, ALL_BITS, read_system_time, write_system_time},
-    {0x17, INTEL, ALWAYS, -1, 0, read_zero, NULL}, /* PLATFORM_ID */
-    {0x3b, ANY, CPU_TSC_ADJUST, AT(tsc_adjust), ALL_BITS, NULL, write_tsc_adjust},
-    {0x48, ANY, ALWAYS, AT(spec_ctrl), 7, read_spec_ctrl, write_spec_ctrl},
-    {0x49, ANY, ALWAYS, -1, 1, read_never, write_pred_cmd},
-    {0x8b, ANY, ALWAYS, -1, 0, read_microcode, NULL}, /* Intel's protocol writes 0 first */
-    {0xfe, ANY, CPU_MTRR, -1, 0, read_mtrr_cap, NULL},
-    {0x10a, ANY, CPU_HAS_ARCH_CAPABILITIES, -1, 0, read_arch_capabilities, NULL},
-    {0x174, ANY, CPU_SYSENTER, AT(sysenter_cs), LOW_HALF, NULL, NULL},
-    {0x175, ANY, CPU_SYSENTER, AT(sysenter_esp), ALL_BITS, NULL, write_sysenter_address},
-    {0x176, ANY, CPU_SYSENTER, AT(sysenter_eip), ALL_BITS, NULL, write_sysenter_address},
-    {0x179, ANY, CPU_MCA, -1, 0, read_zero, NULL}, /* MCG_CAP: no bank */
-    {0x17a, ANY, CPU_MCA, AT(mcg_status), 7, NULL, NULL},
-    {0x1a0, INTEL, ALWAYS, AT(misc_enable), ALL_BITS, NULL, write_misc_enable},
-    {0x1d9, ANY, ALWAYS, AT(debugctl), DEBUGCTL_BTF, NULL, NULL}, /* no branch records */
-    MTRR_VARIABLE(0),
-    MTRR_VARIABLE(1),
-    MTRR_VARIABLE(2),
-    MTRR_VARIABLE(3),
-    MTRR_VARIABLE(4),
-    MTRR_VARIABLE(5),
-    MTRR_VARIABLE(6),
-    MTRR_VARIABLE(7),
-    MTRR_FIXED(0x250, 0),
-    MTRR_FIXED(0x258, 1),
-    MTRR_FIXED(0x259, 2),
-    MTRR_FIXED(0x268, 3),
-    MTRR_FIXED(0x269, 4),
-    MTRR_FIXED(0x26a, 5),
-    MTRR_FIXED(0x26b, 6),
-    MTRR_FIXED(0x26c, 7),
-    MTRR_FIXED(0x26d, 8),
-    MTRR_FIXED(0x26e, 9),
-    MTRR_FIXED(0x26f, 10),
-    {0x277, ANY, CPU_PAT, AT(pat), ALL_BITS, NULL, write_pat},
-    {0x2ff, ANY, CPU_MTRR, AT(mtrr_def_type), 0xcff, NULL, write_mtrr_def_type},
-    {0xda0, ANY, CPU_XSAVES, -1, 0, read_xss, NULL},
-    {0x4b564d00, ANY, CPU_KVMCLOCK2, -1, ALL_BITS, read_wall_clock, write_wall_clock},
-    {0x4b564d01, ANY, CPU_KVMCLOCK2, -1, ALL_BITS, read_system_time, write_system_time},
-    {0xc0000080, ANY, ALWAYS, -1, ALL_BITS, read_efer, write_efer},
-    {0xc0000081, ANY, CPU_SYSCALL, AT(star), ALL_BITS, NULL, NULL},
-    {0xc0000082, ANY, CPU_LONG_MODE, AT(lstar), ALL_BITS, NULL, write_canonical},
-    {0xc0000083, ANY, CPU_LONG_MODE, AT(cstar), ALL_BITS, NULL, write_canonical},
-    {0xc0000084, ANY, CPU_LONG_MODE, AT(fmask), LOW_HALF, NULL, NULL},
-    {0xc0000100, ANY, CPU_LONG_MODE, -1, ALL_BITS, read_segment_base, write_segment_base},
-    {0xc0000101, ANY, CPU_LONG_MODE, -1, ALL_BITS, read_segment_base, write_segment_base},
-    {0xc0000102, ANY, CPU_LONG_MODE, AT(kernel_gs_base), ALL_BITS, NULL, write_canonical},
-    {0xc0000103, ANY, CPU_RDTSCP, AT(tsc_aux), ALL_BITS, NULL, write_tsc_aux},
-    {0xc0010010, AMD, ALWAYS, -1, 0, read_zero, NULL}, /* SYSCFG */
-    /* HWCR: TLB flush filter, cache probe filter, IGNNE, McStatusWrEn, TscFreqSel */
-    {0xc0010015, AMD, ALWAYS, AT(hwcr), 1 << 3 | 1 << 6 | 1 << 8 | 1 << 18 | 1 << 24, NULL, NULL},
-    /* NB_CFG: Linux sets the bit for extended configuration by port CF8h and does not look
-     * whether it stays; ECAM serves that here. */
-    {0xc001001f, AMD, ALWAYS, -1, 1UL << 46, read_zero, NULL},
-    /* DE_CFG: LFENCE serializes (1), a workaround that Zen 2 wants (9) */
-    {0xc0011029, AMD, ALWAYS, AT(de_cfg), 1 << 1 | 1 << 9, NULL, NULL},
+struct handler {
+    uint32_t index;
+    /* NULL: the stored value. */
+    bool (*read)(struct soft_cpu *cpu, uint32_t index, uint64_t *value);
+    /* Checks and effects; NULL: none. `*value`, which it may adapt, is stored after it returned
+     * true. */
+    bool (*write)(struct soft_cpu *cpu, uint32_t index, uint64_t *value);
 };
 
-static const struct msr *find(const struct soft_cpu *cpu, uint32_t index)
+/* Sorted by index. */
+static const struct handler handlers[] = {
+    {0x10, read_tsc, write_tsc},
+    {0x11, read_wall_clock, write_wall_clock},
+    {0x12, read_system_time, write_system_time},
+    {0x3b, NULL, write_tsc_adjust},
+    {0x49, read_never, NULL}, /* IBPB: nothing of a guest's branches is predicted here */
+    {0x175, NULL, write_sysenter_address},
+    {0x176, NULL, write_sysenter_address},
+    {0x200, NULL, write_mtrr_base},
+    {0x201, NULL, write_mtrr_mask},
+    {0x202, NULL, write_mtrr_base},
+    {0x203, NULL, write_mtrr_mask},
+    {0x204, NULL, write_mtrr_base},
+    {0x205, NULL, write_mtrr_mask},
+    {0x206, NULL, write_mtrr_base},
+    {0x207, NULL, write_mtrr_mask},
+    {0x208, NULL, write_mtrr_base},
+    {0x209, NULL, write_mtrr_mask},
+    {0x20a, NULL, write_mtrr_base},
+    {0x20b, NULL, write_mtrr_mask},
+    {0x20c, NULL, write_mtrr_base},
+    {0x20d, NULL, write_mtrr_mask},
+    {0x20e, NULL, write_mtrr_base},
+    {0x20f, NULL, write_mtrr_mask},
+    {0x250, NULL, write_mtrr_fixed},
+    {0x258, NULL, write_mtrr_fixed},
+    {0x259, NULL, write_mtrr_fixed},
+    {0x268, NULL, write_mtrr_fixed},
+    {0x269, NULL, write_mtrr_fixed},
+    {0x26a, NULL, write_mtrr_fixed},
+    {0x26b, NULL, write_mtrr_fixed},
+    {0x26c, NULL, write_mtrr_fixed},
+    {0x26d, NULL, write_mtrr_fixed},
+    {0x26e, NULL, write_mtrr_fixed},
+    {0x26f, NULL, write_mtrr_fixed},
+    {0x277, NULL, write_pat},
+    {0x2ff, NULL, write_mtrr_def_type},
+    {0xda0, read_xss, NULL},
+    {0x4b564d00, read_wall_clock, write_wall_clock},
+    {0x4b564d01, read_system_time, write_system_time},
+    {0xc0000080, NULL, write_efer},
+    {0xc0000082, NULL, write_canonical},
+    {0xc0000083, NULL, write_canonical},
+    {0xc0000100, read_segment_base, write_segment_base},
+    {0xc0000101, read_segment_base, write_segment_base},
+    {0xc0000102, NULL, write_canonical},
+    {0xc0000103, NULL, write_tsc_aux},
+};
+
+/* The one of a register that needs none does nothing. */
+static const struct handler *find(uint32_t index)
 {
-    unsigned low = 0, high = sizeof(msrs) / sizeof(msrs[0]);
+    static const struct handler none;
+    unsigned low = 0, high = sizeof(handlers) / sizeof(handlers[0]);
 
     while (low < high) {
         unsigned middle = (low + high) / 2;
 
-        if (msrs[middle].index < index)
+        if (handlers[middle].index < index)
             low = middle + 1;
         else
             high = middle;
     }
-    if (low == sizeof(msrs) / sizeof(msrs[0]) || msrs[low].index != index)
-        return NULL;
-    const struct msr *msr = &msrs[low];
-    bool amd = cpu->model->vendor == CPU_VENDOR_AMD;
-    if ((msr->vendor == INTEL && amd) || (msr->vendor == AMD && !amd))
-        return NULL;
-    return msr->feature == ALWAYS || cpu_has_feature(cpu->model, msr->feature) ? msr : NULL;
+    return low < sizeof(handlers) / sizeof(handlers[0]) && handlers[low].index == index
+               ? &handlers[low]
+               : &none;
 }
 
 static bool belongs_to_lapic(uint32_t index)
@@ -375,12 +266,17 @@ bool soft_rdmsr(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
 {
     if (belongs_to_lapic(index))
         return soft_lapic_rdmsr(cpu, index, value);
-    const struct msr *msr = find(cpu, index);
+    const struct cpu_msr *msr = cpu_msr_find(cpu->model, index);
     if (!msr)
         return false;
-    if (msr->read)
-        return msr->read(cpu, index, value);
-    *value = *storage(cpu, msr);
+    if (msr->kind == CPU_MSR_CONSTANT) {
+        *value = cpu_msr_constant(cpu->model, msr);
+        return true;
+    }
+    const struct handler *handler = find(index);
+    if (handler->read)
+        return handler->read(cpu, index, value);
+    *value = *cpu_msr_field(&cpu->msrs, msr);
     return true;
 }
 
@@ -388,10 +284,14 @@ bool soft_wrmsr(struct soft_cpu *cpu, uint32_t index, uint64_t value)
 {
     if (belongs_to_lapic(index))
         return soft_lapic_wrmsr(cpu, index, value);
-    const struct msr *msr = find(cpu, index);
-    if (!msr || value & ~msr->writable || (msr->write && !msr->write(cpu, index, &value)))
+    const struct cpu_msr *msr = cpu_msr_find(cpu->model, index);
+    uint64_t old = msr && msr->offset >= 0 ? *cpu_msr_field(&cpu->msrs, msr) : 0;
+    if (!msr || !cpu_msr_takes(cpu->model, msr, old, value))
+        return false;
+    const struct handler *handler = find(index);
+    if (handler->write && !handler->write(cpu, index, &value))
         return false;
     if (msr->offset >= 0)
-        *storage(cpu, msr) = value;
+        *cpu_msr_field(&cpu->msrs, msr) = value;
     return true;
 }

@@ -162,10 +162,38 @@ static void take_interrupt(struct soft_cpu *cpu)
     soft_deliver(cpu, SOFT_EVENT_EXTERNAL, (uint8_t)vector, false, 0, cpu->rip);
 }
 
+/* Go on with what another vCPU had begun. */
+static void take_begun(struct soft_cpu *cpu)
+{
+    cpu->begun.pending = false;
+    switch (cpu->begun.type) {
+    case CPU_EVENT_EXCEPTION:
+        if (cpu->begun.vector == EXC_DB) { /* DR6 is written already */
+            soft_deliver(cpu, SOFT_EVENT_EXCEPTION, EXC_DB, false, 0, cpu->rip);
+            break;
+        }
+        cpu->fault.vector = cpu->begun.vector;
+        cpu->fault.has_error = cpu->begun.has_error;
+        cpu->fault.error = cpu->begun.error;
+        cpu->fault.payload = 0;
+        soft_handle_fault(cpu);
+        break;
+    case CPU_EVENT_NMI:
+        soft_deliver(cpu, SOFT_EVENT_NMI, EXC_NMI, false, 0, cpu->rip);
+        break;
+    default:
+        soft_deliver(cpu, SOFT_EVENT_EXTERNAL, cpu->begun.vector, false, 0, cpu->rip);
+        break;
+    }
+}
+
 /* Events of a boundary, most urgent first; rip is the boundary. */
 static void take_events(struct soft_cpu *cpu)
 {
-    if (cpu->pending_db && cpu->shadow != SHADOW_MOV_SS) {
+    if (cpu->begun.pending) {
+        cpu->mp_state = CPU_RUNNABLE;
+        take_begun(cpu);
+    } else if (cpu->pending_db && cpu->shadow != SHADOW_MOV_SS) {
         cpu->mp_state = CPU_RUNNABLE;
         soft_deliver_debug_trap(cpu);
     } else if (nmi_ready(cpu)) {
@@ -177,7 +205,8 @@ static void take_events(struct soft_cpu *cpu)
 
 static inline bool events_ready(const struct soft_cpu *cpu)
 {
-    return cpu->pending_db || nmi_ready(cpu) || interrupt_ready(cpu);
+    return cpu->begun.pending || ((cpu->pending_db || nmi_ready(cpu) || interrupt_ready(cpu)) &&
+                                  cpu->shadow != SHADOW_MOV_SS);
 }
 
 /* ---- a debugger outside ---- */
@@ -290,8 +319,7 @@ static __attribute__((noinline)) enum vcpu_exit loop(struct run *run)
         reach_boundary(cpu);
         if (__builtin_expect(requests != 0, 0) && serve_requests(cpu, requests))
             return VCPU_EXIT_KICKED;
-        if (__builtin_expect(events_ready(cpu), 0) && cpu->mp_state <= CPU_HALTED &&
-            !(cpu->shadow == SHADOW_MOV_SS)) {
+        if (__builtin_expect(events_ready(cpu), 0) && cpu->mp_state <= CPU_HALTED) {
             take_events(cpu);
             continue;
         }

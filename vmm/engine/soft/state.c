@@ -3,7 +3,7 @@
  * The software CPU's state in the canonical form and back, and INIT and SIPI on top of that.
  *
  * Between instructions nothing is half done but a debug trap that waits for its boundary, which is
- * told as a pending event.
+ * told as a pending event, and an event that a loaded state brought and no run has delivered yet.
  */
 #include <string.h>
 
@@ -12,8 +12,6 @@
 #include "vmm/engine/soft/msr.h"
 #include "vmm/engine/soft/soft.h"
 #include "vmm/engine/soft/x87.h"
-
-#define EVENT_EXCEPTION 3
 
 static void get_events(struct soft_cpu *cpu, struct cpu_state *state)
 {
@@ -24,9 +22,15 @@ static void get_events(struct soft_cpu *cpu, struct cpu_state *state)
     state->nmi_pending = cpu->nmi_waiting || requests & SOFT_REQUEST_NMI;
     state->init_pending = requests & SOFT_REQUEST_INIT;
     state->sipi_vector = soft_lapic_sipi_vector(cpu);
-    if (cpu->pending_db) {
+    if (cpu->begun.pending) {
         state->event_pending = true;
-        state->event_type = EVENT_EXCEPTION;
+        state->event_type = cpu->begun.type;
+        state->event_vector = cpu->begun.vector;
+        state->event_has_error = cpu->begun.has_error;
+        state->event_error = cpu->begun.error;
+    } else if (cpu->pending_db) {
+        state->event_pending = true;
+        state->event_type = CPU_EVENT_EXCEPTION;
         state->event_vector = EXC_DB;
         state->event_payload = cpu->pending_db;
     }
@@ -63,26 +67,17 @@ void soft_get_state(struct soft_cpu *cpu, struct cpu_state *state)
     state->tsc = soft_rdtsc(cpu);
 }
 
-/* What another engine had begun to deliver and this one cannot begin again halfway. */
-static bool check_event(const struct cpu_state *state, GError **error)
-{
-    bool debug_trap = state->event_type == EVENT_EXCEPTION && state->event_vector == EXC_DB;
-
-    if (!state->event_pending || debug_trap)
-        return true;
-    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL,
-                "vCPU state: an event (vector %u) was being delivered; complete it on the engine "
-                "that began it",
-                state->event_vector);
-    return false;
-}
-
 static void set_events(struct soft_cpu *cpu, const struct cpu_state *state)
 {
     cpu->shadow = state->interrupt_shadow;
     cpu->nmi_masked = state->nmi_masked;
     cpu->nmi_waiting = state->nmi_pending;
     cpu->pending_db = state->event_pending ? state->event_payload : 0;
+    cpu->begun.pending = state->event_pending && !state->event_payload;
+    cpu->begun.type = state->event_type;
+    cpu->begun.vector = state->event_vector;
+    cpu->begun.has_error = state->event_has_error;
+    cpu->begun.error = state->event_error;
 }
 
 /* What others asked of the vCPU before its state was replaced is void. */
@@ -122,7 +117,7 @@ static void set_registers(struct soft_cpu *cpu, const struct cpu_state *state)
 
 bool soft_set_state(struct soft_cpu *cpu, const struct cpu_state *state, GError **error)
 {
-    if (!cpu_state_check(state, cpu->model, error) || !check_event(state, error))
+    if (!cpu_state_check(state, cpu->model, error))
         return false;
     set_registers(cpu, state);
     set_events(cpu, state);
