@@ -21,14 +21,17 @@
 struct block;
 
 struct block_config {
-    int fd;           /* an open file or block device, locked by who opened it; taken over */
+    int fd;           /* an open file or block device, locked by who opened it; taken over by a
+                       * node that could be created */
     const char *name; /* for messages: the path that the user gave; copied */
     bool readonly;
-    struct loop *loop; /* outlives the node */
+    struct loop *loop;  /* outlives the node */
+    uint32_t alignment; /* of direct I/O at least, bytes; 0: what the storage demands is enough */
 };
 
-/* A raw disk: the file's bytes are the disk's. NULL and `error` when its size is no multiple of a
- * sector or 0. */
+/* A raw disk: the file's bytes are the disk's. A descriptor with O_DIRECT is fed with aligned
+ * pieces, whatever the requests are. NULL and `error` when its size is no multiple of a sector or
+ * 0. */
 struct block *block_raw_create(const struct block_config *config, GError **error);
 /* Nothing is under way. NULL is fine. Not on the loop's thread. */
 void block_destroy(struct block *block);
@@ -52,6 +55,7 @@ enum block_kind {
 struct block_request {
     enum block_kind kind;
     bool may_unmap;
+    bool stable;             /* a change is on stable storage when it is done */
     uint64_t offset, length; /* bytes; whole sectors. READ, WRITE: the sum of the vectors */
     struct iovec *vectors;   /* the driver may change them */
     unsigned count;          /* at most 1024 */
@@ -62,12 +66,18 @@ struct block_request {
         struct block *block;
         struct block_request *next;
         struct loop_operation operation;
-        uint64_t finished; /* bytes */
-    } private;             /* the driver's */
+        struct iovec piece; /* of zeroes, or of what goes by way of an aligned buffer */
+        uint64_t finished;  /* bytes */
+        int error;
+    } private; /* the block layer's */
 };
 
 /* Begin; `done` is not called from in here. On the loop's thread. */
 void block_submit(struct block *block, struct block_request *request);
+
+/* Take back a request that is held back: true, and `done` is not called. false when it was begun,
+ * and `done` comes. On the loop's thread. */
+bool block_cancel(struct block *block, struct block_request *request);
 
 /* Hold back output: requests that change the disk, and flushes, wait from now on and are not done
  * before block_release. Reads pass. On the loop's thread; idempotent. */
