@@ -102,7 +102,6 @@ static void on_event(struct session *session, const json_t *event)
     const char *type = json_string_value(json_object_get(event, "type"));
     const char *line = json_string_value(json_object_get(event, "line"));
     const char *reason = json_string_value(json_object_get(event, "reason"));
-    const char *pty = json_string_value(json_object_get(event, "pty"));
 
     if (!type)
         return;
@@ -113,8 +112,8 @@ static void on_event(struct session *session, const json_t *event)
             json_string_value(json_object_get(event, "why")));
     else if (strcmp(type, "crashed") == 0)
         say("anima: the guest crashed: %s", reason ? reason : "without a reason");
-    if (pty)
-        say("anima: the serial line is %s", pty);
+    else if (strcmp(type, "pty") == 0 && line)
+        say("anima: %s is %s", line, json_string_value(json_object_get(event, "pty")));
 }
 
 /* Take what has come from the monitor. False when there is nothing more now. */
@@ -245,7 +244,8 @@ static int finish(struct session *session)
 
 static int run(struct anima_definition *definition)
 {
-    bool stdio = has_text(definition, "serial", "stdio");
+    bool stdio =
+        has_text(definition, "serial", "stdio") || has_text(definition, "console", "stdio");
     struct session session = {.engine_auto = has_text(definition, "engine", "auto")};
     struct anima_error *error = NULL;
     int line[2] = {-1, -1};

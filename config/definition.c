@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/sysinfo.h>
 
+#include "config/lines.h"
 #include "config/values.h"
 
 struct definition {
@@ -190,5 +191,5 @@ bool definition_check(const struct definition *definition, GError **error)
                     "module: a kernel takes either an initrd or multiboot modules");
         return false;
     }
-    return check_host_memory(definition, error);
+    return definition_check_lines(definition, error) && check_host_memory(definition, error);
 }

@@ -24,13 +24,64 @@ static bool check_name(const char *text, GError **error)
     return good;
 }
 
+/* What programs look for under /dev/virtio-ports: "org.qemu.guest_agent.0". */
+static bool check_port_name(const char *text, GError **error)
+{
+    size_t length = strlen(text);
+    bool good = length >= 1 && length <= CONFIG_PORT_NAME_MAX;
+
+    for (size_t i = 0; good && i < length; i++)
+        good = g_ascii_isgraph(text[i]) && !strchr("/,=", text[i]);
+    if (!good) {
+        g_autofree char *shown = text_show(text);
+
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
+                    "expected a name such as org.qemu.guest_agent.0, not '%s'", shown);
+    }
+    return good;
+}
+
 static const char *const machine_choices[] = {"anima-1", NULL};
 static const char *const engine_choices[] = {"auto", "kvm", "soft", NULL};
-static const char *const serial_choices[] = {"stdio", "pty", "file=", "socket=", "none", NULL};
+static const char *const line_choices[] = {"stdio", "pty", "file=", "socket=", "none", NULL};
 static const char *const device_choices[] = {"isa-debug-exit", "pc-testdev", "pvpanic",
                                              "debugcon",       "virtio-rng", NULL};
 static const char *const on_reboot_choices[] = {"restart", "exit", NULL};
 static const char *const on_crash_choices[] = {"exit", "pause", "restart", NULL};
+
+static const struct option port_members[] = {
+    {
+        .key = "name",
+        .type = OPTION_TYPE_STRING,
+        .required = true,
+        .argument = "NAME",
+        .check = check_port_name,
+        .help = "what the guest knows it by",
+        .manual = "Linux shows it as /dev/virtio-ports/NAME. The QEMU guest agent waits on "
+                  "org.qemu.guest_agent.0.",
+    },
+    {
+        .key = "socket",
+        .type = OPTION_TYPE_PATH,
+        .argument = "FILE",
+        .help = "a Unix socket that listens for one client at a time",
+        .manual = "The guest sees clients come and go.",
+    },
+    {
+        .key = "file",
+        .type = OPTION_TYPE_PATH,
+        .argument = "FILE",
+        .help = "a file that takes what the guest sends",
+    },
+    {
+        .key = "pty",
+        .type = OPTION_TYPE_BOOL,
+        .argument = "YES|NO",
+        .preset = "no",
+        .help = "a new pseudo-terminal, whose name is told",
+    },
+    {0},
+};
 
 const struct option options[OPTION_COUNT + 1] = {
     [OPTION_MACHINE] =
@@ -134,12 +185,33 @@ const struct option options[OPTION_COUNT + 1] = {
             .type = OPTION_TYPE_ENUM,
             .argument = "WHERE",
             .preset = "stdio",
-            .choices = serial_choices,
+            .choices = line_choices,
             .help = "where the first serial line goes",
             .manual = "*stdio* is the terminal of *anima run*, where Ctrl-] ends the machine; "
                       "*pty* a new pseudo-terminal, whose name is told; *file=F* a file that "
                       "takes the output; *socket=F* a Unix socket that listens for one client "
                       "at a time.",
+        },
+    [OPTION_CONSOLE] =
+        {
+            .key = "console",
+            .type = OPTION_TYPE_ENUM,
+            .argument = "WHERE",
+            .preset = "none",
+            .choices = line_choices,
+            .help = "where a virtio console goes",
+            .manual = "Linux calls it hvc0. The places are those of *--serial*; only one of the "
+                      "two can have *stdio*.",
+        },
+    [OPTION_PORT] =
+        {
+            .key = "port",
+            .type = OPTION_TYPE_GROUP,
+            .list = true,
+            .argument = "NAME,socket=FILE",
+            .members = port_members,
+            .help = "a named virtio port between programs of guest and host",
+            .manual = "Each leads to one place. A machine has up to 30.",
         },
     [OPTION_DEVICE] =
         {

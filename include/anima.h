@@ -104,7 +104,7 @@ struct anima_machine;
 /**
  * Start a machine. It runs (unless defined as paused) when this returns, and belongs to the handle:
  * it is killed when the handle is destroyed. With `serial_fd` not negative, that descriptor (both
- * ways; it is duplicated) is the serial line of `serial: stdio`.
+ * ways; it is duplicated) is what `serial: stdio` or `console: stdio` leads to.
  */
 struct anima_machine *anima_machine_start(const struct anima_definition *definition, int serial_fd,
                                           struct anima_error **error);

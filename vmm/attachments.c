@@ -12,8 +12,6 @@
 
 _Static_assert(CONFIG_LIST_MAX <= MACHINE_MODULES_MAX, "every module of a definition has a place");
 
-static const char *const serial_kinds[] = {"serial", "serial-pty", "serial-listen", NULL};
-
 /* The place for a descriptor called `name`; NULL when it has none or is taken. */
 static int *find_place(struct attachments *attachments, const char *name)
 {
@@ -21,6 +19,8 @@ static int *find_place(struct attachments *attachments, const char *name)
 
     if (strcmp(name, "module") == 0 && attachments->module_count < MACHINE_MODULES_MAX)
         return &attachments->modules[attachments->module_count++];
+    if (strcmp(name, "line") == 0 && attachments->line_count < LINES_MAX)
+        return &attachments->line_fds[attachments->line_count++];
     if (strcmp(name, "kernel") == 0)
         place = &attachments->kernel;
     else if (strcmp(name, "initrd") == 0)
@@ -29,20 +29,18 @@ static int *find_place(struct attachments *attachments, const char *name)
         place = &attachments->gdb;
     else if (strcmp(name, "kvm") == 0)
         place = &attachments->kvm;
-    for (unsigned i = 0; serial_kinds[i]; i++)
-        if (strcmp(name, serial_kinds[i]) == 0) {
-            place = &attachments->serial;
-            attachments->serial_kind = serial_kinds[i];
-        }
     return place && *place < 0 ? place : NULL;
 }
 
 static bool fits(const struct attachments *attachments, const struct definition *definition)
 {
+    struct line lines[LINES_MAX];
+
     return (attachments->kernel >= 0) == (definition_text(definition, OPTION_KERNEL) != NULL) &&
            (attachments->initrd >= 0) == (definition_text(definition, OPTION_INITRD) != NULL) &&
            (attachments->gdb >= 0) == (definition_text(definition, OPTION_GDB) != NULL) &&
-           attachments->module_count == definition_count(definition, OPTION_MODULE);
+           attachments->module_count == definition_count(definition, OPTION_MODULE) &&
+           attachments->line_count == definition_lines(definition, lines);
 }
 
 bool attachments_take(struct attachments *attachments, const struct definition *definition,
@@ -50,8 +48,7 @@ bool attachments_take(struct attachments *attachments, const struct definition *
 {
     bool good = json_array_size(names) == count;
 
-    *attachments =
-        (struct attachments){.kernel = -1, .initrd = -1, .gdb = -1, .serial = -1, .kvm = -1};
+    *attachments = (struct attachments){.kernel = -1, .initrd = -1, .gdb = -1, .kvm = -1};
     for (unsigned i = 0; good && i < count; i++) {
         const char *name = json_string_value(json_array_get(names, i));
         int *place = name ? find_place(attachments, name) : NULL;
@@ -69,24 +66,28 @@ bool attachments_take(struct attachments *attachments, const struct definition *
     return false;
 }
 
-static bool open_serial(struct attachments *attachments, GError **error)
+static bool open_lines(struct attachments *attachments, const struct definition *definition,
+                       GError **error)
 {
-    struct chardev_fd_config config = {
-        .name = "serial0",
-        .in = attachments->serial,
-        .out = attachments->serial,
-    };
+    struct line lines[LINES_MAX];
 
-    if (attachments->serial < 0)
-        return true;
-    config.listen = strcmp(attachments->serial_kind, "serial-listen") == 0;
-    config.reopens = strcmp(attachments->serial_kind, "serial-pty") == 0;
-    /* A file takes output and has no input. */
-    if ((fcntl(attachments->serial, F_GETFL) & O_ACCMODE) == O_WRONLY)
-        config.in = -1;
-    attachments->serial = -1;
-    attachments->serial_line = chardev_fd_create(&config, error);
-    return attachments->serial_line != NULL;
+    definition_lines(definition, lines);
+    for (unsigned i = 0; i < attachments->line_count; i++) {
+        int fd = attachments->line_fds[i];
+        const struct chardev_fd_config config = {
+            .name = lines[i].name,
+            .in = lines[i].place == LINE_FILE ? -1 : fd,
+            .out = fd,
+            .listen = lines[i].place == LINE_SOCKET,
+            .reopens = lines[i].place == LINE_PTY,
+        };
+
+        attachments->line_fds[i] = -1;
+        attachments->lines[i] = chardev_fd_create(&config, error);
+        if (!attachments->lines[i])
+            return false;
+    }
+    return true;
 }
 
 /* Port E9h goes to standard error, which the monitor reads line by line. */
@@ -105,23 +106,29 @@ static bool open_debug_console(struct attachments *attachments, const struct def
 bool attachments_open_lines(struct attachments *attachments, const struct definition *definition,
                             GError **error)
 {
-    return open_serial(attachments, error) && open_debug_console(attachments, definition, error);
+    return open_lines(attachments, definition, error) &&
+           open_debug_console(attachments, definition, error);
+}
+
+static void close_all(int *fds, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+        fds[i] = -1;
+    }
 }
 
 void attachments_finish(struct attachments *attachments)
 {
-    int *fds[] = {&attachments->kernel, &attachments->initrd, &attachments->gdb,
-                  &attachments->serial, &attachments->kvm};
-
-    chardev_destroy(g_steal_pointer(&attachments->serial_line));
+    for (unsigned i = 0; i < attachments->line_count; i++)
+        chardev_destroy(g_steal_pointer(&attachments->lines[i]));
     chardev_destroy(g_steal_pointer(&attachments->debug_console));
-    for (unsigned i = 0; i < G_N_ELEMENTS(fds); i++) {
-        if (*fds[i] >= 0)
-            close(*fds[i]);
-        *fds[i] = -1;
-    }
-    for (unsigned i = 0; i < attachments->module_count; i++)
-        if (attachments->modules[i] >= 0)
-            close(attachments->modules[i]);
-    attachments->module_count = 0;
+    close_all(&attachments->kernel, 1);
+    close_all(&attachments->initrd, 1);
+    close_all(&attachments->gdb, 1);
+    close_all(&attachments->kvm, 1);
+    close_all(attachments->modules, attachments->module_count);
+    close_all(attachments->line_fds, attachments->line_count);
+    attachments->module_count = attachments->line_count = 0;
 }

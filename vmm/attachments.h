@@ -10,14 +10,18 @@
 #include <stdbool.h>
 
 #include "config/definition.h"
+#include "config/lines.h"
 #include "vmm/machine/machine.h"
 
 struct attachments {
-    int kernel, initrd, gdb, serial, kvm; /* -1: none */
-    const char *serial_kind;              /* name under which `serial` came; static */
+    int kernel, initrd, gdb, kvm; /* -1: none */
     int modules[MACHINE_MODULES_MAX];
     unsigned module_count;
-    struct chardev *serial_line, *debug_console;
+    /* As definition_lines lists them. */
+    int line_fds[LINES_MAX]; /* -1 once the character device has it */
+    struct chardev *lines[LINES_MAX];
+    unsigned line_count;
+    struct chardev *debug_console;
 };
 
 /* Take all `fds`, whose uses the JSON list `names` tells. False when they do not fit together or

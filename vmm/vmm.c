@@ -31,6 +31,7 @@
 
 _Static_assert(CONFIG_MEMORY_MAX <= PC_MMIO64_BASE - (PC_HIGH_RAM_BASE - PC_LOW_RAM_END),
                "all RAM lies below the 64-bit PCI window");
+_Static_assert(CONFIG_PORTS_MAX <= MACHINE_PORTS_MAX, "a machine takes all ports of a definition");
 _Static_assert(CONFIG_CPUS_MAX <= MACHINE_CPUS_MAX, "a machine takes all CPUs of a definition");
 
 struct vmm {
@@ -140,6 +141,23 @@ static void configure_modules(const struct vmm *vmm, struct machine_config *conf
     }
 }
 
+static void configure_lines(const struct vmm *vmm, struct machine_config *config)
+{
+    struct line lines[LINES_MAX];
+    unsigned count = definition_lines(vmm->definition, lines);
+
+    for (unsigned i = 0; i < count; i++) {
+        struct chardev *chardev = vmm->attachments.lines[i];
+
+        if (lines[i].kind == LINE_SERIAL)
+            config->serial[0] = chardev;
+        else if (lines[i].kind == LINE_CONSOLE)
+            config->console = chardev;
+        else
+            config->ports[config->port_count++] = (struct machine_port){lines[i].name, chardev};
+    }
+}
+
 /* `words` owns the strings that are made for the configuration. */
 static void configure(struct vmm *vmm, struct machine_config *config, GPtrArray *words)
 {
@@ -157,7 +175,6 @@ static void configure(struct vmm *vmm, struct machine_config *config, GPtrArray 
         .kernel = {vmm->attachments.kernel, definition_text(definition, OPTION_KERNEL),
                    append ? append : ""},
         .initrd = {vmm->attachments.initrd, definition_text(definition, OPTION_INITRD), ""},
-        .serial = {vmm->attachments.serial_line},
         .debug_console = vmm->attachments.debug_console,
         .debug_exit = definition_lists(definition, OPTION_DEVICE, "isa-debug-exit"),
         .testdev = definition_lists(definition, OPTION_DEVICE, "pc-testdev"),
@@ -171,6 +188,7 @@ static void configure(struct vmm *vmm, struct machine_config *config, GPtrArray 
         .listener = {on_changed, on_restarted, on_ended, vmm},
     };
     configure_modules(vmm, config, words);
+    configure_lines(vmm, config);
 }
 
 static bool build(struct vmm *vmm, GError **error)
@@ -411,7 +429,7 @@ static void limit_arenas(void)
 
 int vmm_main(void)
 {
-    struct vmm vmm = {.attachments = {.kernel = -1, .initrd = -1, .gdb = -1, .serial = -1}};
+    struct vmm vmm = {.attachments = {.kernel = -1, .initrd = -1, .gdb = -1, .kvm = -1}};
 
     limit_arenas();
     signal(SIGPIPE, SIG_IGN);

@@ -232,9 +232,9 @@ class Terminal(AnimaTest):
 
     def test_serial_on_a_pty(self):
         session = self.start("--serial", "pty")
-        session.expect(r"anima: the serial line is (/dev/pts/\d+)\r\n")
+        session.expect(r"anima: serial is (/dev/pts/\d+)\r\n")
         name = session.match[1]
-        self.assertEqual(self.query()["pty"], name)
+        self.assertEqual(self.query()["ptys"], {"serial": name})
         line = os.open(name, os.O_RDWR | os.O_NOCTTY)
         os.write(line, b"!")
         got = b""

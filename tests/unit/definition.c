@@ -11,6 +11,7 @@
 
 #include "config/definition.h"
 #include "config/limits.h"
+#include "config/lines.h"
 
 static struct definition *load(const char *yaml, GError **error)
 {
@@ -263,6 +264,63 @@ static void json_types_are_checked(void **state)
     assert_json_refused("[]", "expected an object, not a list");
 }
 
+static void assert_unfit(const char *yaml, const char *message)
+{
+    g_autofree char *text = g_strconcat("kernel: k\nmemory: 16M\n", yaml, NULL);
+    struct definition *definition = load(text, NULL);
+    g_autoptr(GError) error = NULL;
+
+    assert_non_null(definition);
+    assert_false(definition_check(definition, &error));
+    assert_string_equal(error->message, message);
+    definition_destroy(definition);
+}
+
+static void lines_must_fit_together(void **state)
+{
+    g_autoptr(GString) many = g_string_new("port:\n");
+
+    assert_unfit("console: stdio\n", "console: the terminal (stdio) is the serial line's; put that "
+                                     "elsewhere, such as --serial none");
+    assert_unfit("port: a\n",
+                 "port: a: it leads nowhere; give one of socket=FILE, file=FILE and pty");
+    assert_unfit(
+        "port: 'a,pty,file=f'\n",
+        "port: a: it leads to more than one place; give one of socket=FILE, file=FILE and pty");
+    assert_unfit("port: ['a,pty', 'b,pty', 'a,file=x']\n", "port: a: there are two of this name");
+    for (unsigned i = 0; i < 31; i++)
+        g_string_append_printf(many, "- p%u,pty\n", i);
+    assert_unfit(many->str, "port: 31 are more than the 30 that a machine can have");
+    assert_refused("port", "a/b,pty",
+                   "port: name: expected a name such as org.qemu.guest_agent.0, not 'a/b'");
+    assert_refused("port", "socket=x", "port: name is missing");
+}
+
+static void lines_are_told_in_order(void **state)
+{
+    struct definition *definition = load("serial: file=/log\n"
+                                         "console: stdio\n"
+                                         "port: ['a,socket=s', {name: b, pty: yes}]\n",
+                                         NULL);
+    struct line lines[LINES_MAX];
+
+    assert_int_equal(definition_lines(definition, lines), 4);
+    assert_int_equal(lines[0].kind, LINE_SERIAL);
+    assert_int_equal(lines[0].place, LINE_FILE);
+    assert_string_equal(lines[0].path, "/log");
+    assert_int_equal(lines[1].kind, LINE_CONSOLE);
+    assert_int_equal(lines[1].place, LINE_STDIO);
+    assert_int_equal(lines[2].kind, LINE_PORT);
+    assert_int_equal(lines[2].place, LINE_SOCKET);
+    assert_string_equal(lines[2].name, "a");
+    assert_string_equal(lines[2].path, "/machines/a/s");
+    assert_int_equal(lines[3].place, LINE_PTY);
+    assert_true(definition_set(definition, "serial", "none", NULL));
+    assert_true(definition_set(definition, "console", "none", NULL));
+    assert_int_equal(definition_lines(definition, lines), 2);
+    definition_destroy(definition);
+}
+
 static void options_must_fit_together(void **state)
 {
     struct definition *definition = load("append: quiet\n", NULL);
@@ -297,6 +355,8 @@ int main(void)
         cmocka_unit_test(an_empty_yaml_gives_the_defaults),
         cmocka_unit_test(json_goes_both_ways),
         cmocka_unit_test(json_types_are_checked),
+        cmocka_unit_test(lines_must_fit_together),
+        cmocka_unit_test(lines_are_told_in_order),
         cmocka_unit_test(options_must_fit_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,6 +25,8 @@ static bool config_check(const struct machine_config *config, GError **error)
         wrong = "memory: expected whole pages of 4096 bytes";
     else if (config->module_count > MACHINE_MODULES_MAX)
         wrong = "module: a machine takes at most 64";
+    else if (config->port_count > MACHINE_PORTS_MAX)
+        wrong = "port: a machine takes at most 30";
     else if (config->kernel.fd < 0 && !config->incoming)
         wrong = "kernel: nothing to boot; name a kernel";
     if (wrong)
@@ -53,6 +55,8 @@ static void config_copy(struct machine_config *config)
     image_copy(&config->initrd);
     for (unsigned i = 0; i < config->module_count; i++)
         image_copy(&config->modules[i]);
+    for (unsigned i = 0; i < config->port_count; i++)
+        config->ports[i].name = g_strdup(config->ports[i].name);
 }
 
 static void config_clear(struct machine_config *config)
@@ -64,6 +68,8 @@ static void config_clear(struct machine_config *config)
     image_clear(&config->initrd);
     for (unsigned i = 0; i < config->module_count; i++)
         image_clear(&config->modules[i]);
+    for (unsigned i = 0; i < config->port_count; i++)
+        g_free((char *)config->ports[i].name);
 }
 
 /* ---- making ---- */

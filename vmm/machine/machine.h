@@ -24,6 +24,7 @@
 #define MACHINE_CPUS_MAX    255
 #define MACHINE_SERIALS     2
 #define MACHINE_MODULES_MAX 64
+#define MACHINE_PORTS_MAX   30 /* named ports of the virtio console */
 
 struct machine;
 
@@ -89,6 +90,13 @@ struct machine_config {
     bool debug_exit;               /* isa-debug-exit */
     bool testdev;                  /* pc-testdev */
     struct chardev *debug_console; /* port E9h; NULL: no such device */
+    struct chardev *console;       /* a virtio console; NULL: none */
+    /* Named ports beside it. The names are copied. */
+    struct machine_port {
+        const char *name;
+        struct chardev *chardev;
+    } ports[MACHINE_PORTS_MAX];
+    unsigned port_count;
     bool pvpanic;
     bool virtio_rng;
     uint64_t rng_rate; /* bytes a second for the guest's virtio-rng; 0: any number */

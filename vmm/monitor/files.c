@@ -14,6 +14,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "config/lines.h"
 #include "vmm/control/peer.h"
 #include "vmm/monitor/folder.h"
 
@@ -23,25 +24,35 @@ struct files {
     int fds[PEER_FDS_MAX];
     const char *names[PEER_FDS_MAX];
     unsigned count;
-    char *sockets[2]; /* paths to remove at the end */
-    unsigned socket_count;
-    char *pty;
-    int pty_guard; /* the line's other end, so that it survives without a client; -1 */
+    GPtrArray *sockets; /* paths to remove at the end */
+    struct pty {
+        char *line; /* "serial", "port NAME" */
+        char *path;
+        int guard; /* the line's other end, so that it survives without a client; -1 */
+    } ptys[LINES_MAX];
+    unsigned pty_count;
 };
 
-static bool add(struct files *files, const char *name, int fd, const char *path, GError **error)
+/* Hand on `fd`, opened from `path`, as `name`; -1 is an error with errno. `about` is what messages
+ * begin with. */
+static bool add_for(struct files *files, const char *name, const char *about, int fd,
+                    const char *path, GError **error)
 {
     if (fd >= 0 && files->count < PEER_FDS_MAX) {
         files->names[files->count] = name;
         files->fds[files->count++] = fd;
         return true;
     }
-    /* "serial-pty" is the option "serial". */
-    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "%.*s: %s: %s", (int)strcspn(name, "-"),
-                name, path, g_strerror(fd < 0 ? errno : EMFILE));
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "%s: %s: %s", about, path,
+                g_strerror(fd < 0 ? errno : EMFILE));
     if (fd >= 0)
         close(fd);
     return false;
+}
+
+static bool add(struct files *files, const char *name, int fd, const char *path, GError **error)
+{
+    return add_for(files, name, name, fd, path, error);
 }
 
 static bool add_input(struct files *files, const char *name, const char *path, GError **error)
@@ -71,61 +82,94 @@ static bool add_modules(struct files *files, const struct definition *definition
     return true;
 }
 
-static bool add_socket(struct files *files, const char *name, const char *path, GError **error)
+static bool add_socket(struct files *files, const char *name, const char *about, const char *path,
+                       GError **error)
 {
     int fd = socket_listen(path, error);
 
     if (fd < 0) {
-        g_prefix_error(error, "%.*s: ", (int)strcspn(name, "-"), name);
+        g_prefix_error(error, "%s: ", about);
         return false;
     }
-    files->sockets[files->socket_count++] = g_strdup(path);
-    return add(files, name, fd, path, error);
+    g_ptr_array_add(files->sockets, g_strdup(path));
+    return add_for(files, name, about, fd, path, error);
 }
 
-static bool add_pty(struct files *files, GError **error)
+static bool add_pty(struct files *files, const struct line *line, const char *about, GError **error)
 {
     int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    struct pty *pty = &files->ptys[files->pty_count];
     struct termios mode;
     char name[64];
 
     if (fd < 0 || grantpt(fd) != 0 || unlockpt(fd) != 0 || ptsname_r(fd, name, sizeof(name)) != 0) {
-        bool added = add(files, "serial-pty", -1, "pty", error);
+        bool added = add_for(files, "line", about, -1, "pty", error);
 
         if (fd >= 0)
             close(fd);
         return added;
     }
-    files->pty_guard = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    if (files->pty_guard >= 0 && tcgetattr(files->pty_guard, &mode) == 0) {
+    pty->line =
+        line->kind == LINE_PORT ? g_strdup_printf("port %s", line->name) : g_strdup(line->name);
+    pty->path = g_strdup(name);
+    pty->guard = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (pty->guard >= 0 && tcgetattr(pty->guard, &mode) == 0) {
         cfmakeraw(&mode);
-        tcsetattr(files->pty_guard, TCSANOW, &mode);
+        tcsetattr(pty->guard, TCSANOW, &mode);
     }
-    files->pty = g_strdup(name);
-    return add(files, "serial-pty", fd, name, error);
+    files->pty_count++;
+    return add_for(files, "line", about, fd, name, error);
 }
 
-static bool add_serial(struct files *files, const struct definition *definition, int serial_fd,
-                       GError **error)
+static bool add_output(struct files *files, const char *about, const char *path, GError **error)
 {
-    const char *where = definition_text(definition, OPTION_SERIAL);
-    const char *path = strchr(where, '=');
+    /* O_NONBLOCK, so that a FIFO without a reader is an error in place of a wait. */
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
 
-    if (g_str_equal(where, "none"))
-        return true;
-    if (g_str_equal(where, "pty"))
-        return add_pty(files, error);
-    if (g_str_has_prefix(where, "file="))
-        return add(files, "serial",
-                   open(path + 1, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0600),
-                   path + 1, error);
-    if (g_str_has_prefix(where, "socket="))
-        return add_socket(files, "serial-listen", path + 1, error);
-    if (serial_fd >= 0)
-        return add(files, "serial", fcntl(serial_fd, F_DUPFD_CLOEXEC, 3), "stdio", error);
-    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
-                "serial: there is no terminal for 'stdio' here; choose another place");
+    if (fd >= 0 || errno != ENXIO)
+        return add_for(files, "line", about, fd, path, error);
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED,
+                "%s: %s: nobody reads from this FIFO; start its reader first", about, path);
     return false;
+}
+
+static bool add_stdio(struct files *files, const char *about, int stdio_fd, GError **error)
+{
+    if (stdio_fd >= 0)
+        return add_for(files, "line", about, fcntl(stdio_fd, F_DUPFD_CLOEXEC, 3), "stdio", error);
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
+                "%s: there is no terminal for 'stdio' here; choose another place", about);
+    return false;
+}
+
+static bool add_line(struct files *files, const struct line *line, int stdio_fd, GError **error)
+{
+    g_autofree char *about =
+        line->kind == LINE_PORT ? g_strdup_printf("port: %s", line->name) : g_strdup(line->name);
+
+    switch (line->place) {
+    case LINE_PTY:
+        return add_pty(files, line, about, error);
+    case LINE_FILE:
+        return add_output(files, about, line->path, error);
+    case LINE_SOCKET:
+        return add_socket(files, "line", about, line->path, error);
+    case LINE_STDIO:
+        break;
+    }
+    return add_stdio(files, about, stdio_fd, error);
+}
+
+static bool add_lines(struct files *files, const struct definition *definition, int stdio_fd,
+                      GError **error)
+{
+    struct line lines[LINES_MAX];
+    unsigned count = definition_lines(definition, lines);
+
+    for (unsigned i = 0; i < count; i++)
+        if (!add_line(files, &lines[i], stdio_fd, error))
+            return false;
+    return true;
 }
 
 /* "auto" goes without what is absent or not for this user. */
@@ -147,7 +191,7 @@ static bool add_kvm(struct files *files, const struct definition *definition, GE
     return false;
 }
 
-static bool add_all(struct files *files, const struct definition *definition, int serial_fd,
+static bool add_all(struct files *files, const struct definition *definition, int stdio_fd,
                     GError **error)
 {
     const char *kernel = definition_text(definition, OPTION_KERNEL);
@@ -157,16 +201,16 @@ static bool add_all(struct files *files, const struct definition *definition, in
     return (!kernel || add_input(files, "kernel", kernel, error)) &&
            (!initrd || add_input(files, "initrd", initrd, error)) &&
            add_modules(files, definition, error) && add_kvm(files, definition, error) &&
-           (!gdb || add_socket(files, "gdb", gdb, error)) &&
-           add_serial(files, definition, serial_fd, error);
+           (!gdb || add_socket(files, "gdb", "gdb", gdb, error)) &&
+           add_lines(files, definition, stdio_fd, error);
 }
 
-struct files *files_open(const struct definition *definition, int serial_fd, GError **error)
+struct files *files_open(const struct definition *definition, int stdio_fd, GError **error)
 {
     struct files *files = g_new0(struct files, 1);
 
-    files->pty_guard = -1;
-    if (add_all(files, definition, serial_fd, error))
+    files->sockets = g_ptr_array_new_with_free_func(g_free);
+    if (add_all(files, definition, stdio_fd, error))
         return files;
     files_destroy(files);
     return NULL;
@@ -178,13 +222,15 @@ void files_destroy(struct files *files)
         return;
     for (unsigned i = 0; i < files->count; i++)
         close(files->fds[i]);
-    for (unsigned i = 0; i < files->socket_count; i++) {
-        unlink(files->sockets[i]);
-        g_free(files->sockets[i]);
+    for (unsigned i = 0; i < files->sockets->len; i++)
+        unlink(files->sockets->pdata[i]);
+    g_ptr_array_unref(files->sockets);
+    for (unsigned i = 0; i < files->pty_count; i++) {
+        if (files->ptys[i].guard >= 0)
+            close(files->ptys[i].guard);
+        g_free(files->ptys[i].line);
+        g_free(files->ptys[i].path);
     }
-    if (files->pty_guard >= 0)
-        close(files->pty_guard);
-    g_free(files->pty);
     g_free(files);
 }
 
@@ -203,7 +249,11 @@ json_t *files_names(const struct files *files)
     return names;
 }
 
-const char *files_pty(const struct files *files)
+json_t *files_ptys(const struct files *files)
 {
-    return files->pty;
+    json_t *ptys = json_object();
+
+    for (unsigned i = 0; i < files->pty_count; i++)
+        json_object_set_new(ptys, files->ptys[i].line, json_string(files->ptys[i].path));
+    return ptys;
 }

@@ -13,18 +13,19 @@
 
 struct files;
 
-/* Open all that `definition` names. `serial_fd` (or -1) is the caller's end for --serial stdio and
+/* Open all that `definition` names. `stdio_fd` (or -1) is the caller's end of the line on stdio and
  * is duplicated. Files for output and sockets are made only after all that is read could be opened.
  * NULL and CONFIG_ERROR on failure; then nothing that was made is left. */
-struct files *files_open(const struct definition *definition, int serial_fd, GError **error);
+struct files *files_open(const struct definition *definition, int stdio_fd, GError **error);
 
 /* Close everything, remove the sockets that files_open made, and free. NULL is fine. */
 void files_destroy(struct files *files);
 
 /* Descriptors and, as a new JSON list in the same order, what each is for: "kernel", "initrd",
- * "module" (once each, in order), "serial", "serial-pty", "serial-listen", "gdb", "kvm". */
+ * "module" and "line" (once each, in the definition's order), "gdb", "kvm". */
 const int *files_fds(const struct files *files, unsigned *count);
 json_t *files_names(const struct files *files);
 
-/* Where the serial line is found: the pseudo-terminal's name, or NULL. */
-const char *files_pty(const struct files *files);
+/* The pseudo-terminals that were made for lines, as a new JSON object: the line ("serial",
+ * "port NAME"), and the name of the file under which a client finds it. */
+json_t *files_ptys(const struct files *files);

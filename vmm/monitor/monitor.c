@@ -129,13 +129,10 @@ static void on_vmm_ended(void *opaque, struct worker *worker, int wait_status)
 /* What the vmm says of itself, with what only the monitor knows. */
 static void add_knowledge(const struct monitor *monitor, json_t *result)
 {
-    const char *pty = files_pty(monitor->files);
-
     json_object_set_new(result, "name",
                         json_string(definition_text(monitor->definition, OPTION_NAME)));
     json_object_set_new(result, "monitor_pid", json_integer(getpid()));
-    if (pty)
-        json_object_set_new(result, "pty", json_string(pty));
+    json_object_set_new(result, "ptys", files_ptys(monitor->files));
 }
 
 static void on_answer(void *opaque, const struct rpc_message *answer, int *fds, unsigned count)
@@ -221,17 +218,21 @@ static void on_forward(void *opaque, const struct control_method *method, struct
             call);
 }
 
-/* Where a client finds a serial line that has a name of its own. */
-static void tell_pty(struct monitor *monitor)
+/* Where a client finds the lines that have names of their own. */
+static void tell_ptys(struct monitor *monitor)
 {
-    const char *pty = files_pty(monitor->files);
-    json_t *details;
+    json_t *ptys = files_ptys(monitor->files), *path;
+    const char *line;
 
-    if (!pty)
-        return;
-    details = json_object();
-    json_object_set_new(details, "pty", json_string(pty));
-    clients_event(monitor->clients, "serial", details);
+    json_object_foreach(ptys, line, path)
+    {
+        json_t *details = json_object();
+
+        json_object_set_new(details, "line", json_string(line));
+        json_object_set(details, "pty", path);
+        clients_event(monitor->clients, "pty", details);
+    }
+    json_decref(ptys);
 }
 
 static bool claim(struct monitor *monitor, GError **error)
@@ -289,7 +290,7 @@ static void handle_start(void *opaque, struct control_call *call)
     json_object_set_new(params, "definition", definition_to_json(monitor->definition));
     json_object_set_new(params, "fds", files_names(monitor->files));
     fds = files_fds(monitor->files, &count);
-    tell_pty(monitor);
+    tell_ptys(monitor);
     ask_vmm(monitor, "start", params, fds, count, on_started, call);
 }
 

@@ -32,12 +32,15 @@
 #include "vmm/device/pci/host_bridge.h"
 #include "vmm/device/pci/lpc.h"
 #include "vmm/device/pci/root_port.h"
+#include "vmm/device/virtio/virtio_console.h"
 #include "vmm/device/virtio/virtio_rng.h"
 #include "vmm/machine/boot/boot.h"
 #include "vmm/machine/internal.h"
 #include "vmm/machine/pc/acpi.h"
 #include "vmm/machine/pc/layout.h"
 #include "vmm/util/fault.h"
+
+_Static_assert(MACHINE_PORTS_MAX < VIRTIO_CONSOLE_PORTS, "port 0 is the console's");
 
 #define ISA_INTERRUPTS 16
 /* Comparators of the HPET may raise the lines of PCI, where sharing is usual. */
@@ -339,12 +342,30 @@ static bool add_extras(struct machine *machine, GError **error)
             add(machine, &pc_testdev_device, "pc-testdev", &testdev, NULL, error));
 }
 
+/* One device has the console, as port 0, and all named ports. */
+static bool add_console(struct machine *machine, uint8_t *next, GError **error)
+{
+    const struct machine_config *config = &machine->config;
+    struct virtio_console_setup setup = {
+        .ports[0] = {config->console != NULL, NULL, config->console}};
+
+    if (!config->console && !config->port_count)
+        return true;
+    setup.address = (struct pci_address){NULL, (*next)++, 0};
+    for (unsigned i = 0; i < config->port_count; i++)
+        setup.ports[i + 1] =
+            (struct virtio_console_port){true, config->ports[i].name, config->ports[i].chardev};
+    return add(machine, &virtio_console_device, "virtio-console", &setup, NULL, error);
+}
+
 /* PCI devices that the user chose, in the order in which a definition lists them: each has the next
  * device number of bus 0. */
 static bool add_user_devices(struct machine *machine, GError **error)
 {
     uint8_t next = PC_PCI_USER_DEVICES;
 
+    if (!add_console(machine, &next, error))
+        return false;
     if (machine->config.virtio_rng) {
         struct virtio_rng_config rng = {
             .address = {NULL, next++, 0},
