@@ -79,7 +79,9 @@ int command_resume(const struct command *command, int argc, char **argv);
 int command_run(const struct command *command, int argc, char **argv);
 int command_state(const struct command *command, int argc, char **argv);
 int command_stop(const struct command *command, int argc, char **argv);
+int command_upgrade(const struct command *command, int argc, char **argv);
 int command_version(const struct command *command, int argc, char **argv);
 
 extern const struct cli_flag stop_flags[];
+extern const struct cli_flag upgrade_flags[];
 extern const struct cli_flag version_flags[];

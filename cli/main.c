@@ -21,6 +21,8 @@ const struct command commands[] = {
     {"nmi", "NAME", "send it a non-maskable interrupt", no_flags, false, 1, 1, command_nmi},
     {"stop", "NAME", "press its power button", stop_flags, false, 1, 1, command_stop},
     {"kill", "NAME", "end it at once", no_flags, false, 1, 1, command_kill},
+    {"upgrade", "[NAME]", "replace its running VMM by the installed one, or change its engine",
+     upgrade_flags, false, 0, 1, command_upgrade},
     {"state", "save NAME FILE | dump FILE", "write a machine's state, or print such a file",
      no_flags, false, 2, 3, command_state},
     {"completion", "bash", "print a completion script for a shell", no_flags, false, 1, 1,

@@ -10,7 +10,15 @@
 
 #include "config/limits.h"
 
+#define LINE_PREFIX "line/"
+
 _Static_assert(CONFIG_LIST_MAX <= MACHINE_MODULES_MAX, "every module of a definition has a place");
+
+void attachments_init(struct attachments *attachments)
+{
+    *attachments = (struct attachments){
+        .kernel = -1, .initrd = -1, .gdb = -1, .kvm = -1, .incoming = -1, .ram = -1};
+}
 
 /* The place for a descriptor called `name`; NULL when it has none or is taken. */
 static int *find_place(struct attachments *attachments, const char *name)
@@ -29,6 +37,10 @@ static int *find_place(struct attachments *attachments, const char *name)
         place = &attachments->gdb;
     else if (strcmp(name, "kvm") == 0)
         place = &attachments->kvm;
+    else if (strcmp(name, "incoming") == 0)
+        place = &attachments->incoming;
+    else if (strcmp(name, "ram") == 0)
+        place = &attachments->ram;
     return place && *place < 0 ? place : NULL;
 }
 
@@ -39,6 +51,7 @@ static bool fits(const struct attachments *attachments, const struct definition 
     return (attachments->kernel >= 0) == (definition_text(definition, OPTION_KERNEL) != NULL) &&
            (attachments->initrd >= 0) == (definition_text(definition, OPTION_INITRD) != NULL) &&
            (attachments->gdb >= 0) == (definition_text(definition, OPTION_GDB) != NULL) &&
+           (attachments->ram < 0 || attachments->incoming >= 0) &&
            attachments->module_count == definition_count(definition, OPTION_MODULE) &&
            attachments->line_count == definition_lines(definition, lines);
 }
@@ -48,7 +61,7 @@ bool attachments_take(struct attachments *attachments, const struct definition *
 {
     bool good = json_array_size(names) == count;
 
-    *attachments = (struct attachments){.kernel = -1, .initrd = -1, .gdb = -1, .kvm = -1};
+    attachments_init(attachments);
     for (unsigned i = 0; good && i < count; i++) {
         const char *name = json_string_value(json_array_get(names, i));
         int *place = name ? find_place(attachments, name) : NULL;
@@ -80,6 +93,7 @@ static bool open_lines(struct attachments *attachments, const struct definition 
             .out = fd,
             .listen = lines[i].place == LINE_SOCKET,
             .reopens = lines[i].place == LINE_PTY,
+            .suspended = attachments->ram >= 0,
         };
 
         attachments->line_fds[i] = -1;
@@ -99,6 +113,7 @@ static bool open_debug_console(struct attachments *attachments, const struct def
     if (!definition_lists(definition, OPTION_DEVICE, "debugcon"))
         return true;
     config.out = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    config.suspended = attachments->ram >= 0;
     attachments->debug_console = chardev_fd_create(&config, error);
     return attachments->debug_console != NULL;
 }
@@ -108,6 +123,109 @@ bool attachments_open_lines(struct attachments *attachments, const struct defini
 {
     return open_lines(attachments, definition, error) &&
            open_debug_console(attachments, definition, error);
+}
+
+/* ---- going and coming ---- */
+
+/* The character device number `number`, or NULL. */
+static struct chardev *chardev_at(const struct attachments *attachments, uint64_t number)
+{
+    if (number < attachments->line_count)
+        return attachments->lines[number];
+    return number == attachments->line_count ? attachments->debug_console : NULL;
+}
+
+void attachments_suspend_lines(struct attachments *attachments)
+{
+    for (unsigned i = 0; i < ATTACHMENTS_CHARDEVS; i++)
+        if (chardev_at(attachments, i))
+            chardev_suspend(chardev_at(attachments, i));
+}
+
+void attachments_resume_lines(struct attachments *attachments)
+{
+    for (unsigned i = 0; i < ATTACHMENTS_CHARDEVS; i++)
+        if (chardev_at(attachments, i))
+            chardev_resume(chardev_at(attachments, i));
+}
+
+json_t *attachments_clients(const struct attachments *attachments, int fds[ATTACHMENTS_CHARDEVS],
+                            unsigned *count)
+{
+    json_t *numbers = json_array();
+
+    *count = 0;
+    for (unsigned i = 0; i < ATTACHMENTS_CHARDEVS; i++) {
+        const struct chardev *chardev = chardev_at(attachments, i);
+        int fd = chardev ? chardev_client(chardev) : -1;
+
+        if (fd < 0)
+            continue;
+        fds[(*count)++] = fd;
+        json_array_append_new(numbers, json_integer(i));
+    }
+    return numbers;
+}
+
+bool attachments_adopt_clients(struct attachments *attachments, const json_t *numbers, int *fds,
+                               unsigned count, GError **error)
+{
+    bool good = json_array_size(numbers) == count;
+
+    for (unsigned i = 0; good && i < count; i++) {
+        json_t *number = json_array_get(numbers, i);
+        struct chardev *chardev =
+            json_is_integer(number) ? chardev_at(attachments, (uint64_t)json_integer_value(number))
+                                    : NULL;
+
+        good = chardev && chardev_adopt_client(chardev, fds[i]);
+        if (good)
+            fds[i] = -1;
+    }
+    if (!good)
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED,
+                    "the clients that came along do not fit the machine's lines");
+    return good;
+}
+
+bool attachments_save_lines(void *opaque, struct stream_writer *writer, GError **error)
+{
+    const struct attachments *attachments = opaque;
+
+    for (unsigned i = 0; i < ATTACHMENTS_CHARDEVS; i++) {
+        g_autofree char *name = g_strdup_printf(LINE_PREFIX "%u", i);
+        g_autoptr(GBytes) pending = NULL;
+        gsize size;
+
+        if (!chardev_at(attachments, i))
+            continue;
+        pending = chardev_pending(chardev_at(attachments, i));
+        const void *data = g_bytes_get_data(pending, &size);
+        if (size && !stream_write(writer, name, 1, 0, data, size, error))
+            return false;
+    }
+    return true;
+}
+
+enum stream_verdict attachments_load_line(void *opaque, const struct stream_section *section,
+                                          GError **error)
+{
+    gsize size;
+    const void *data = g_bytes_get_data(section->content, &size);
+    struct chardev *chardev = NULL;
+    guint64 number;
+
+    if (g_str_has_prefix(section->name, LINE_PREFIX) && section->version == 1 &&
+        g_ascii_string_to_unsigned(section->name + strlen(LINE_PREFIX), 10, 0,
+                                   ATTACHMENTS_CHARDEVS - 1, &number, NULL))
+        chardev = chardev_at(opaque, number);
+    if (!chardev)
+        return STREAM_UNKNOWN;
+    if (chardev_write(chardev, data, size) == size)
+        return STREAM_TAKEN;
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED,
+                "%s: more output is pending than its buffer holds", section->name);
+    return STREAM_FAILED;
 }
 
 static void close_all(int *fds, unsigned count)
@@ -128,6 +246,8 @@ void attachments_finish(struct attachments *attachments)
     close_all(&attachments->initrd, 1);
     close_all(&attachments->gdb, 1);
     close_all(&attachments->kvm, 1);
+    close_all(&attachments->incoming, 1);
+    close_all(&attachments->ram, 1);
     close_all(attachments->modules, attachments->module_count);
     close_all(attachments->line_fds, attachments->line_count);
     attachments->module_count = attachments->line_count = 0;

@@ -12,9 +12,15 @@
 #include "config/definition.h"
 #include "config/lines.h"
 #include "vmm/machine/machine.h"
+#include "vmm/state/stream.h"
+
+/* Character devices: the lines, and the debug console. */
+#define ATTACHMENTS_CHARDEVS (LINES_MAX + 1)
 
 struct attachments {
     int kernel, initrd, gdb, kvm; /* -1: none */
+    int incoming;                 /* the stream of a machine to go on from */
+    int ram;                      /* of a machine whose place is taken */
     int modules[MACHINE_MODULES_MAX];
     unsigned module_count;
     /* As definition_lines lists them. */
@@ -24,14 +30,38 @@ struct attachments {
     struct chardev *debug_console;
 };
 
+/* Nothing is there. */
+void attachments_init(struct attachments *attachments);
+
 /* Take all `fds`, whose uses the JSON list `names` tells. False when they do not fit together or
  * do not fit `definition`. */
 bool attachments_take(struct attachments *attachments, const struct definition *definition,
                       const json_t *names, int *fds, unsigned count, GError **error);
 
-/* Make the character devices; starts their threads. */
+/* Make the character devices; starts their threads. Where the place of another vmm is taken, they
+ * stand still until attachments_resume_lines. */
 bool attachments_open_lines(struct attachments *attachments, const struct definition *definition,
                             GError **error);
+
+/* ---- going to another process, and coming from one ---- */
+
+/* All character devices stand still, or move again. */
+void attachments_suspend_lines(struct attachments *attachments);
+void attachments_resume_lines(struct attachments *attachments);
+
+/* Connections of clients that character devices accepted: into `fds`, which stay theirs, with the
+ * numbers of their devices as a JSON list; and the other way round, where each that is taken is set
+ * to -1. While they stand still. */
+json_t *attachments_clients(const struct attachments *attachments, int fds[ATTACHMENTS_CHARDEVS],
+                            unsigned *count);
+bool attachments_adopt_clients(struct attachments *attachments, const json_t *numbers, int *fds,
+                               unsigned count, GError **error);
+
+/* Output that has not left: a section "line/N" each in a machine's stream. For struct
+ * machine_stream_extra; `attachments` is a struct attachments. */
+bool attachments_save_lines(void *attachments, struct stream_writer *writer, GError **error);
+enum stream_verdict attachments_load_line(void *attachments, const struct stream_section *section,
+                                          GError **error);
 
 /* Close everything. */
 void attachments_finish(struct attachments *attachments);

@@ -16,14 +16,10 @@
 #include <unistd.h>
 
 #include "config/limits.h"
-#include "vmm/attachments.h"
-#include "vmm/control/gdb.h"
-#include "vmm/control/method.h"
-#include "vmm/machine/machine.h"
+#include "vmm/internal.h"
 #include "vmm/machine/machine_stream.h"
 #include "vmm/machine/pc/layout.h"
 #include "vmm/monitor/process.h"
-#include "vmm/monitor/sandbox.h"
 
 #define ARENAS        4
 #define LAST_WORDS_MS 1000
@@ -33,20 +29,6 @@ _Static_assert(CONFIG_MEMORY_MAX <= PC_MMIO64_BASE - (PC_HIGH_RAM_BASE - PC_LOW_
                "all RAM lies below the 64-bit PCI window");
 _Static_assert(CONFIG_PORTS_MAX <= MACHINE_PORTS_MAX, "a machine takes all ports of a definition");
 _Static_assert(CONFIG_CPUS_MAX <= MACHINE_CPUS_MAX, "a machine takes all CPUs of a definition");
-
-struct vmm {
-    GMainLoop *loop;
-    struct peer *link; /* to the monitor */
-    struct definition *definition;
-    struct attachments attachments;
-    struct sandbox_report sandbox;
-    const struct engine_ops *engine;
-    const char *why; /* this engine; static */
-    struct loop *io;
-    struct machine *machine;
-    struct gdb_server *debugger; /* NULL: none is awaited */
-    gint64 started_us;           /* monotonic */
-};
 
 /* ---- words to the monitor ---- */
 
@@ -86,7 +68,10 @@ static const char *state_name(enum machine_state state)
 
 static void on_changed(void *opaque, enum machine_state state, const char *reason)
 {
-    send_event(opaque, state_name(state), reason);
+    struct vmm *vmm = opaque;
+
+    if (!vmm->quiet)
+        send_event(vmm, state_name(state), reason);
 }
 
 static void on_restarted(void *opaque, const char *reason)
@@ -191,10 +176,45 @@ static void configure(struct vmm *vmm, struct machine_config *config, GPtrArray 
     configure_lines(vmm, config);
 }
 
-static bool build(struct vmm *vmm, GError **error)
+/* Go on from a stream, or be ready to: its beginning says on which processors. */
+static bool create_from_stream(struct vmm *vmm, struct machine_config *config, GError **error)
+{
+    struct stream_reader *reader = stream_reader_create(vmm->attachments.incoming, error);
+    struct cpu_definition cpu;
+    bool good = reader && machine_load_head(reader, &cpu, error);
+
+    config->incoming = true;
+    config->takes_over = vmm->quiet = vmm->attachments.ram >= 0;
+    config->ram_fd = vmm->attachments.ram;
+    config->cpu = &cpu;
+    if (good)
+        vmm->machine = machine_create(config, error);
+    good = vmm->machine && (config->takes_over || machine_load(vmm->machine, reader, NULL, error));
+    stream_reader_destroy(reader);
+    return good;
+}
+
+static bool create_machine(struct vmm *vmm, GError **error)
 {
     g_autoptr(GPtrArray) words = g_ptr_array_new_with_free_func(g_free);
     struct machine_config config;
+
+    configure(vmm, &config, words);
+    if (vmm->attachments.incoming >= 0)
+        return create_from_stream(vmm, &config, error);
+    vmm->machine = machine_create(&config, error);
+    return vmm->machine != NULL;
+}
+
+void vmm_await_debugger(struct vmm *vmm)
+{
+    if (vmm->attachments.gdb >= 0)
+        vmm->debugger = gdb_server_create(vmm->machine, vmm->attachments.gdb);
+    vmm->attachments.gdb = -1;
+}
+
+static bool build(struct vmm *vmm, GError **error)
+{
     bool kvm;
 
     vmm->engine = engine_find(definition_text(vmm->definition, OPTION_ENGINE), vmm->attachments.kvm,
@@ -206,14 +226,7 @@ static bool build(struct vmm *vmm, GError **error)
     if (!vmm->io || !sandbox_enter(SANDBOX_VMM, kvm, &vmm->sandbox, error) ||
         !attachments_open_lines(&vmm->attachments, vmm->definition, error))
         return false;
-    configure(vmm, &config, words);
-    vmm->machine = machine_create(&config, error);
-    if (!vmm->machine)
-        return false;
-    if (vmm->attachments.gdb >= 0)
-        vmm->debugger = gdb_server_create(vmm->machine, vmm->attachments.gdb);
-    vmm->attachments.gdb = -1;
-    return true;
+    return create_machine(vmm, error);
 }
 
 static bool take_definition(struct vmm *vmm, struct control_call *call, GError **error)
@@ -227,11 +240,21 @@ static bool take_definition(struct vmm *vmm, struct control_call *call, GError *
 
 /* ---- words from the monitor ---- */
 
+static void send_started(struct vmm *vmm)
+{
+    json_t *started = json_object();
+
+    json_object_set_new(started, "type", json_string("started"));
+    json_object_set_new(started, "engine", json_string(vmm->engine->name));
+    json_object_set_new(started, "why", json_string(vmm->why));
+    peer_send(vmm->link, rpc_notification("event", started), NULL, 0);
+}
+
+/* The machine is made, and runs unless that is left to "resume", or to "handover.go". */
 static void handle_start(void *opaque, struct control_call *call)
 {
     struct vmm *vmm = opaque;
     GError *error = NULL;
-    json_t *started;
 
     if (vmm->definition) {
         control_fail(call, RPC_ERROR_STATE, "the machine was started before");
@@ -242,13 +265,14 @@ static void handle_start(void *opaque, struct control_call *call)
         g_main_loop_quit(vmm->loop);
         return;
     }
+    if (vmm->attachments.ram >= 0) {
+        control_reply(call, NULL);
+        return;
+    }
     vmm->started_us = g_get_monotonic_time();
-    started = json_object();
-    json_object_set_new(started, "type", json_string("started"));
-    json_object_set_new(started, "engine", json_string(vmm->engine->name));
-    json_object_set_new(started, "why", json_string(vmm->why));
-    peer_send(vmm->link, rpc_notification("event", started), NULL, 0);
+    send_started(vmm);
     control_reply(call, NULL);
+    vmm_await_debugger(vmm);
     if (!definition_number(vmm->definition, OPTION_PAUSED))
         machine_resume(vmm->machine);
 }
@@ -345,15 +369,18 @@ static void handle_power_button(void *opaque, struct control_call *call)
     control_reply(call, NULL);
 }
 
-/* What the machine is made of: a choice that was left to the host ("default", "auto") is told as it
- * fell, since another host would choose anew. */
-static char *effective_definition(const struct vmm *vmm, const struct machine_status *status)
+char *vmm_effective_definition(const struct vmm *vmm)
 {
     json_t *object = definition_to_json(vmm->definition);
+    struct machine_status status;
+    char *text;
 
-    json_object_set_new(object, "engine", json_string(status->engine));
-    json_object_set_new(object, "cpu", json_string(status->cpu_model));
-    char *text = json_dumps(object, JSON_COMPACT);
+    machine_query(vmm->machine, &status);
+    json_object_set_new(object, "engine", json_string(status.engine));
+    json_object_set_new(object, "cpu", json_string(status.cpu_model));
+    /* How it was started is no part of what it is. */
+    json_object_del(object, "paused");
+    text = json_dumps(object, JSON_COMPACT);
     json_decref(object);
     return text;
 }
@@ -368,7 +395,7 @@ static void handle_save(void *opaque, struct control_call *call)
     bool good;
 
     machine_query(vmm->machine, &status);
-    definition = effective_definition(vmm, &status);
+    definition = vmm_effective_definition(vmm);
     machine_pause(vmm->machine);
     good = machine_save(vmm->machine, call->fds[0], definition, &error);
     if (status.state == MACHINE_RUNNING)
@@ -389,6 +416,11 @@ static const struct control_handler handlers[] = {
     {"nmi", handle_nmi},
     {"power-button", handle_power_button},
     {"state.save", handle_save},
+    {"handover.describe", handover_describe},
+    {"handover.pause", handover_pause},
+    {"handover.cancel", handover_cancel},
+    {"handover.load", handover_load},
+    {"handover.go", handover_go},
     {0},
 };
 
@@ -405,8 +437,9 @@ static void on_line(void *opaque, struct peer *peer, const char *line, size_t le
         peer_send(peer, rpc_failure(message.id, RPC_ERROR_STATE, "the machine is not started"),
                   NULL, 0);
     else
-        control_serve(&service, peer, CONTROL_OBSERVE | CONTROL_OPERATE | CONTROL_OWN, &message,
-                      fds, count);
+        control_serve(&service, peer,
+                      CONTROL_OBSERVE | CONTROL_OPERATE | CONTROL_OWN | CONTROL_LEAD, &message, fds,
+                      count);
     rpc_message_clear(&message);
 }
 
@@ -429,8 +462,9 @@ static void limit_arenas(void)
 
 int vmm_main(void)
 {
-    struct vmm vmm = {.attachments = {.kernel = -1, .initrd = -1, .gdb = -1, .kvm = -1}};
+    struct vmm vmm = {0};
 
+    attachments_init(&vmm.attachments);
     limit_arenas();
     signal(SIGPIPE, SIG_IGN);
     vmm.loop = g_main_loop_new(NULL, FALSE);

@@ -471,7 +471,8 @@ static void a_client_moves_to_another_with_what_is_pending(void **state)
     assert_int_equal(write_text(old, "two"), 3);
     g_autoptr(GBytes) pending = chardev_pending(old);
     assert_true(chardev_client(old) >= 0);
-    chardev_adopt_client(new, dup(chardev_client(old)));
+    assert_true(chardev_adopt_client(new, dup(chardev_client(old))));
+    assert_false(chardev_adopt_client(new, -1));
     assert_int_equal(chardev_write(new, g_bytes_get_data(pending, NULL), 3), 3);
     front_finish(&one, old);
     chardev_destroy(old);

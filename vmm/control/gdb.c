@@ -255,6 +255,11 @@ void gdb_server_destroy(struct gdb_server *server)
     g_free(server);
 }
 
+bool gdb_server_is_connected(const struct gdb_server *server)
+{
+    return server->fd >= 0;
+}
+
 void gdb_server_ended(struct gdb_server *server, int status)
 {
     if (server->session)

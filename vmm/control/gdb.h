@@ -20,5 +20,8 @@ struct gdb_server *gdb_server_create(struct machine *machine, int fd);
  * there. NULL is fine. */
 void gdb_server_destroy(struct gdb_server *server);
 
+/* Whether a debugger is there. */
+bool gdb_server_is_connected(const struct gdb_server *server);
+
 /* Tell a connected debugger that the machine ended with `status`. From the machine's listener. */
 void gdb_server_ended(struct gdb_server *server, int status);

@@ -15,6 +15,24 @@ static const struct control_param start_params[] = {
     {0},
 };
 
+static const struct control_param upgrade_params[] = {
+    {"engine", JSON_STRING, false},
+    {0},
+};
+
+static const struct control_param load_params[] = {
+    {"clients", JSON_ARRAY, true},
+    {0},
+};
+
+static const struct control_param go_params[] = {
+    {"running", JSON_TRUE, true},
+    {"began_ns", JSON_INTEGER, true},
+    {"stopped_ns", JSON_INTEGER, true},
+    {"started_us", JSON_INTEGER, true},
+    {0},
+};
+
 static const struct control_param subscribe_params[] = {
     {"since", JSON_INTEGER, false},
     {0},
@@ -41,6 +59,15 @@ const struct control_method control_methods[] = {
     {"kill", CONTROL_OPERATE, false, 0, 0, none},
     /* Write the machine's state to the descriptor that comes along. */
     {"state.save", CONTROL_OPERATE, true, 1, 1, none},
+    /* Put a new vmm in the place of the one that runs, with another engine if one is named; tells
+     * how long the guest was away. */
+    {"upgrade", CONTROL_OPERATE, false, 0, 0, upgrade_params},
+    /* The steps of that, see vmm/handover.c. */
+    {"handover.describe", CONTROL_LEAD, true, 1, 1, none},
+    {"handover.pause", CONTROL_LEAD, true, 1, 1, none},
+    {"handover.cancel", CONTROL_LEAD, true, 0, 0, none},
+    {"handover.load", CONTROL_LEAD, true, 1, PEER_FDS_MAX, load_params},
+    {"handover.go", CONTROL_LEAD, true, 0, 0, go_params},
     /* From now on each event comes as a notification "event"; with "since", those after that
      * number which are still remembered come first. */
     {"events.subscribe", CONTROL_OBSERVE, false, 0, 0, subscribe_params},
@@ -137,10 +164,10 @@ struct control_call *control_call_create(struct peer *peer, const struct rpc_mes
     return call;
 }
 
-static void finish(struct control_call *call, json_t *message)
+static void finish(struct control_call *call, json_t *message, const int *fds, unsigned count)
 {
     if (call->peer && call->id)
-        peer_send(call->peer, message, NULL, 0);
+        peer_send(call->peer, message, fds, count);
     else
         json_decref(message);
     json_decref(call->id);
@@ -150,12 +177,17 @@ static void finish(struct control_call *call, json_t *message)
 
 void control_reply(struct control_call *call, json_t *result)
 {
-    finish(call, rpc_result(call->id, result));
+    control_reply_fds(call, result, NULL, 0);
+}
+
+void control_reply_fds(struct control_call *call, json_t *result, const int *fds, unsigned count)
+{
+    finish(call, rpc_result(call->id, result), fds, count);
 }
 
 void control_fail(struct control_call *call, int code, const char *text)
 {
-    finish(call, rpc_failure(call->id, code, text));
+    finish(call, rpc_failure(call->id, code, text), NULL, 0);
 }
 
 void control_fail_error(struct control_call *call, GError *error)

@@ -18,6 +18,7 @@ enum control_access {
     CONTROL_OBSERVE = 1, /* look */
     CONTROL_OPERATE = 2, /* change what runs */
     CONTROL_OWN = 4,     /* the connection that started the machine */
+    CONTROL_LEAD = 8,    /* the monitor, to its vmm */
 };
 
 struct control_param {
@@ -59,8 +60,10 @@ const struct control_method *control_method_check(const struct rpc_message *mess
 struct control_call *control_call_create(struct peer *peer, const struct rpc_message *message,
                                          int *fds, unsigned count);
 
-/* Send the outcome and free the call. `result` is taken over, NULL for an empty object. */
+/* Send the outcome and free the call. `result` is taken over, NULL for an empty object. Duplicates
+ * of `fds` go beside it. */
 void control_reply(struct control_call *call, json_t *result);
+void control_reply_fds(struct control_call *call, json_t *result, const int *fds, unsigned count);
 void control_fail(struct control_call *call, int code, const char *text);
 /* Takes the error too. */
 void control_fail_error(struct control_call *call, GError *error);

@@ -172,23 +172,31 @@ static bool add_lines(struct files *files, const struct definition *definition, 
     return true;
 }
 
-/* "auto" goes without what is absent or not for this user. */
-static bool add_kvm(struct files *files, const struct definition *definition, GError **error)
+bool files_add_kvm(struct files *files, GError **error)
 {
-    const char *engine = definition_text(definition, OPTION_ENGINE);
-    bool must = g_str_equal(engine, "kvm");
     int fd;
 
-    if (!must && !g_str_equal(engine, "auto"))
-        return true;
+    for (unsigned i = 0; i < files->count; i++)
+        if (g_str_equal(files->names[i], "kvm"))
+            return true;
     fd = open(KVM_PATH, O_RDWR | O_CLOEXEC);
-    if (fd >= 0 || !must)
-        return fd < 0 || add(files, "kvm", fd, KVM_PATH, error);
+    if (fd >= 0)
+        return add(files, "kvm", fd, KVM_PATH, error);
     g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "engine: kvm: %s: %s; %s", KVM_PATH,
                 g_strerror(errno),
                 errno == EACCES ? "join the group that owns it, or use --engine soft"
                                 : "use --engine soft");
     return false;
+}
+
+/* "auto" goes without what is absent or not for this user. */
+static bool add_engine(struct files *files, const struct definition *definition, GError **error)
+{
+    const char *engine = definition_text(definition, OPTION_ENGINE);
+
+    if (g_str_equal(engine, "auto"))
+        files_add_kvm(files, NULL);
+    return !g_str_equal(engine, "kvm") || files_add_kvm(files, error);
 }
 
 static bool add_all(struct files *files, const struct definition *definition, int stdio_fd,
@@ -200,7 +208,7 @@ static bool add_all(struct files *files, const struct definition *definition, in
 
     return (!kernel || add_input(files, "kernel", kernel, error)) &&
            (!initrd || add_input(files, "initrd", initrd, error)) &&
-           add_modules(files, definition, error) && add_kvm(files, definition, error) &&
+           add_modules(files, definition, error) && add_engine(files, definition, error) &&
            (!gdb || add_socket(files, "gdb", "gdb", gdb, error)) &&
            add_lines(files, definition, stdio_fd, error);
 }
@@ -247,6 +255,11 @@ json_t *files_names(const struct files *files)
     for (unsigned i = 0; i < files->count; i++)
         json_array_append_new(names, json_string(files->names[i]));
     return names;
+}
+
+const char *files_name(const struct files *files, unsigned index)
+{
+    return files->names[index];
 }
 
 json_t *files_ptys(const struct files *files)

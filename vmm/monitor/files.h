@@ -25,6 +25,11 @@ void files_destroy(struct files *files);
  * "module" and "line" (once each, in the definition's order), "gdb", "kvm". */
 const int *files_fds(const struct files *files, unsigned *count);
 json_t *files_names(const struct files *files);
+/* The name of the descriptor at `index`; static. */
+const char *files_name(const struct files *files, unsigned index);
+
+/* Open what engine kvm needs, if it is not there yet. */
+bool files_add_kvm(struct files *files, GError **error);
 
 /* The pseudo-terminals that were made for lines, as a new JSON object: the line ("serial",
  * "port NAME"), and the name of the file under which a client finds it. */

@@ -15,20 +15,19 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "config/definition.h"
 #include "vmm/control/method.h"
+#include "vmm/monitor/calls.h"
 #include "vmm/monitor/clients.h"
 #include "vmm/monitor/files.h"
 #include "vmm/monitor/folder.h"
 #include "vmm/monitor/process.h"
-#include "vmm/monitor/sandbox.h"
+#include "vmm/monitor/upgrade.h"
 #include "vmm/monitor/worker.h"
 
 #define STOP_TIMEOUT_MAX 86400 /* seconds */
-#define CALLS_MAX        16    /* calls of one client that wait for the vmm */
 
 /* How the machine ended. */
 struct verdict {
@@ -43,18 +42,13 @@ struct monitor {
     struct definition *definition; /* NULL before "start" */
     struct folder *folder;
     struct files *files;
-    struct worker *vmm;    /* NULL before "start" */
-    GHashTable *forwarded; /* of struct forwarded *: what the vmm has not answered */
+    struct worker *vmm; /* NULL before "start" */
+    struct calls *calls;
+    struct upgrade *upgrade;           /* NULL: none is under way */
+    struct control_call *upgrade_call; /* that asked for it */
+    char *program;                     /* path of this program */
     guint stop_timer;
-    char *last_log;  /* line of the vmm */
-    char *violation; /* sentence on a system call that it says it died of */
     struct verdict verdict;
-};
-
-/* A client's call on its way through the vmm. */
-struct forwarded {
-    struct monitor *monitor;
-    struct control_call *call;
 };
 
 static void decide(struct monitor *monitor, int status, const char *cause, const char *message)
@@ -69,58 +63,20 @@ static void decide(struct monitor *monitor, int status, const char *cause, const
 
 /* ---- the vmm's end ---- */
 
-/* What to say of a vmm that ended without a word. */
-static char *describe_death(const struct monitor *monitor, int status)
-{
-    const char *last = monitor->last_log;
-
-    /* A guest with a debug console can write such a line, but not die so. */
-    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS && monitor->violation)
-        return g_strdup(monitor->violation);
-    if (WIFSIGNALED(status))
-        return g_strdup_printf("the vmm was killed by signal %d (%s)%s%s", WTERMSIG(status),
-                               g_strsignal(WTERMSIG(status)), last ? "; it last said: " : "",
-                               last ? last : "");
-    return g_strdup_printf("the vmm ended with status %d%s%s", WEXITSTATUS(status),
-                           last ? "; it last said: " : "", last ? last : "");
-}
-
-static void fail_calls(struct monitor *monitor, const char *fallback)
-{
-    const char *message = monitor->verdict.message;
-
-    if (monitor->vmm)
-        worker_fail_requests(monitor->vmm, message ? message : fallback);
-}
-
 static void on_vmm_log(void *opaque, const char *line)
 {
     struct monitor *monitor = opaque;
-    char *violation = sandbox_explain(line);
-    json_t *details;
+    json_t *details = json_object();
 
-    if (violation) {
-        g_free(monitor->violation);
-        monitor->violation = violation;
-        return;
-    }
-    g_free(monitor->last_log);
-    monitor->last_log = g_utf8_make_valid(line, -1);
-    details = json_object();
-    json_object_set_new(details, "line", json_string(monitor->last_log));
+    json_object_set_new(details, "line", json_string(line));
     clients_event(monitor->clients, "log", details);
 }
 
-static void on_vmm_ended(void *opaque, struct worker *worker, int wait_status)
+static void on_vmm_ended(void *opaque, struct worker *worker, const char *how)
 {
     struct monitor *monitor = opaque;
 
-    if (!monitor->verdict.known) {
-        g_autofree char *message = describe_death(monitor, wait_status);
-
-        decide(monitor, 1, "failed", message);
-    }
-    fail_calls(monitor, "the machine has ended");
+    decide(monitor, 1, "failed", how);
     g_main_loop_quit(monitor->loop);
 }
 
@@ -135,28 +91,22 @@ static void add_knowledge(const struct monitor *monitor, json_t *result)
     json_object_set_new(result, "ptys", files_ptys(monitor->files));
 }
 
-static void on_answer(void *opaque, const struct rpc_message *answer, int *fds, unsigned count)
+static void on_answer(void *opaque, struct control_call *call, const struct rpc_message *answer)
 {
-    g_autofree struct forwarded *forwarded = opaque;
-    struct control_call *call = forwarded->call;
-
-    g_hash_table_remove(forwarded->monitor->forwarded, forwarded);
     if (answer->kind == RPC_FAILURE) {
         control_fail(call, answer->code, answer->text);
         return;
     }
     if (json_is_object(answer->result))
-        add_knowledge(forwarded->monitor, answer->result);
+        add_knowledge(opaque, answer->result);
     control_reply(call, json_incref(answer->result));
 }
 
-static void on_started(void *opaque, const struct rpc_message *answer, int *fds, unsigned count)
+static void on_started(void *opaque, struct control_call *call, const struct rpc_message *answer)
 {
-    const struct forwarded *forwarded = opaque;
-
     if (answer->kind == RPC_FAILURE)
-        decide(forwarded->monitor, 1, "failed", answer->text);
-    on_answer(opaque, answer, fds, count);
+        decide(opaque, 1, "failed", answer->text);
+    on_answer(opaque, call, answer);
 }
 
 /* Notifications of the vmm: "finished" is its last word, the others are events for all. */
@@ -179,43 +129,14 @@ static void on_notified(void *opaque, const struct rpc_message *message)
 
 static const struct worker_ops vmm_ops = {on_vmm_log, on_notified, on_vmm_ended};
 
-/* Calls of one client that the vmm has not answered. */
-static unsigned count_forwarded(const struct monitor *monitor, const struct peer *peer)
-{
-    unsigned count = 0;
-    GHashTableIter iterator;
-    void *forwarded;
-
-    g_hash_table_iter_init(&iterator, monitor->forwarded);
-    while (g_hash_table_iter_next(&iterator, &forwarded, NULL))
-        count += ((struct forwarded *)forwarded)->call->peer == peer;
-    return count;
-}
-
-/* Ask the vmm on behalf of `call`; takes `params`. */
-static void ask_vmm(struct monitor *monitor, const char *method, json_t *params, const int *fds,
-                    unsigned count, worker_answer_fn answer, struct control_call *call)
-{
-    struct forwarded *forwarded;
-
-    if (!monitor->vmm || count_forwarded(monitor, call->peer) >= CALLS_MAX) {
-        json_decref(params);
-        control_fail(call, RPC_ERROR_STATE,
-                     monitor->vmm ? "too many calls are waiting" : "no machine is running");
-        return;
-    }
-    forwarded = g_new(struct forwarded, 1);
-    *forwarded = (struct forwarded){monitor, call};
-    g_hash_table_add(monitor->forwarded, forwarded);
-    worker_ask(monitor->vmm, method, params, fds, count, answer, forwarded);
-}
-
 /* ---- words from clients ---- */
 
 static void on_forward(void *opaque, const struct control_method *method, struct control_call *call)
 {
-    ask_vmm(opaque, method->name, json_incref(call->params), call->fds, call->count, on_answer,
-            call);
+    struct monitor *monitor = opaque;
+
+    calls_forward(monitor->calls, method->name, json_incref(call->params), call->fds, call->count,
+                  call, on_answer, monitor);
 }
 
 /* Where a client finds the lines that have names of their own. */
@@ -265,6 +186,7 @@ static bool prepare(struct monitor *monitor, const struct control_call *call, GE
     if (!monitor->files || !claim(monitor, error))
         return false;
     monitor->vmm = worker_create(NULL, &vmm_ops, monitor, error);
+    calls_set_worker(monitor->calls, monitor->vmm);
     return monitor->vmm != NULL;
 }
 
@@ -291,7 +213,7 @@ static void handle_start(void *opaque, struct control_call *call)
     json_object_set_new(params, "fds", files_names(monitor->files));
     fds = files_fds(monitor->files, &count);
     tell_ptys(monitor);
-    ask_vmm(monitor, "start", params, fds, count, on_started, call);
+    calls_forward(monitor->calls, "start", params, fds, count, call, on_started, monitor);
 }
 
 static void handle_kill(void *opaque, struct control_call *call)
@@ -329,7 +251,7 @@ static void handle_stop(void *opaque, struct control_call *call)
     }
     if (timeout && monitor->vmm && !monitor->stop_timer)
         monitor->stop_timer = g_timeout_add_seconds(seconds, on_stop_timeout, monitor);
-    ask_vmm(monitor, "power-button", NULL, NULL, 0, on_answer, call);
+    calls_forward(monitor->calls, "power-button", NULL, NULL, 0, call, on_answer, monitor);
 }
 
 static void handle_subscribe(void *opaque, struct control_call *call)
@@ -344,10 +266,80 @@ static void handle_subscribe(void *opaque, struct control_call *call)
     control_reply(call, result);
 }
 
+/* ---- another vmm ---- */
+
+static void on_standing(void *opaque)
+{
+    struct monitor *monitor = opaque;
+
+    calls_hold(monitor->calls);
+}
+
+static void on_switched(void *opaque, struct worker *fresh, struct definition *definition)
+{
+    struct monitor *monitor = opaque;
+
+    worker_discard(monitor->vmm);
+    monitor->vmm = fresh;
+    worker_give(fresh, &vmm_ops, monitor);
+    calls_set_worker(monitor->calls, fresh);
+    definition_destroy(monitor->definition);
+    monitor->definition = definition;
+}
+
+static void on_upgraded(void *opaque, json_t *result, const char *failure)
+{
+    struct monitor *monitor = opaque;
+    struct control_call *call = g_steal_pointer(&monitor->upgrade_call);
+
+    if (failure) {
+        control_fail(call, RPC_ERROR_FAILED, failure);
+    } else {
+        clients_event(monitor->clients, "upgraded", json_deep_copy(result));
+        control_reply(call, json_incref(result));
+    }
+    g_clear_pointer(&monitor->upgrade, upgrade_destroy);
+    calls_release(monitor->calls);
+}
+
+static void handle_upgrade(void *opaque, struct control_call *call)
+{
+    struct monitor *monitor = opaque;
+    const struct upgrade_config config = {
+        .definition = monitor->definition,
+        .files = monitor->files,
+        .old = monitor->vmm,
+        .program = monitor->program,
+        .engine = json_string_value(json_object_get(call->params, "engine")),
+        .log = on_vmm_log,
+        .standing = on_standing,
+        .switched = on_switched,
+        .ended = on_upgraded,
+        .opaque = monitor,
+    };
+    GError *error = NULL;
+
+    if (config.engine && strcmp(config.engine, "kvm") != 0 && strcmp(config.engine, "soft") != 0) {
+        control_fail(call, RPC_ERROR_INVALID_PARAMS, "engine: expected kvm or soft");
+        return;
+    }
+    if (!monitor->vmm || monitor->upgrade) {
+        control_fail(call, RPC_ERROR_STATE,
+                     monitor->vmm ? "upgrade: one is under way" : "no machine is running");
+        return;
+    }
+    monitor->upgrade = upgrade_create(&config, &error);
+    if (monitor->upgrade)
+        monitor->upgrade_call = call;
+    else
+        control_fail_error(call, error);
+}
+
 static const struct control_handler handlers[] = {
     {"start", handle_start},
     {"stop", handle_stop},
     {"kill", handle_kill},
+    {"upgrade", handle_upgrade},
     {"events.subscribe", handle_subscribe},
     {0},
 };
@@ -355,16 +347,10 @@ static const struct control_handler handlers[] = {
 static void on_client_gone(void *opaque, struct peer *peer, bool owner)
 {
     struct monitor *monitor = opaque;
-    GHashTableIter iterator;
-    void *forwarded;
 
-    g_hash_table_iter_init(&iterator, monitor->forwarded);
-    while (g_hash_table_iter_next(&iterator, &forwarded, NULL)) {
-        struct control_call *call = ((struct forwarded *)forwarded)->call;
-
-        if (call->peer == peer)
-            call->peer = NULL;
-    }
+    calls_forget_peer(monitor->calls, peer);
+    if (monitor->upgrade_call && monitor->upgrade_call->peer == peer)
+        monitor->upgrade_call->peer = NULL;
     if (!owner)
         return;
     decide(monitor, 0, "abandoned", "the command that started the machine has gone");
@@ -399,7 +385,13 @@ static void monitor_finish(struct monitor *monitor)
 {
     if (monitor->stop_timer)
         g_source_remove(monitor->stop_timer);
-    fail_calls(monitor, "the machine has ended");
+    const char *message =
+        monitor->verdict.message ? monitor->verdict.message : "the machine has ended";
+
+    if (monitor->upgrade_call)
+        control_fail(monitor->upgrade_call, RPC_ERROR_FAILED, message);
+    upgrade_destroy(monitor->upgrade);
+    calls_fail(monitor->calls, message);
     worker_destroy(monitor->vmm);
     files_destroy(monitor->files);
     folder_release(monitor->folder);
@@ -407,10 +399,9 @@ static void monitor_finish(struct monitor *monitor)
     tell_ended(monitor);
     clients_destroy(monitor->clients);
     definition_destroy(monitor->definition);
-    g_hash_table_unref(monitor->forwarded);
+    calls_destroy(monitor->calls);
     g_main_loop_unref(monitor->loop);
-    g_free(monitor->last_log);
-    g_free(monitor->violation);
+    g_free(monitor->program);
     g_free(monitor->verdict.cause);
     g_free(monitor->verdict.message);
 }
@@ -431,7 +422,9 @@ int monitor_main(void)
     close(nothing);
     signal(SIGPIPE, SIG_IGN);
     monitor.loop = g_main_loop_new(NULL, FALSE);
-    monitor.forwarded = g_hash_table_new(NULL, NULL);
+    monitor.calls = calls_create();
+    /* Now, while it is the file that was started: later its path may have another. */
+    monitor.program = g_file_read_link("/proc/self/exe", NULL);
     monitor.clients = clients_create(&config);
     clients_add(monitor.clients, PROCESS_LINK_FD, CONTROL_OBSERVE | CONTROL_OPERATE | CONTROL_OWN);
     g_unix_signal_add(SIGTERM, on_terminate, &monitor);

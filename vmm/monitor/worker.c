@@ -4,8 +4,12 @@
  */
 #include "vmm/monitor/worker.h"
 
+#include <signal.h>
+#include <sys/wait.h>
+
 #include "vmm/control/method.h"
 #include "vmm/monitor/process.h"
+#include "vmm/monitor/sandbox.h"
 
 struct request {
     worker_answer_fn answer;
@@ -20,20 +24,51 @@ struct worker {
     GHashTable *requests; /* of struct request *, by number */
     json_int_t last_id;
     bool ended;
-    int status;
+    int status;      /* waitpid's */
+    char *last_log;  /* line */
+    char *violation; /* sentence on a system call that it says it died of */
 };
+
+/* What to say of one that ended without a word. */
+static char *describe_end(const struct worker *worker)
+{
+    int status = worker->status;
+    const char *last = worker->last_log;
+
+    /* A guest with a debug console can write such a line, but not die so. */
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS && worker->violation)
+        return g_strdup(worker->violation);
+    if (WIFSIGNALED(status))
+        return g_strdup_printf("the vmm was killed by signal %d (%s)%s%s", WTERMSIG(status),
+                               g_strsignal(WTERMSIG(status)), last ? "; it last said: " : "",
+                               last ? last : "");
+    return g_strdup_printf("the vmm ended with status %d%s%s", WEXITSTATUS(status),
+                           last ? "; it last said: " : "", last ? last : "");
+}
 
 static void tell_if_over(struct worker *worker)
 {
-    if (worker->ended && !worker->link)
-        worker->ops->ended(worker->opaque, worker, worker->status);
+    g_autofree char *how = NULL;
+
+    if (!worker->ended || worker->link)
+        return;
+    how = describe_end(worker);
+    worker->ops->ended(worker->opaque, worker, how);
 }
 
 static void on_log(void *opaque, const char *line)
 {
     struct worker *worker = opaque;
+    char *violation = sandbox_explain(line);
 
-    worker->ops->log(worker->opaque, line);
+    if (violation) {
+        g_free(worker->violation);
+        worker->violation = violation;
+        return;
+    }
+    g_free(worker->last_log);
+    worker->last_log = g_utf8_make_valid(line, -1);
+    worker->ops->log(worker->opaque, worker->last_log);
 }
 
 static void on_ended(void *opaque, int wait_status)
@@ -117,12 +152,38 @@ void worker_destroy(struct worker *worker)
     process_destroy(worker->process);
     peer_destroy(worker->link);
     g_hash_table_unref(worker->requests);
+    g_free(worker->last_log);
+    g_free(worker->violation);
     g_free(worker);
 }
 
 void worker_kill(struct worker *worker)
 {
     process_kill(worker->process);
+}
+
+static void drop_log(void *opaque, const char *line)
+{
+}
+
+static void drop_notification(void *opaque, const struct rpc_message *message)
+{
+}
+
+static void destroy_ended(void *opaque, struct worker *worker, const char *how)
+{
+    worker_destroy(worker);
+}
+
+void worker_discard(struct worker *worker)
+{
+    static const struct worker_ops discarded = {drop_log, drop_notification, destroy_ended};
+
+    worker_give(worker, &discarded, NULL);
+    g_hash_table_remove_all(worker->requests);
+    worker_kill(worker);
+    if (worker->ended && !worker->link)
+        worker_destroy(worker);
 }
 
 void worker_give(struct worker *worker, const struct worker_ops *ops, void *opaque)
@@ -134,22 +195,34 @@ void worker_give(struct worker *worker, const struct worker_ops *ops, void *opaq
 void worker_ask(struct worker *worker, const char *method, json_t *params, const int *fds,
                 unsigned count, worker_answer_fn answer, void *opaque)
 {
-    const struct rpc_message gone = {
-        .kind = RPC_FAILURE, .code = RPC_ERROR_STATE, .text = "no machine is running"};
-    struct request *request;
-    json_int_t *id;
+    struct request *request = g_new(struct request, 1);
+    json_int_t *id = g_new(json_int_t, 1);
 
-    if (!worker->link) {
-        json_decref(params);
-        answer(opaque, &gone, NULL, 0);
-        return;
-    }
-    request = g_new(struct request, 1);
     *request = (struct request){answer, opaque};
-    id = g_new(json_int_t, 1);
     *id = ++worker->last_id;
     g_hash_table_insert(worker->requests, id, request);
-    peer_send(worker->link, rpc_request(*id, method, params), fds, count);
+    if (worker->link)
+        peer_send(worker->link, rpc_request(*id, method, params), fds, count);
+    else
+        json_decref(params);
+}
+
+static void drop_answer(void *opaque, const struct rpc_message *answer, int *fds, unsigned count)
+{
+}
+
+void worker_forget(struct worker *worker, const void *opaque)
+{
+    GHashTableIter iterator;
+    void *value;
+
+    g_hash_table_iter_init(&iterator, worker->requests);
+    while (g_hash_table_iter_next(&iterator, NULL, &value)) {
+        struct request *request = value;
+
+        if (request->opaque == opaque)
+            request->answer = drop_answer;
+    }
 }
 
 void worker_fail_requests(struct worker *worker, const char *text)

@@ -16,13 +16,14 @@
 struct worker;
 
 struct worker_ops {
-    /* One line that it wrote to its standard error. */
+    /* One line that it wrote to its standard error, as valid UTF-8. */
     void (*log)(void *opaque, const char *line);
     /* A notification came. */
     void (*notified)(void *opaque, const struct rpc_message *message);
-    /* The process has gone (waitpid's status) and all that it said was told. Requests without an
-     * answer are still waiting: worker_fail_requests is due. Not called from worker_destroy. */
-    void (*ended)(void *opaque, struct worker *worker, int wait_status);
+    /* The process has gone and all that it said was told; `how` is a sentence on its end. Requests
+     * without an answer still wait: worker_fail_requests is due, or worker_destroy. Not called from
+     * worker_destroy. */
+    void (*ended)(void *opaque, struct worker *worker, const char *how);
 };
 
 /* What came of a request: a result or a failure, and the descriptors beside it, which are closed at
@@ -39,12 +40,16 @@ struct worker *worker_create(const char *program, const struct worker_ops *ops, 
 void worker_destroy(struct worker *worker);
 /* Kill it; `ended` follows. */
 void worker_kill(struct worker *worker);
+/* Kill it, and destroy it when it has gone, without waiting and without any further call. */
+void worker_discard(struct worker *worker);
 /* Whom `ops` are called for from now on, and which. */
 void worker_give(struct worker *worker, const struct worker_ops *ops, void *opaque);
 
-/* Ask; takes `params` (NULL for none). Duplicates of `fds` go along. A worker that has gone answers
- * with a failure, from in here. */
+/* Ask; takes `params` (NULL for none). Duplicates of `fds` go along. The answer never comes from in
+ * here; a worker that is about to end gives none. */
 void worker_ask(struct worker *worker, const char *method, json_t *params, const int *fds,
                 unsigned count, worker_answer_fn answer, void *opaque);
+/* Who asked with this `opaque` wants no answer any more. */
+void worker_forget(struct worker *worker, const void *opaque);
 /* Answer all that waits with this failure. */
 void worker_fail_requests(struct worker *worker, const char *text);

@@ -70,9 +70,10 @@ void chardev_resume(struct chardev *chardev);
 int chardev_client(const struct chardev *chardev);
 GBytes *chardev_pending(struct chardev *chardev);
 /* The other way round, on one that was made suspended and listens: serve `client`, which is taken
- * over; the front end, whose state knows it, is not told. Output that was pending is given by
+ * over; the front end, whose state knows it, is not told. False when
+ * it does not listen or has a client. Output that was pending is given by
  * chardev_write. */
-void chardev_adopt_client(struct chardev *chardev, int client);
+bool chardev_adopt_client(struct chardev *chardev, int client);
 
 /* Give buffered output (unless held to leave, then close. NULL is fine. */
 void chardev_destroy(struct chardev *chardev);

@@ -516,13 +516,16 @@ GBytes *chardev_pending(struct chardev *chardev)
     return g_bytes_new_take(bytes, length);
 }
 
-void chardev_adopt_client(struct chardev *chardev, int client)
+bool chardev_adopt_client(struct chardev *chardev, int client)
 {
+    if (chardev->listener < 0 || chardev->in >= 0)
+        return false;
     chardev->in = chardev->out = client;
     chardev->out_is_socket = true;
     g_mutex_lock(&chardev->lock);
     chardev->connected = chardev->peer = true;
     g_mutex_unlock(&chardev->lock);
+    return true;
 }
 
 bool chardev_flush(struct chardev *chardev, unsigned timeout_ms)

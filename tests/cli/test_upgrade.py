@@ -1,0 +1,281 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""anima upgrade: another vmm takes the place of the one that runs, and what happens when it cannot."""
+import json
+import os
+import shutil
+import socket
+import time
+import unittest
+
+from anima_test import ANIMA, AnimaTest, wait_for
+
+LIBEXEC = os.path.join(os.path.dirname(ANIMA), "../vmm")
+
+
+class Upgrade(AnimaTest):
+    def installed(self, program=os.path.join(LIBEXEC, "anima-vmm")):
+        """A place of its own for anima-vmm, which a test may replace."""
+        folder = os.path.join(self.folder, "libexec")
+        os.makedirs(folder, exist_ok=True)
+        path = os.path.join(folder, "anima-vmm")
+        shutil.copy(program, path)
+        self.env["ANIMA_LIBEXEC"] = folder
+        return path
+
+    def replace(self, path, script):
+        """Another program in the place of `path`, as a package manager puts it there."""
+        with open(path + ".new", "w", encoding="utf-8") as stream:
+            stream.write(script)
+        os.chmod(path + ".new", 0o755)
+        os.rename(path + ".new", path)
+
+    def upgraded(self, *words):
+        result = self.anima("upgrade", "test", *words)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        return result.stdout
+
+    def assert_not_upgraded(self, message, session, *words):
+        """The upgrade fails with one line, and the same vmm goes on."""
+        before = self.query()
+        result = self.anima("upgrade", "test", *words)
+        self.assertEqual((result.returncode, result.stdout), (1, ""), result.stderr)
+        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+        self.assertIn(message, result.stderr)
+        after = self.query()
+        self.assertEqual((before["pid"], before["state"]), (after["pid"], after["state"]))
+        session.send("=")
+        session.expect("=")
+
+    def test_the_terminal_goes_on(self):
+        session = self.greeted()
+        pids = [self.query()["pid"]]
+        uptime = self.query()["uptime_ms"]
+        for i in range(5):
+            self.assertRegex(self.upgraded(),
+                             r"^test: upgraded in [0-9.]+ ms of downtime \(engine soft\)\n$")
+            session.send(f"still {i}")
+            session.expect(f"still {i}")
+            pids.append(self.query()["pid"])
+        self.assertEqual(len(set(pids)), 6)
+        self.assertGreaterEqual(self.query()["uptime_ms"], uptime)
+        for pid in pids[:-1]:
+            self.assertFalse(os.path.exists(f"/proc/{pid}") and
+                             "zombie" not in open(f"/proc/{pid}/status", encoding="utf-8").read())
+        session.send("q")
+        self.assert_ends(session, 0)
+
+    def test_time_goes_on(self):
+        self.greeted()
+        before, then = self.query()["clock_ns"], time.monotonic_ns()
+        for _ in range(5):
+            self.upgraded()
+        after, now = self.query()["clock_ns"], time.monotonic_ns()
+        # The downtime counts: machine time is as far as the host's, give or take the two queries.
+        self.assertLess(abs((after - before) - (now - then)), 100e6)
+
+    def test_events_and_clients(self):
+        self.greeted()
+        connection = self.connect()
+        lines = connection.makefile("r", encoding="utf-8")
+
+        def call(method, **params):
+            connection.sendall(json.dumps({"jsonrpc": "2.0", "id": method, "method": method,
+                                           "params": params}).encode() + b"\n")
+            while (message := json.loads(lines.readline())).get("id") != method:
+                events.append(message["params"]["type"])
+            return message
+
+        events = []
+        call("events.subscribe")
+        result = call("upgrade")["result"]
+        self.assertEqual((result["engine"], result["engine_before"]), ("soft", "soft"))
+        self.assertGreater(result["downtime_ns"], 0)
+        self.assertEqual(call("query")["result"]["state"], "running")
+        self.assertEqual(events, ["upgraded"])
+        self.assertIn("expected kvm or soft", call("upgrade", engine="auto")["error"]["message"])
+        for step in "describe", "pause", "cancel", "load", "go":
+            self.assertIn("error", call("handover." + step))
+        lines.close()
+        connection.close()
+
+    def test_calls_meanwhile_are_answered(self):
+        self.greeted()
+        connection = self.connect()
+        lines = connection.makefile("r", encoding="utf-8")
+        calls = [{"jsonrpc": "2.0", "id": i, "method": "upgrade" if i % 5 == 0 else "query"}
+                 for i in range(15)]
+        answered = {}
+        for call in calls:
+            connection.sendall(json.dumps(call).encode() + b"\n")
+            time.sleep(0.002)
+        while len(answered) < len(calls):
+            message = json.loads(lines.readline())
+            answered[message["id"]] = message
+        for call in calls:
+            answer = answered[call["id"]]
+            if call["method"] == "query":
+                self.assertEqual(answer["result"]["state"], "running", answer)
+            else:
+                self.assertTrue("result" in answer or "under way" in answer["error"]["message"])
+        self.assertIn("result", answered[0])
+        lines.close()
+        connection.close()
+
+    def test_a_paused_machine_stays_paused(self):
+        session = self.greeted()
+        self.anima("pause", "test")
+        before = self.query()["clock_ns"]
+        self.assertEqual(self.upgraded(), "test: upgraded while paused (engine soft)\n")
+        after = self.query()
+        self.assertEqual((after["state"], after["clock_ns"]), ("paused", before))
+        self.anima("resume", "test")
+        session.send("!")
+        session.expect("!")
+
+    def test_a_client_of_the_serial_socket_stays_connected(self):
+        path = os.path.join(self.folder, "serial")
+        self.start("--serial", "socket=" + path)
+        wait_for(lambda: os.path.exists(path), "the socket")
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(path)
+        client.settimeout(10)
+        client.sendall(b"1")
+        self.assertEqual(client.recv(1), b"1")
+        for i in b"2", b"3":
+            self.upgraded()
+            client.sendall(i)
+            self.assertEqual(client.recv(1), i)
+        client.close()
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(path)
+        client.settimeout(10)
+        client.sendall(b"4")
+        self.assertEqual(client.recv(1), b"4")
+        self.upgraded()
+        client.sendall(b"5")
+        self.assertEqual(client.recv(1), b"5")
+        client.close()
+        self.anima("kill", "test")
+
+    def test_all_machines(self):
+        first = self.greeted(name="first")
+        second = self.greeted(name="second")
+        result = self.anima("upgrade", "--all")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertEqual(sorted(line.split(":")[0] for line in result.stdout.splitlines()),
+                         ["first", "second"])
+        for session in first, second:
+            session.send("!")
+            session.expect("!")
+            session.send("q")
+            self.assert_ends(session, 0)
+
+    def test_wrong_words(self):
+        self.assert_refused(2, "usage: anima upgrade", "upgrade")
+        self.assert_refused(2, "usage: anima upgrade", "upgrade", "test", "--all")
+        self.assert_refused(2, "expected kvm or soft", "upgrade", "test", "--engine", "fast")
+        self.assert_refused(1, "no machine called 'test'", "upgrade", "test")
+
+    def test_the_installed_program_is_taken(self):
+        path = self.installed()
+        session = self.greeted()
+        # The file that runs is gone; what lies in its place now is what the user installed.
+        self.replace(path, f"#!/bin/sh\ntouch {self.folder}/taken\nexec {LIBEXEC}/anima-vmm \"$@\"\n")
+        self.upgraded()
+        self.assertTrue(os.path.exists(os.path.join(self.folder, "taken")))
+        session.send("!")
+        session.expect("!")
+
+    def test_no_program_is_there(self):
+        path = self.installed()
+        session = self.greeted()
+        os.unlink(path)
+        self.assert_not_upgraded(f"{path}: No such file or directory", session)
+
+    def test_the_new_vmm_dies(self):
+        path = self.installed()
+        session = self.greeted()
+        self.replace(path, "#!/bin/sh\necho 'not for this host' >&2\nexit 9\n")
+        self.assert_not_upgraded("of the new vmm: the vmm ended with status 9; it last said: not for "
+                                 "this host; the machine goes on as it was", session)
+        self.replace(path, "#!/bin/sh\nkill -9 $$\n")
+        self.assert_not_upgraded("signal 9", session)
+
+    def test_the_new_vmm_dies_with_the_state_in_its_hands(self):
+        """In place of the new vmm, a program that answers up to the load and then falls silent."""
+        path = self.installed()
+        session = self.greeted()
+        for last, answer, message in (
+                ("start", False, "signal 9"),
+                ("handover.load", False, "signal 9"),
+                ("start", True, "no such luck"),
+                ("handover.load", True, "no such luck")):
+            self.replace(path, f"""#!/usr/bin/python3
+import json, os, signal, socket
+monitor = socket.socket(fileno=3)
+for line in monitor.makefile():
+    call = json.loads(line)
+    reply = {{"jsonrpc": "2.0", "id": call["id"]}}
+    if call["method"] == "{last}":
+        if not {answer}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        reply["error"] = {{"code": -32000, "message": "no such luck"}}
+    else:
+        reply["result"] = {{}}
+    monitor.sendall(json.dumps(reply).encode() + b"\\n")
+""")
+            clock, then = self.query()["clock_ns"], time.monotonic_ns()
+            self.assert_not_upgraded(message, session)
+            passed = (self.query()["clock_ns"] - clock) - (time.monotonic_ns() - then)
+            self.assertLess(abs(passed), 100e6)
+
+    def test_the_old_vmm_dies_in_the_middle(self):
+        path = self.installed()
+        session = self.greeted()
+        pid = self.query()["pid"]
+        self.replace(path, f"#!/bin/sh\nkill -9 {pid}\nexec sleep 1000\n")
+        result = self.anima("upgrade", "test")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("the vmm was killed by signal 9", result.stderr)
+        session.expect("anima: the vmm was killed by signal 9")
+        self.assert_ends(session, 1)
+
+    def test_the_machine_is_killed_in_the_middle(self):
+        path = self.installed()
+        session = self.greeted()
+        self.replace(path, f"#!/bin/sh\n{ANIMA} kill test\nexec sleep 1000\n")
+        result = self.anima("upgrade", "test")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("the machine was killed", result.stderr)
+        self.assert_ends(session, 0)
+
+    def test_a_debugger_is_in_the_way(self):
+        path = os.path.join(self.folder, "gdb")
+        session = self.greeted("--gdb", path)
+        debugger = socket.socket(socket.AF_UNIX)
+        debugger.connect(path)
+        wait_for(lambda: self.query()["state"] == "paused", "the debugger's stop")
+        result = self.anima("upgrade", "test")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("a debugger is attached; let it detach first", result.stderr)
+        debugger.close()
+        wait_for(lambda: self.query()["state"] == "running", "the debugger's end")
+        self.upgraded()
+        session.send("!")
+        session.expect("!")
+        # The new vmm awaits debuggers at the same door.
+        debugger = socket.socket(socket.AF_UNIX)
+        debugger.connect(path)
+        wait_for(lambda: self.query()["state"] == "paused", "the debugger's stop")
+        debugger.close()
+
+    def test_no_kvm_is_there(self):
+        if os.path.exists("/dev/kvm") and os.access("/dev/kvm", os.R_OK | os.W_OK):
+            self.skipTest("this host has /dev/kvm")
+        session = self.greeted()
+        self.assert_not_upgraded("/dev/kvm", session, "--engine", "kvm")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What the files of the vmm role share.
+ */
+#pragma once
+
+#include <glib.h>
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "config/definition.h"
+#include "vmm/attachments.h"
+#include "vmm/control/gdb.h"
+#include "vmm/control/method.h"
+#include "vmm/machine/machine.h"
+#include "vmm/monitor/sandbox.h"
+
+struct vmm {
+    GMainLoop *loop;
+    struct peer *link; /* to the monitor */
+    struct definition *definition;
+    struct attachments attachments;
+    struct sandbox_report sandbox;
+    const struct engine_ops *engine;
+    const char *why; /* this engine; static */
+    struct loop *io;
+    struct machine *machine;
+    struct gdb_server *debugger; /* NULL: none is awaited */
+    gint64 started_us;           /* monotonic; when the guest was started, by whatever vmm */
+    bool quiet;                  /* changes of the machine's state are our own affair */
+    bool resumes;                /* handed over: the machine ran before */
+    int64_t began_ns;            /* handed over: CLOCK_MONOTONIC when we began to stop it */
+};
+
+/* Await a debugger, if the definition says so. */
+void vmm_await_debugger(struct vmm *vmm);
+
+/* What the machine is made of, as JSON text for free(3): a choice that was left to the host
+ * ("default", "auto") is told as it fell, since another host would choose anew. */
+char *vmm_effective_definition(const struct vmm *vmm);
+
+/* ---- handover.c: what the monitor asks of a vmm that goes, and of one that comes ---- */
+
+void handover_describe(void *vmm, struct control_call *call);
+void handover_pause(void *vmm, struct control_call *call);
+void handover_cancel(void *vmm, struct control_call *call);
+void handover_load(void *vmm, struct control_call *call);
+void handover_go(void *vmm, struct control_call *call);
