@@ -97,7 +97,7 @@ static void registers_hold_what_they_take(void **state)
         {0x250, 0x0606050401000606},
         {0x26f, 0x0606060606060606},
         {0x200, 0x80000006},
-        {0x20f, 0x3ffffffff800},
+        {0x20f, 0xffffff800},
         {0x2ff, 0xc06},
         {0xc0000081, 0x0023001000000000},
         {0xc0000082, 0xffffffff81000000},

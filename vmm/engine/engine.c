@@ -12,9 +12,13 @@
 const struct engine_ops *const engines[] = {&soft_engine_ops, &kvm_engine_ops, NULL};
 
 bool engine_define_cpu(const struct engine_config *config, const uint32_t words[CPU_WORDS],
-                       struct cpu_definition *out, GError **error)
+                       bool tsc_scales, struct cpu_definition *out, GError **error)
 {
-    uint64_t khz = clock_tsc_khz(config->clock);
+    uint64_t khz;
+
+    if (config->cpu && tsc_scales)
+        clock_set_tsc_khz(config->clock, config->cpu->tsc_khz);
+    khz = clock_tsc_khz(config->clock);
 
     if (config->cpu)
         return cpu_model_adopt(config->cpu, words, config->cpus, khz, out, error);

@@ -123,9 +123,11 @@ extern const char *const engine_exit_names[ENGINE_EXITS];
 /* The engines that are built in, NULL-terminated; "soft" first. */
 extern const struct engine_ops *const engines[];
 
-/* For engines: the processors that `config` asks for, of one that gives the features `words`. */
+/* For engines: the processors that `config` asks for, of one that gives the features `words`, and
+ * whose guests' counters may run at another frequency than the host's, or not. The clock's is that
+ * of the processors then. */
 bool engine_define_cpu(const struct engine_config *config, const uint32_t words[CPU_WORDS],
-                       struct cpu_definition *out, GError **error);
+                       bool tsc_scales, struct cpu_definition *out, GError **error);
 
 /* The engine called `name`, or NULL and an `error` that lists the names. "auto" probes `kvm_fd`, an
  * open /dev/kvm or -1, which stays the caller's. `why` gets one static phrase on the choice. */

@@ -36,8 +36,10 @@ struct epoch {
 
 struct clock {
     enum counter_source source;
-    uint64_t khz;
+    uint64_t khz;         /* of the counter */
     uint64_t ns_per_tick; /* 2^-48 ns */
+    uint64_t tsc_khz;     /* of the guest's counter; changes only while nothing reads */
+    uint64_t tsc_per_tick, ns_per_tsc; /* 2^-48 */
     struct epoch epoch;
     int64_t stopped_ns; /* the host's time of the last pause; control thread */
 
@@ -167,6 +169,21 @@ static int64_t ticks_to_ns(const struct clock *clock, uint64_t ticks)
     return ns > INT64_MAX ? INT64_MAX : (int64_t)ns;
 }
 
+/* Guest counter's ticks in so many of the counter's. */
+static uint64_t ticks_to_tsc(const struct clock *clock, uint64_t ticks)
+{
+    if (clock->tsc_khz == clock->khz)
+        return ticks;
+    return (uint64_t)((unsigned __int128)ticks * clock->tsc_per_tick >> 48);
+}
+
+static int64_t tsc_to_ns(const struct clock *clock, uint64_t tsc)
+{
+    unsigned __int128 ns = (unsigned __int128)tsc * clock->ns_per_tsc >> 48;
+
+    return ns > INT64_MAX ? INT64_MAX : (int64_t)ns;
+}
+
 /* Ticks since the epoch began. */
 static uint64_t epoch_ticks(const struct clock *clock)
 {
@@ -190,7 +207,7 @@ void clock_sample(const struct clock *clock, int64_t *now_ns, uint64_t *tsc)
         uint64_t ticks = epoch_ticks(clock);
         *now_ns =
             atomic_load_explicit(&epoch->now_ns, memory_order_relaxed) + ticks_to_ns(clock, ticks);
-        *tsc = atomic_load_explicit(&epoch->tsc, memory_order_relaxed) + ticks;
+        *tsc = atomic_load_explicit(&epoch->tsc, memory_order_relaxed) + ticks_to_tsc(clock, ticks);
         atomic_thread_fence(memory_order_acquire);
     } while (sequence & 1 ||
              sequence != atomic_load_explicit(&epoch->sequence, memory_order_relaxed));
@@ -206,7 +223,7 @@ static void epoch_change_locked(struct clock *clock, bool running, int64_t ns_sh
     atomic_fetch_add(&epoch->sequence, 1);
     uint64_t ticks = epoch_ticks(clock);
     atomic_fetch_add(&epoch->now_ns, ticks_to_ns(clock, ticks) + ns_shift);
-    atomic_fetch_add(&epoch->tsc, ticks + tsc_shift);
+    atomic_fetch_add(&epoch->tsc, ticks_to_tsc(clock, ticks) + tsc_shift);
     if (running && !atomic_load(&epoch->running))
         atomic_store(&epoch->counter, counter_read(clock));
     else
@@ -241,10 +258,10 @@ int64_t clock_tsc_to_ns(const struct clock *clock, uint64_t tsc)
     clock_sample(clock, &now_ns, &now_tsc);
     int64_t distance = (int64_t)(tsc - now_tsc);
     if (distance < 0)
-        return now_ns - ticks_to_ns(clock, -(uint64_t)distance);
+        return now_ns - tsc_to_ns(clock, -(uint64_t)distance);
 
     /* Rounded up: at that time the counter has reached `tsc`. */
-    int64_t ahead = ticks_to_ns(clock, distance), ns;
+    int64_t ahead = tsc_to_ns(clock, distance), ns;
     if (__builtin_add_overflow(ahead, 1, &ahead) || __builtin_add_overflow(now_ns, ahead, &ns))
         return INT64_MAX;
     return ns;
@@ -252,7 +269,32 @@ int64_t clock_tsc_to_ns(const struct clock *clock, uint64_t tsc)
 
 uint64_t clock_tsc_khz(const struct clock *clock)
 {
-    return clock->khz;
+    return clock->tsc_khz;
+}
+
+static void set_counter_khz(struct clock *clock, uint64_t khz)
+{
+    clock->khz = khz;
+    clock->ns_per_tick = (uint64_t)(((unsigned __int128)1000000 << 48) / khz);
+}
+
+static bool is_near(uint64_t a, uint64_t b)
+{
+    return (a > b ? a - b : b - a) <= b / 1000;
+}
+
+void clock_set_tsc_khz(struct clock *clock, uint64_t khz)
+{
+    if (clock->source == COUNTER_TSC && is_near(khz, clock->khz))
+        set_counter_khz(clock, khz);
+    clock->tsc_khz = khz;
+    clock->tsc_per_tick = (uint64_t)(((unsigned __int128)khz << 48) / clock->khz);
+    clock->ns_per_tsc = (uint64_t)(((unsigned __int128)1000000 << 48) / khz);
+}
+
+uint32_t clock_epoch(const struct clock *clock)
+{
+    return atomic_load_explicit(&clock->epoch.sequence, memory_order_acquire);
 }
 
 int64_t clock_wall(const struct clock *clock)
@@ -431,9 +473,9 @@ static struct clock *clock_new(enum counter_source source, uint64_t khz)
     struct clock *clock = g_new0(struct clock, 1);
 
     clock->source = source;
-    clock->khz = khz;
     clock->stopped_ns = host_ns(CLOCK_MONOTONIC);
-    clock->ns_per_tick = (uint64_t)(((unsigned __int128)1000000 << 48) / khz);
+    set_counter_khz(clock, khz);
+    clock_set_tsc_khz(clock, khz);
     clock->heap = g_ptr_array_new();
     pthread_mutex_init(&clock->lock, NULL);
     pthread_cond_init(&clock->wake, NULL);
@@ -528,7 +570,7 @@ void clock_skip(struct clock *clock, int64_t ns)
 {
     pthread_mutex_lock(&clock->lock);
     epoch_change_locked(clock, clock_is_running(clock), ns,
-                        clock_muldiv((uint64_t)ns, clock->khz, 1000000));
+                        clock_muldiv((uint64_t)ns, clock->tsc_khz, 1000000));
     pthread_mutex_unlock(&clock->lock);
 }
 

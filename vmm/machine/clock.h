@@ -61,12 +61,21 @@ void clock_skip(struct clock *clock, int64_t ns);
 /* Move a manual clock forward by `ns`, running every timer that falls due at its exact deadline. */
 void clock_step(struct clock *clock, int64_t ns);
 
-/* Frequency of the guest's time-stamp counter in kHz: the host's, or 1 GHz where the clock does not
- * count by it. Constant. */
+/* Frequency of the guest's time-stamp counter in kHz: what was set, else the host's, or 1 GHz where
+ * the clock does not count by it. */
 uint64_t clock_tsc_khz(const struct clock *clock);
 
-/* The guest's time-stamp counter now: host TSC + offset, at clock_tsc_khz; stands still while
- * paused. A manual clock derives it from its nanoseconds at 1 GHz. Lock-free, any thread. */
+/* Let the guest's counter run at `khz` (not 0). Where that is the host's frequency but for an error
+ * of measurement, it is believed and the guest counts as the host does. Before anything reads it.
+ */
+void clock_set_tsc_khz(struct clock *clock, uint64_t khz);
+
+/* A number that changes whenever time stops, goes on or is set: who finds it unchanged has missed
+ * nothing. Any thread. */
+uint32_t clock_epoch(const struct clock *clock);
+
+/* The guest's time-stamp counter now: host TSC scaled + offset, at clock_tsc_khz; stands still
+ * while paused. A manual clock derives it from its nanoseconds at 1 GHz. Lock-free, any thread. */
 uint64_t clock_tsc(const struct clock *clock);
 
 /* Machine time and counter of one and the same instant, for kvmclock. Lock-free, any thread. */

@@ -82,10 +82,12 @@ static bool create_vm(struct kvm_engine *engine, GError **error)
         return fail(error, "cannot place its own pages");
     if (!enable(engine, KVM_CAP_SPLIT_IRQCHIP, KVM_IOAPIC_PINS))
         return fail(error, "cannot split the interrupt controllers");
-    /* Both are refinements that every kernel since 5.0 has; the state code asks what it got. */
+    /* A refinement that every kernel since 5.0 has. */
     enable(engine, KVM_CAP_X2APIC_API,
            KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
-    enable(engine, KVM_CAP_EXCEPTION_PAYLOAD, 1);
+    if (!enable(engine, KVM_CAP_EXCEPTION_PAYLOAD, 1))
+        return fail(error, "cannot keep the payload of exceptions apart");
+    kvm_dirty_init(engine);
     size = kvm_ioctl(engine->kvm, KVM_GET_VCPU_MMAP_SIZE, NULL);
     if (size < (int)sizeof(struct kvm_run))
         return fail(error, "its vCPU area is too small");
@@ -105,9 +107,19 @@ static void engine_destroy(struct engine *base)
     if (engine->vm >= 0)
         close(engine->vm);
     pthread_mutex_destroy(&engine->routes_lock);
+    pthread_mutex_destroy(&engine->time_lock);
+    pthread_mutex_destroy(&engine->slots_lock);
     g_free(engine->msr_known);
     g_free(engine->vcpus);
     g_free(engine);
+}
+
+static bool define_cpu(struct kvm_engine *engine, const uint32_t words[CPU_WORDS], GError **error)
+{
+    bool scales = kvm_ioctl(engine->kvm, KVM_CHECK_EXTENSION, (void *)KVM_CAP_TSC_CONTROL) > 0;
+
+    kvm_time_init(engine);
+    return engine_define_cpu(&engine->config, words, scales, &engine->model, error);
 }
 
 static bool setup(struct kvm_engine *engine, GError **error)
@@ -129,9 +141,9 @@ static bool setup(struct kvm_engine *engine, GError **error)
                     "engine kvm runs 1 to %d CPUs, not %u", MIN(most, 255), config->cpus);
         return false;
     }
-    return kvm_features(engine->kvm, words, error) &&
-           engine_define_cpu(config, words, &engine->model, error) &&
-           create_vm(engine, error) && kvm_slots_init(engine, error);
+    return kvm_features(engine->kvm, words, error) && create_vm(engine, error) &&
+           define_cpu(engine, words, error) && kvm_msr_filter(engine, error) &&
+           kvm_slots_init(engine, error);
 }
 
 static struct engine *engine_create(const struct engine_config *config, GError **error)
@@ -144,6 +156,8 @@ static struct engine *engine_create(const struct engine_config *config, GError *
     engine->count = config->cpus;
     engine->vcpus = g_new0(struct vcpu *, MAX(config->cpus, 1));
     pthread_mutex_init(&engine->routes_lock, NULL);
+    pthread_mutex_init(&engine->time_lock, NULL);
+    pthread_mutex_init(&engine->slots_lock, NULL);
     if (!setup(engine, error)) {
         engine_destroy((struct engine *)engine);
         return NULL;

@@ -6,8 +6,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#define MSR_TSC_DEADLINE 0x6e0
-#define BASE_X2APIC      (1UL << 10)
+#define BASE_X2APIC (1UL << 10)
 
 /* Registers that are one word in both forms. */
 static const struct {
@@ -51,6 +50,17 @@ static void page_set(struct kvm_lapic_state *page, unsigned offset, uint32_t val
     memcpy(page->regs + offset, &value, sizeof(value));
 }
 
+/* The kernel's count went down while time stood still. */
+static void give_back_pause(struct vcpu *vcpu, struct cpu_lapic *out)
+{
+    /* 1011b divides by 1, the others by 2 to 128 (SDM 3A, 11.5.4); a tick is a nanosecond. */
+    unsigned shift = ((out->timer_divide & 3) | (out->timer_divide >> 1 & 4)) + 1;
+    uint64_t ticks = (uint64_t)kvm_time_paused(vcpu) >> (shift & 7);
+
+    if (out->timer_current)
+        out->timer_current = (uint32_t)MIN(out->timer_current + ticks, out->timer_initial);
+}
+
 void kvm_lapic_get(struct vcpu *vcpu, struct cpu_lapic *out)
 {
     struct kvm_lapic_state page;
@@ -70,7 +80,8 @@ void kvm_lapic_get(struct vcpu *vcpu, struct cpu_lapic *out)
     out->id = vcpu->index;
     out->lvt_cmci = 1 << 16;
     out->icr = page_get(&page, 0x300) | (uint64_t)page_get(&page, 0x310) << 32;
-    kvm_read_msr(vcpu, MSR_TSC_DEADLINE, &out->tsc_deadline);
+    out->tsc_deadline = vcpu->tsc_deadline;
+    give_back_pause(vcpu, out);
 }
 
 bool kvm_lapic_set(struct vcpu *vcpu, const struct cpu_lapic *in, GError **error)
@@ -95,8 +106,7 @@ bool kvm_lapic_set(struct vcpu *vcpu, const struct cpu_lapic *in, GError **error
         page_set(&page, 0x300, (uint32_t)in->icr);
         page_set(&page, 0x310, in->icr >> 32);
         if (kvm_ioctl(vcpu->fd, KVM_SET_LAPIC, &page) == 0) {
-            if (in->tsc_deadline)
-                kvm_write_msr(vcpu, MSR_TSC_DEADLINE, in->tsc_deadline);
+            vcpu->tsc_deadline = in->tsc_deadline;
             return true;
         }
     }

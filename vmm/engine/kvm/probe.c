@@ -41,6 +41,7 @@ static const struct {
     NEEDED(KVM_CAP_EXT_CPUID, "CPUID"),
     NEEDED(KVM_CAP_ADJUST_CLOCK, "settable clock"),
     NEEDED(KVM_CAP_EXCEPTION_PAYLOAD, "exception payloads"),
+    NEEDED(KVM_CAP_ENFORCE_PV_FEATURE_CPUID, "paravirtual features by CPUID"),
     NEEDED(KVM_CAP_X86_USER_SPACE_MSR, "MSRs in user space"),
     NEEDED(KVM_CAP_X86_MSR_FILTER, "MSR filter"),
 };

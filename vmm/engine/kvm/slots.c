@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Memory slots: the map of memory/ told to KVM, and KVM's dirty log told to memory/.
+ * Memory slots: the map of memory/ told to KVM.
  *
  * The kernel's mappings of our pages are its own affair; what must be dropped here is only a slot
  * that moved or went. Dirty pages are logged in every slot while any client wants to know.
@@ -24,7 +24,7 @@ static bool tell(struct kvm_engine *engine, unsigned number, const struct kvm_sl
     return kvm_ioctl(engine->vm, KVM_SET_USER_MEMORY_REGION, &region) == 0;
 }
 
-static struct kvm_slot *slot_at(struct kvm_engine *engine, unsigned number)
+struct kvm_slot *kvm_slot_at(struct kvm_engine *engine, unsigned number)
 {
     if (number >= engine->slots->len)
         g_array_set_size(engine->slots, number + 1);
@@ -66,7 +66,7 @@ static bool update_locked(struct kvm_engine *engine)
     bool good = true;
 
     for (unsigned i = 0; i < engine->slots->len; i++) {
-        struct kvm_slot *slot = slot_at(engine, i);
+        struct kvm_slot *slot = kvm_slot_at(engine, i);
         const struct memory_range *range = range_of(map, i);
         struct kvm_slot new = {0};
 
@@ -79,7 +79,7 @@ static bool update_locked(struct kvm_engine *engine)
     }
     for (unsigned i = 0; i < map->count; i++) {
         struct kvm_slot new = wanted(engine, &map->ranges[i]);
-        struct kvm_slot *slot = slot_at(engine, map->ranges[i].slot);
+        struct kvm_slot *slot = kvm_slot_at(engine, map->ranges[i].slot);
 
         if (slot->host && slot->logged == new.logged)
             continue;
@@ -94,6 +94,7 @@ static void update(void *opaque)
     struct kvm_engine *engine = opaque;
 
     pthread_mutex_lock(&engine->slots_lock);
+    kvm_dirty_sync_locked(engine);
     if (!update_locked(engine))
         g_warning("KVM refuses a memory slot: %s", g_strerror(errno));
     pthread_mutex_unlock(&engine->slots_lock);
@@ -104,42 +105,15 @@ static void dirty_tracking(void *opaque, bool on)
     struct kvm_engine *engine = opaque;
 
     pthread_mutex_lock(&engine->slots_lock);
+    kvm_dirty_sync_locked(engine); /* what lies in the rings belongs to the slots as they are */
     engine->logging = on;
     pthread_mutex_unlock(&engine->slots_lock);
     update(engine);
 }
 
-/* Fetch one slot's log; the kernel clears it and tracks anew. */
-static void fetch_log_locked(struct kvm_engine *engine, unsigned number)
-{
-    const struct kvm_slot *slot = slot_at(engine, number);
-    uint64_t words = (slot->size / GUEST_PAGE_SIZE + 63) / 64;
-    g_autofree uint64_t *bitmap = g_try_new0(uint64_t, words);
-    struct kvm_dirty_log log = {.slot = number, .dirty_bitmap = bitmap};
-
-    if (bitmap && kvm_ioctl(engine->vm, KVM_GET_DIRTY_LOG, &log) == 0) {
-        for (uint64_t i = 0; i < words; i++) {
-            for (uint64_t word = bitmap[i]; word; word &= word - 1)
-                memory_dirty_mark(engine->config.memory,
-                                  slot->base + (i * 64 + __builtin_ctzl(word)) * GUEST_PAGE_SIZE);
-        }
-        return;
-    }
-    /* Unknown is dirty. */
-    for (uint64_t page = 0; page < slot->size; page += GUEST_PAGE_SIZE)
-        memory_dirty_mark(engine->config.memory, slot->base + page);
-}
-
 static void dirty_sync(void *opaque)
 {
-    struct kvm_engine *engine = opaque;
-
-    pthread_mutex_lock(&engine->slots_lock);
-    for (unsigned i = 0; i < engine->slots->len; i++) {
-        if (slot_at(engine, i)->host && slot_at(engine, i)->logged)
-            fetch_log_locked(engine, i);
-    }
-    pthread_mutex_unlock(&engine->slots_lock);
+    kvm_dirty_sync(opaque);
 }
 
 bool kvm_slots_init(struct kvm_engine *engine, GError **error)
@@ -152,7 +126,6 @@ bool kvm_slots_init(struct kvm_engine *engine, GError **error)
     };
 
     engine->slots = g_array_new(FALSE, TRUE, sizeof(struct kvm_slot));
-    pthread_mutex_init(&engine->slots_lock, NULL);
     if (!memory_listen(engine->config.memory, &listener, error))
         return false;
     pthread_mutex_lock(&engine->slots_lock);
@@ -170,5 +143,4 @@ void kvm_slots_finish(struct kvm_engine *engine)
         return;
     memory_unlisten(engine->config.memory, engine);
     g_array_unref(engine->slots);
-    pthread_mutex_destroy(&engine->slots_lock);
 }

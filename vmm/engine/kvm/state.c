@@ -1,107 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * KVM's vCPU state in the canonical form and back. Floating-point components lie in KVM's XSAVE
- * image where the host's CPUID leaf D says; struct cpu_state knows no layout.
+ * KVM's vCPU state in the canonical form and back: general and system registers, events, activity.
  */
 #include "vmm/engine/kvm/kvm.h"
 
-#include <cpuid.h>
 #include <errno.h>
 #include <string.h>
 
-#define XSAVE_BV   512 /* offset of XSTATE_BV in the image */
-#define XMM_OFFSET 160
-#define ST_OFFSET  32
-
-enum component {
-    COMPONENT_X87,
-    COMPONENT_SSE,
-    COMPONENT_AVX,
-    COMPONENT_OPMASK = 5,
-    COMPONENT_ZMM_HIGH,
-    COMPONENT_ZMM_UPPER,
-    COMPONENT_PKRU = 9,
-};
-
-static bool refuse(GError **error, struct vcpu *vcpu, const char *what)
+bool kvm_refuses(GError **error, const struct vcpu *vcpu, const char *what)
 {
     g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
                 "KVM refuses the %s of vCPU %u: %s", what, vcpu->index, g_strerror(errno));
     return false;
-}
-
-/* ---- MSRs ---- */
-
-bool kvm_read_msr(struct vcpu *vcpu, uint32_t index, uint64_t *value)
-{
-    union kvm_one_msr one = {.msrs.nmsrs = 1};
-
-    one.msrs.entries[0].index = index;
-    if (kvm_ioctl(vcpu->fd, KVM_GET_MSRS, &one) != 1)
-        return false;
-    *value = one.msrs.entries[0].data;
-    return true;
-}
-
-bool kvm_write_msr(struct vcpu *vcpu, uint32_t index, uint64_t value)
-{
-    union kvm_one_msr one = {.msrs.nmsrs = 1};
-
-    one.msrs.entries[0].index = index;
-    one.msrs.entries[0].data = value;
-    return kvm_ioctl(vcpu->fd, KVM_SET_MSRS, &one) == 1;
-}
-
-void kvm_find_msrs(struct vcpu *vcpu)
-{
-    struct kvm_engine *engine = vcpu->engine;
-    uint64_t value;
-
-    if (engine->msr_known)
-        return;
-    engine->msr_known = g_new0(bool, cpu_msr_slots_count);
-    for (unsigned i = 0; i < cpu_msr_slots_count; i++)
-        engine->msr_known[i] = kvm_read_msr(vcpu, cpu_msr_slots[i].index, &value);
-}
-
-static uint64_t *msr_place(const struct cpu_msrs *msrs, unsigned slot)
-{
-    return (uint64_t *)((uint8_t *)msrs + cpu_msr_slots[slot].offset);
-}
-
-/* Registers that this kernel does not have keep the value of power-on. */
-static void get_msrs(struct vcpu *vcpu, struct cpu_state *state)
-{
-    for (unsigned i = 0; i < cpu_msr_slots_count; i++) {
-        if (vcpu->engine->msr_known[i])
-            kvm_read_msr(vcpu, cpu_msr_slots[i].index, msr_place(&state->msrs, i));
-    }
-    /* The kernel's counter goes on while the machine's clock stands still; the guest's does not. */
-    state->tsc = clock_tsc(vcpu->engine->config.clock) + vcpu->tsc_offset;
-}
-
-static bool set_msrs(struct vcpu *vcpu, const struct cpu_state *state, GError **error)
-{
-    struct cpu_state fresh;
-
-    cpu_state_reset(&fresh, true, 0, 0);
-    for (unsigned i = 0; i < cpu_msr_slots_count; i++) {
-        uint32_t index = cpu_msr_slots[i].index;
-        uint64_t value = *msr_place(&state->msrs, i), now;
-
-        if (vcpu->engine->msr_known[i] && kvm_read_msr(vcpu, index, &now) && now == value)
-            continue;
-        if (vcpu->engine->msr_known[i] && kvm_write_msr(vcpu, index, value))
-            continue;
-        /* A register without its feature holds nothing but its first value. */
-        if (value == *msr_place(&fresh.msrs, i))
-            continue;
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL,
-                    "KVM refuses MSR 0x%x = 0x%" G_GINT64_MODIFIER "x of vCPU %u", index, value,
-                    vcpu->index);
-        return false;
-    }
-    return kvm_write_msr(vcpu, KVM_MSR_TSC, state->tsc) || refuse(error, vcpu, "TSC");
 }
 
 /* ---- general and system registers ---- */
@@ -201,7 +111,7 @@ static bool set_sregs(struct vcpu *vcpu, const struct cpu_state *state, GError *
     sregs.efer = state->msrs.efer;
     sregs.apic_base = state->lapic.base_msr;
     if (kvm_ioctl(vcpu->fd, KVM_SET_SREGS, &sregs) < 0)
-        return refuse(error, vcpu, "system registers");
+        return kvm_refuses(error, vcpu, "system registers");
     return took_mode(vcpu, &sregs, error);
 }
 
@@ -243,124 +153,10 @@ static bool set_regs(struct vcpu *vcpu, const struct cpu_state *state, GError **
     };
 
     return kvm_ioctl(vcpu->fd, KVM_SET_REGS, &regs) == 0 ||
-           refuse(error, vcpu, "general registers");
+           kvm_refuses(error, vcpu, "general registers");
 }
 
-/* ---- floating point ---- */
-
-/* Where the host's XSAVE puts a component; 0 for what it does not have. */
-static unsigned component_offset(unsigned component, size_t limit, unsigned size)
-{
-    unsigned eax, ebx, ecx, edx;
-
-    if (!__get_cpuid_count(0xd, component, &eax, &ebx, &ecx, &edx) || eax < size ||
-        ebx + size > limit)
-        return 0;
-    return ebx;
-}
-
-struct piece {
-    unsigned component;
-    size_t state;    /* offset of the first element in struct cpu_state */
-    unsigned stride; /* between elements there */
-    unsigned size;   /* of an element, and its stride in the image */
-    unsigned count;
-};
-
-#define VECTOR(index, byte) (offsetof(struct cpu_state, vector) + (index)*64 + (byte))
-
-static const struct piece pieces[] = {
-    {COMPONENT_AVX, VECTOR(0, 16), 64, 16, 16},
-    {COMPONENT_OPMASK, offsetof(struct cpu_state, opmask), 8, 8, 8},
-    {COMPONENT_ZMM_HIGH, VECTOR(0, 32), 64, 32, 16},
-    {COMPONENT_ZMM_UPPER, VECTOR(16, 0), 64, 64, 16},
-    {COMPONENT_PKRU, offsetof(struct cpu_state, pkru), 4, 4, 1},
-};
-
-static void get_legacy(struct cpu_state *state, const uint8_t *image)
-{
-    struct cpu_x87 *x87 = &state->x87;
-
-    memcpy(&x87->control, image, 2);
-    memcpy(&x87->status, image + 2, 2);
-    x87->tag = image[4];
-    memcpy(&x87->opcode, image + 6, 2);
-    x87->opcode &= 0x7ff;
-    memcpy(&x87->instruction_pointer, image + 8, 8);
-    memcpy(&x87->data_pointer, image + 16, 8);
-    memcpy(&state->mxcsr, image + 24, 4);
-    for (unsigned i = 0; i < 8; i++) {
-        unsigned physical = ((x87->status >> 11 & 7) + i) & 7;
-        memcpy(x87->registers[physical], image + ST_OFFSET + 16 * i, 10);
-    }
-}
-
-static void set_legacy(uint8_t *image, const struct cpu_state *state)
-{
-    const struct cpu_x87 *x87 = &state->x87;
-
-    memcpy(image, &x87->control, 2);
-    memcpy(image + 2, &x87->status, 2);
-    image[4] = x87->tag;
-    memcpy(image + 6, &x87->opcode, 2);
-    memcpy(image + 8, &x87->instruction_pointer, 8);
-    memcpy(image + 16, &x87->data_pointer, 8);
-    memcpy(image + 24, &state->mxcsr, 4);
-    for (unsigned i = 0; i < 8; i++) {
-        unsigned physical = ((x87->status >> 11 & 7) + i) & 7;
-        memcpy(image + ST_OFFSET + 16 * i, x87->registers[physical], 10);
-    }
-}
-
-static void get_xsave(struct vcpu *vcpu, struct cpu_state *state)
-{
-    size_t size = vcpu->engine->xsave_size;
-    g_autofree uint8_t *image = g_malloc0(size); /* the host kernel's size; lint: ok */
-    uint64_t present;
-
-    if (kvm_ioctl(vcpu->fd, size > 4096 ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, image) < 0)
-        return;
-    memcpy(&present, image + XSAVE_BV, sizeof(present));
-    get_legacy(state, image);
-    for (unsigned i = 0; present & 1 << COMPONENT_SSE && i < 16; i++)
-        memcpy(state->vector[i], image + XMM_OFFSET + 16 * i, 16);
-    for (unsigned i = 0; i < G_N_ELEMENTS(pieces); i++) {
-        const struct piece *piece = &pieces[i];
-        unsigned offset = component_offset(piece->component, size, piece->size * piece->count);
-
-        if (!offset || !(present >> piece->component & 1))
-            continue;
-        for (unsigned n = 0; n < piece->count; n++)
-            memcpy((uint8_t *)state + piece->state + n * piece->stride,
-                   image + offset + n * piece->size, piece->size);
-    }
-}
-
-static bool set_xsave(struct vcpu *vcpu, const struct cpu_state *state, GError **error)
-{
-    size_t size = vcpu->engine->xsave_size;
-    g_autofree uint8_t *image = g_malloc0(size); /* the host kernel's size; lint: ok */
-    uint64_t present = 1 << COMPONENT_X87 | 1 << COMPONENT_SSE;
-    uint64_t shown = vcpu->engine->model.xcr0_mask;
-
-    set_legacy(image, state);
-    for (unsigned i = 0; i < 16; i++)
-        memcpy(image + XMM_OFFSET + 16 * i, state->vector[i], 16);
-    for (unsigned i = 0; i < G_N_ELEMENTS(pieces); i++) {
-        const struct piece *piece = &pieces[i];
-        unsigned offset = component_offset(piece->component, size, piece->size * piece->count);
-
-        if (!offset || !(shown >> piece->component & 1))
-            continue;
-        present |= 1UL << piece->component;
-        for (unsigned n = 0; n < piece->count; n++)
-            memcpy(image + offset + n * piece->size,
-                   (const uint8_t *)state + piece->state + n * piece->stride, piece->size);
-    }
-    memcpy(image + XSAVE_BV, &present, sizeof(present));
-    return kvm_ioctl(vcpu->fd, KVM_SET_XSAVE, image) == 0 ||
-           refuse(error, vcpu, "floating-point state");
-}
+/* ---- XCR0 ---- */
 
 static void get_xcr0(struct vcpu *vcpu, struct cpu_state *state)
 {
@@ -377,7 +173,7 @@ static bool set_xcr0(struct vcpu *vcpu, const struct cpu_state *state, GError **
     struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = state->xcr0}}};
 
     return !cpu_has_feature(&vcpu->engine->model, CPU_XSAVE) ||
-           kvm_ioctl(vcpu->fd, KVM_SET_XCRS, &xcrs) == 0 || refuse(error, vcpu, "XCR0");
+           kvm_ioctl(vcpu->fd, KVM_SET_XCRS, &xcrs) == 0 || kvm_refuses(error, vcpu, "XCR0");
 }
 
 /* ---- debug registers, events, activity ---- */
@@ -398,7 +194,7 @@ static bool set_debug(struct vcpu *vcpu, const struct cpu_state *state, GError *
 
     memcpy(debug.db, state->dr, sizeof(debug.db));
     return kvm_ioctl(vcpu->fd, KVM_SET_DEBUGREGS, &debug) == 0 ||
-           refuse(error, vcpu, "debug registers");
+           kvm_refuses(error, vcpu, "debug registers");
 }
 
 /* INT3 and INTO, whose delivery is begun again by executing them again. */
@@ -488,7 +284,7 @@ static bool set_events(struct vcpu *vcpu, const struct cpu_state *state, GError 
     if (state->event_pending)
         set_event(&events, state);
     return kvm_ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &events) == 0 ||
-           refuse(error, vcpu, "pending events");
+           kvm_refuses(error, vcpu, "pending events");
 }
 
 static void get_activity(struct vcpu *vcpu, struct cpu_state *state)
@@ -517,7 +313,7 @@ static bool set_activity(struct vcpu *vcpu, const struct cpu_state *state, GErro
     struct kvm_mp_state mp = {.mp_state = states[state->mp_state & 3]};
 
     vcpu->is_shut_down = state->mp_state == CPU_SHUTDOWN;
-    return kvm_ioctl(vcpu->fd, KVM_SET_MP_STATE, &mp) == 0 || refuse(error, vcpu, "activity");
+    return kvm_ioctl(vcpu->fd, KVM_SET_MP_STATE, &mp) == 0 || kvm_refuses(error, vcpu, "activity");
 }
 
 /* ---- the whole ---- */
@@ -529,9 +325,10 @@ void kvm_vcpu_get_state(struct vcpu *vcpu, struct cpu_state *state)
     get_regs(vcpu, state);
     get_sregs(vcpu, state);
     get_xcr0(vcpu, state);
-    get_xsave(vcpu, state);
+    kvm_xsave_get(vcpu, state);
     get_debug(vcpu, state);
-    get_msrs(vcpu, state);
+    kvm_msr_get(vcpu, state);
+    state->tsc = kvm_time_get(vcpu);
     kvm_lapic_get(vcpu, &state->lapic);
     get_events(vcpu, state);
 }
@@ -539,10 +336,11 @@ void kvm_vcpu_get_state(struct vcpu *vcpu, struct cpu_state *state)
 bool kvm_vcpu_set_state(struct vcpu *vcpu, const struct cpu_state *state, GError **error)
 {
     vcpu->unfinished = false;
-    vcpu->tsc_offset = state->tsc - clock_tsc(vcpu->engine->config.clock);
-    return cpu_state_check(state, &vcpu->engine->model, error) && set_regs(vcpu, state, error) &&
-           set_xcr0(vcpu, state, error) && set_xsave(vcpu, state, error) &&
-           set_sregs(vcpu, state, error) && set_msrs(vcpu, state, error) &&
-           kvm_lapic_set(vcpu, &state->lapic, error) && set_activity(vcpu, state, error) &&
+    if (!cpu_state_check(state, &vcpu->engine->model, error) || !set_regs(vcpu, state, error) ||
+        !set_xcr0(vcpu, state, error) || !kvm_xsave_set(vcpu, state, error) ||
+        !set_sregs(vcpu, state, error) || !kvm_msr_set(vcpu, state, error))
+        return false;
+    kvm_time_set(vcpu, state->tsc);
+    return kvm_lapic_set(vcpu, &state->lapic, error) && set_activity(vcpu, state, error) &&
            set_debug(vcpu, state, error) && set_events(vcpu, state, error);
 }

@@ -213,6 +213,14 @@ static bool serve_exit(struct vcpu *vcpu, enum vcpu_exit *exit)
         serve_mmio(vcpu);
         vcpu->unfinished = true;
         return false;
+    case KVM_EXIT_X86_RDMSR:
+    case KVM_EXIT_X86_WRMSR:
+        kvm_msr_serve(vcpu);
+        vcpu->unfinished = true;
+        return false;
+    case KVM_EXIT_DIRTY_RING_FULL:
+        kvm_dirty_ring_full(vcpu);
+        return false;
     case KVM_EXIT_IOAPIC_EOI:
         config->exits->eoi_broadcast(config->opaque, run->eoi.vector);
         return false;
@@ -241,55 +249,29 @@ static bool serve_exit(struct vcpu *vcpu, enum vcpu_exit *exit)
     }
 }
 
-/* ---- time ---- */
-
-/* The counter and kvmclock stand still while the machine's clock does: where they were when the
- * vCPU parked, they go on. */
-static void note_time(struct vcpu *vcpu)
-{
-    uint64_t tsc;
-
-    if (kvm_read_msr(vcpu, KVM_MSR_TSC, &tsc))
-        vcpu->tsc_offset = tsc - clock_tsc(vcpu->engine->config.clock);
-}
-
-/* By the offset itself: a write of the MSR that is less than a second off counts for the kernel as
- * an attempt to synchronize, and changes nothing. */
-static void shift_tsc(struct vcpu *vcpu, uint64_t distance)
-{
-    uint64_t offset;
-    struct kvm_device_attr attribute = {
-        .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&offset};
-
-    if (kvm_ioctl(vcpu->fd, KVM_GET_DEVICE_ATTR, &attribute) < 0)
-        return; /* before Linux 5.16: the guest sees the pause */
-    offset += distance;
-    kvm_ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attribute);
-}
-
-static void restore_time(struct vcpu *vcpu)
-{
-    const struct engine_config *config = &vcpu->engine->config;
-    struct kvm_clock_data data = {.clock = (uint64_t)clock_now(config->clock)};
-    uint64_t tsc, wanted = clock_tsc(config->clock) + vcpu->tsc_offset;
-
-    if (!kvm_read_msr(vcpu, KVM_MSR_TSC, &tsc))
-        return;
-    /* Less than a millisecond is no pause, and a write would only add its own error. */
-    if ((int64_t)(tsc - wanted) < (int64_t)clock_tsc_khz(config->clock))
-        return;
-    shift_tsc(vcpu, wanted - tsc);
-    if (vcpu->index == 0)
-        kvm_ioctl(vcpu->engine->vm, KVM_SET_CLOCK, &data);
-}
-
 /* ---- entering ---- */
+
+/* Begin an interrupt, as if the processor had acknowledged it: as an event it is part of the state,
+ * which one that is queued by KVM_INTERRUPT is not. */
+static void begin_interrupt(struct vcpu *vcpu, uint8_t vector)
+{
+    struct kvm_mp_state mp = {.mp_state = KVM_MP_STATE_RUNNABLE};
+    struct kvm_vcpu_events events = {0};
+
+    if (kvm_ioctl(vcpu->fd, KVM_GET_VCPU_EVENTS, &events) < 0)
+        return;
+    events.flags = 0; /* what others may change meanwhile stays */
+    events.interrupt.injected = 1;
+    events.interrupt.nr = vector;
+    events.interrupt.soft = 0;
+    kvm_ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &events);
+    kvm_ioctl(vcpu->fd, KVM_SET_MP_STATE, &mp); /* it ends a HLT */
+}
 
 /* The 8259 pair's interrupt, where the guest can take it now; else ask to come back when it can. */
 static void inject_extint(struct vcpu *vcpu)
 {
     struct kvm_engine *engine = vcpu->engine;
-    struct kvm_interrupt interrupt;
 
     vcpu->run->request_interrupt_window = 0;
     if (vcpu->index != 0 || !atomic_load(&engine->extint))
@@ -298,8 +280,7 @@ static void inject_extint(struct vcpu *vcpu)
         vcpu->run->request_interrupt_window = 1;
         return;
     }
-    interrupt.irq = engine->config.exits->extint_acknowledge(engine->config.opaque);
-    kvm_ioctl(vcpu->fd, KVM_INTERRUPT, &interrupt);
+    begin_interrupt(vcpu, engine->config.exits->extint_acknowledge(engine->config.opaque));
     if (atomic_load(&engine->extint))
         vcpu->run->request_interrupt_window = 1;
 }
@@ -322,6 +303,18 @@ static bool prepare_entry(struct vcpu *vcpu)
     return false;
 }
 
+/* KVM_RUN; true: it came back with something to serve. */
+static bool enter(struct vcpu *vcpu)
+{
+    atomic_store(&vcpu->inside, true);
+    int result = ioctl(vcpu->fd, KVM_RUN, NULL);
+    int failure = errno;
+    atomic_fetch_add(&vcpu->passes, 1);
+    atomic_store(&vcpu->inside, false);
+    errno = failure;
+    return result == 0;
+}
+
 static enum vcpu_exit run(struct vcpu *vcpu)
 {
     enum vcpu_exit exit;
@@ -329,7 +322,7 @@ static enum vcpu_exit run(struct vcpu *vcpu)
     for (;;) {
         if (prepare_entry(vcpu))
             return VCPU_EXIT_KICKED;
-        if (ioctl(vcpu->fd, KVM_RUN, NULL) == 0) {
+        if (enter(vcpu)) {
             vcpu->unfinished = false;
             count_exit(vcpu, exit_kind(vcpu->run));
             if (serve_exit(vcpu, &exit))
@@ -347,11 +340,11 @@ enum vcpu_exit kvm_vcpu_run(struct vcpu *vcpu)
 {
     if (vcpu->is_shut_down)
         return VCPU_EXIT_SHUTDOWN;
-    restore_time(vcpu);
+    kvm_time_enter(vcpu);
     set_running(vcpu, true);
     enum vcpu_exit exit = run(vcpu);
     set_running(vcpu, false);
-    note_time(vcpu);
+    kvm_time_park(vcpu);
     return exit;
 }
 
@@ -399,7 +392,10 @@ void kvm_vcpu_destroy(struct vcpu *vcpu)
 {
     if (!vcpu)
         return;
+    pthread_mutex_lock(&vcpu->engine->slots_lock);
     vcpu->engine->vcpus[vcpu->index] = NULL;
+    pthread_mutex_unlock(&vcpu->engine->slots_lock);
+    kvm_dirty_unmap_ring(vcpu);
     if (vcpu->run)
         munmap(vcpu->run, vcpu->engine->run_size);
     if (vcpu->fd >= 0)
@@ -415,12 +411,22 @@ static bool open_vcpu(struct vcpu *vcpu, GError **error)
     vcpu->fd = kvm_ioctl(engine->vm, KVM_CREATE_VCPU, (void *)(uintptr_t)vcpu->index);
     if (vcpu->fd >= 0)
         vcpu->run = mmap(NULL, engine->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
-    if (vcpu->fd >= 0 && vcpu->run != MAP_FAILED)
+    if (vcpu->run == MAP_FAILED)
+        vcpu->run = NULL;
+    if (vcpu->run && kvm_dirty_map_ring(vcpu))
         return true;
-    vcpu->run = NULL;
     g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
                 "KVM: cannot create vCPU %u: %s", vcpu->index, g_strerror(errno));
     return false;
+}
+
+/* Paravirtual MSRs and calls that CPUID does not show do not exist. */
+static bool enforce_features(struct vcpu *vcpu, GError **error)
+{
+    struct kvm_enable_cap enforce = {.cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args = {1}};
+
+    return kvm_ioctl(vcpu->fd, KVM_ENABLE_CAP, &enforce) == 0 ||
+           kvm_refuses(error, vcpu, "paravirtual features");
 }
 
 struct vcpu *kvm_vcpu_create(struct engine *base, unsigned index, GError **error)
@@ -438,11 +444,14 @@ struct vcpu *kvm_vcpu_create(struct engine *base, unsigned index, GError **error
     vcpu->engine = engine;
     vcpu->index = index;
     pthread_mutex_init(&vcpu->lock, NULL);
-    if (open_vcpu(vcpu, error) && kvm_set_cpuid(vcpu, error)) {
-        kvm_find_msrs(vcpu);
+    if (open_vcpu(vcpu, error) && enforce_features(vcpu, error) && kvm_set_cpuid(vcpu, error) &&
+        kvm_time_scale(vcpu, error)) {
+        kvm_msr_find(vcpu);
         cpu_state_reset(&state, index == 0, index, engine->model.signature);
         if (kvm_vcpu_set_state(vcpu, &state, error)) {
+            pthread_mutex_lock(&engine->slots_lock);
             engine->vcpus[index] = vcpu;
+            pthread_mutex_unlock(&engine->slots_lock);
             return vcpu;
         }
     }

@@ -54,7 +54,7 @@ static struct engine *engine_create(const struct engine_config *config, GError *
     engine->apics = soft_apics_create(config->cpus);
     listener.opaque = engine;
     soft_features(words);
-    if (!engine_define_cpu(config, words, &engine->model, error) ||
+    if (!engine_define_cpu(config, words, true, &engine->model, error) ||
         !memory_listen(config->memory, &listener, error)) {
         engine_destroy((struct engine *)engine);
         return NULL;
