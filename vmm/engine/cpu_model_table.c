@@ -45,8 +45,8 @@ const uint32_t cpu_system_features[CPU_WORDS] = {
     [CPU_7_EDX] = B(4) | B(26) | B(29),
     /* xsaveopt xsavec xgetbv1 */
     [CPU_D_1_EAX] = B(0) | B(1) | B(2),
-    /* cr8_legacy 3dnowprefetch */
-    [CPU_80000001_ECX] = B(4) | B(8),
+    /* 3dnowprefetch */
+    [CPU_80000001_ECX] = B(8),
     /* nx pdpe1gb rdtscp */
     [CPU_80000001_EDX] = B(20) | B(26) | B(27),
     /* invariant TSC */
