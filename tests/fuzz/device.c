@@ -13,9 +13,11 @@
 
 #include "vmm/device/device.h"
 #include "vmm/device/pci/pci.h"
+#include "vmm/device/virtio/virtio_blk.h"
 #include "vmm/util/loop.h"
 
 #define RAM         (1UL << 20)
+#define DISK        (1UL << 20)
 #define LINES       64
 #define WINDOWS_MAX 64
 #define BARS        0xC0000000UL
@@ -31,6 +33,7 @@ struct window {
 /* What the device under test reaches, and where its windows lie now. */
 struct bench {
     struct device_env env;
+    struct block *disk; /* of a device that needs one, or NULL */
     struct device *device;
     struct bus *listed;
     struct window windows[WINDOWS_MAX];
@@ -72,6 +75,15 @@ static void add_memory(struct memory *memory)
     close(fd);
 }
 
+static struct block *make_disk(void)
+{
+    struct block_config config = {
+        .fd = memory_memfd("disk", DISK, NULL), .name = "fuzz", .loop = the_loop};
+
+    fuzz_require(config.fd >= 0);
+    return block_raw_create(&config, NULL);
+}
+
 static void bench_init(struct bench *bench, const struct device_ops *ops)
 {
     g_autofree void *config = g_malloc0(ops->config_size + 1);
@@ -95,6 +107,8 @@ static void bench_init(struct bench *bench, const struct device_ops *ops)
     add_memory(bench->env.memory);
     if (ops->defaults)
         ops->defaults(&bench->env, config);
+    if (ops == &virtio_blk_device)
+        ((struct virtio_disk_config *)config)->block = bench->disk = make_disk();
     bench->device = device_create(ops, ops->kind, &bench->env, config, NULL);
     fuzz_require(bench->device);
     device_resume(bench->device);
@@ -103,6 +117,7 @@ static void bench_init(struct bench *bench, const struct device_ops *ops)
 static void bench_finish(struct bench *bench)
 {
     device_destroy(bench->device);
+    block_destroy(bench->disk);
     pci_bus_destroy(bench->env.pci);
     memory_destroy(bench->env.memory);
     bus_destroy(bench->env.mmio);
@@ -189,7 +204,9 @@ static void start_virtio(struct bench *bench, struct fuzz_input *input)
     fuzz_take(input, place, sizeof(place));
     open_functions(bench);
     set_register(bench, VIRTIO_PCI_COMMON_STATUS, 1, 0);
-    set_register(bench, VIRTIO_PCI_COMMON_GF, 4, (features & 3U) << 28);
+    uint32_t offered = (uint32_t)bus_read(bench->env.mmio, BARS + VIRTIO_PCI_COMMON_DF, 4);
+    uint32_t of_rings = (features & 3U) << 28, of_device = features & 4 ? (1U << 24) - 1 : 0;
+    set_register(bench, VIRTIO_PCI_COMMON_GF, 4, offered & (of_rings | of_device));
     set_register(bench, VIRTIO_PCI_COMMON_GFSELECT, 4, 1);
     set_register(bench, VIRTIO_PCI_COMMON_GF, 4, 1);
     set_register(bench, VIRTIO_PCI_COMMON_STATUS, 1, 11);

@@ -18,10 +18,12 @@
 
 #include "vmm/device/device.h"
 #include "vmm/device/pci/pci.h"
+#include "vmm/device/virtio/virtio_blk.h"
 #include "vmm/util/loop.h"
 
 #define BENCH_WALL  (1700000000LL * NS_PER_SECOND) /* 2023-11-14 22:13:20 UTC, a Tuesday */
 #define BENCH_RAM   (1UL << 20)
+#define BENCH_DISK  (1UL << 20)
 #define BENCH_LINES 64
 #define US          1000LL
 #define MS          1000000LL
@@ -37,6 +39,7 @@ struct bench {
     unsigned messages; /* MSIs; the last one: */
     uint64_t address;
     uint32_t data;
+    struct block *disk; /* for a device that needs one */
     unsigned resets, power_offs, sleeps, exits, crashes;
     unsigned s_state;
     int status;
@@ -94,6 +97,16 @@ static inline struct irq_line bench_line(struct bench *bench, unsigned pin)
     return (struct irq_line){bench_line_set, bench, pin};
 }
 
+/* A disk of BENCH_DISK bytes of memory. */
+static inline struct block *bench_disk(struct loop *loop)
+{
+    struct block_config config = {
+        .fd = memory_memfd("disk", BENCH_DISK, NULL), .name = "bench", .loop = loop};
+
+    assert_true(config.fd >= 0);
+    return block_raw_create(&config, NULL);
+}
+
 static inline struct bench *bench_create(void)
 {
     struct bench *bench = g_new0(struct bench, 1);
@@ -105,6 +118,7 @@ static inline struct bench *bench_create(void)
     bench->env.pci = pci_root_create();
     bench->env.loop = loop_create("io/bench", NULL);
     assert_non_null(bench->env.loop);
+    bench->disk = bench_disk(bench->env.loop);
     bench->ram = memory_memfd("bench", BENCH_RAM, NULL);
     assert_true(bench->ram >= 0);
     assert_true(
@@ -127,6 +141,7 @@ static inline struct bench *bench_create(void)
 /* All devices are destroyed before. */
 static inline void bench_destroy(struct bench *bench)
 {
+    block_destroy(bench->disk);
     loop_destroy(bench->env.loop);
     pci_bus_destroy(bench->env.pci);
     memory_destroy(bench->env.memory);
@@ -145,6 +160,8 @@ static inline struct device *bench_device(struct bench *bench, const struct devi
 
     if (ops->defaults)
         ops->defaults(&bench->env, config);
+    if (ops == &virtio_blk_device)
+        ((struct virtio_disk_config *)config)->block = bench->disk;
     struct device *device = device_create(ops, ops->kind, &bench->env, config, &error);
     if (!device)
         fail_msg("%s: %s", ops->kind, error ? error->message : "no error given");

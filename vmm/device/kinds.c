@@ -20,6 +20,7 @@
 #include "vmm/device/pci/host_bridge.h"
 #include "vmm/device/pci/lpc.h"
 #include "vmm/device/pci/root_port.h"
+#include "vmm/device/virtio/virtio_blk.h"
 #include "vmm/device/virtio/virtio_console.h"
 #include "vmm/device/virtio/virtio_net.h"
 #include "vmm/device/virtio/virtio_rng.h"
@@ -43,6 +44,7 @@ const struct device_ops *const device_kinds[] = {
     &lpc_device,
     &root_port_device,
     &virtio_net_device,
+    &virtio_blk_device,
     &virtio_rng_device,
     &virtio_console_device,
     NULL,
