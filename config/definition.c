@@ -170,6 +170,15 @@ static bool check_host_memory(const struct definition *definition, GError **erro
     return false;
 }
 
+static bool check_disks(const struct definition *definition, GError **error)
+{
+    if (definition_count(definition, OPTION_DISK) <= CONFIG_DISKS_MAX)
+        return true;
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "disk: a machine has up to %d",
+                CONFIG_DISKS_MAX);
+    return false;
+}
+
 bool definition_check(const struct definition *definition, GError **error)
 {
     static const enum option_id need_kernel[] = {OPTION_INITRD, OPTION_MODULE, OPTION_APPEND};
@@ -191,5 +200,6 @@ bool definition_check(const struct definition *definition, GError **error)
                     "module: a kernel takes either an initrd or multiboot modules");
         return false;
     }
-    return definition_check_lines(definition, error) && check_host_memory(definition, error);
+    return check_disks(definition, error) && definition_check_lines(definition, error) &&
+           check_host_memory(definition, error);
 }

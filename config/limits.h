@@ -14,6 +14,8 @@
 #define CONFIG_RNG_RATE_MAX  (1ULL << 40)   /* bytes a second */
 #define CONFIG_PORTS_MAX     30             /* named ports of a virtio console */
 #define CONFIG_PORT_NAME_MAX 127            /* bytes of the name of one */
+#define CONFIG_DISKS_MAX     16             /* disks of one machine */
+#define CONFIG_SERIAL_MAX    20             /* bytes of a disk's serial number */
 #define CONFIG_LIST_MAX      64             /* entries of one list, such as multiboot modules */
 #define CONFIG_TEXT_MAX      65535          /* bytes of one value */
 #define CONFIG_FILE_MAX      (1U << 20)     /* bytes of one vm.yaml */

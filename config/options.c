@@ -41,11 +41,32 @@ static bool check_port_name(const char *text, GError **error)
     return good;
 }
 
+/* A guest may make a file's name of it: /dev/disk/by-id/virtio-SERIAL. */
+static bool check_serial(const char *text, GError **error)
+{
+    size_t length = strlen(text);
+    bool good = length >= 1 && length <= CONFIG_SERIAL_MAX;
+
+    for (size_t i = 0; good && i < length; i++)
+        good = g_ascii_isalnum(text[i]) || strchr("-_.", text[i]);
+    if (!good) {
+        g_autofree char *shown = text_show(text);
+
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
+                    "expected up to %d letters, digits, '-', '_' and '.', not '%s'",
+                    CONFIG_SERIAL_MAX, shown);
+    }
+    return good;
+}
+
 static const char *const machine_choices[] = {"anima-1", NULL};
 static const char *const engine_choices[] = {"auto", "kvm", "soft", NULL};
 static const char *const line_choices[] = {"stdio", "pty", "file=", "socket=", "none", NULL};
 static const char *const device_choices[] = {"isa-debug-exit", "pc-testdev", "pvpanic",
                                              "debugcon",       "virtio-rng", NULL};
+static const char *const bus_choices[] = {"virtio", NULL};
+static const char *const format_choices[] = {"raw", NULL};
+static const char *const cache_choices[] = {"writeback", "writethrough", "none", NULL};
 static const char *const on_reboot_choices[] = {"restart", "exit", NULL};
 static const char *const on_crash_choices[] = {"exit", "pause", "restart", NULL};
 
@@ -79,6 +100,68 @@ static const struct option port_members[] = {
         .argument = "YES|NO",
         .preset = "no",
         .help = "a new pseudo-terminal, whose name is told",
+    },
+    {0},
+};
+
+static const struct option disk_members[] = {
+    {
+        .key = "file",
+        .type = OPTION_TYPE_PATH,
+        .required = true,
+        .argument = "FILE",
+        .help = "a file or a block device",
+        .manual = "Its size is a multiple of 512 bytes. No other machine can have it at the same "
+                  "time, unless both only read it; QEMU keeps to the same locks.",
+    },
+    {
+        .key = "readonly",
+        .type = OPTION_TYPE_BOOL,
+        .argument = "YES|NO",
+        .preset = "no",
+        .help = "the guest may not write",
+    },
+    {
+        .key = "serial",
+        .type = OPTION_TYPE_STRING,
+        .argument = "TEXT",
+        .check = check_serial,
+        .help = "serial number that the guest sees",
+    },
+    {
+        .key = "bus",
+        .type = OPTION_TYPE_ENUM,
+        .argument = "BUS",
+        .preset = "virtio",
+        .choices = bus_choices,
+        .help = "what the guest sees it on",
+    },
+    {
+        .key = "format",
+        .type = OPTION_TYPE_ENUM,
+        .argument = "FORMAT",
+        .preset = "raw",
+        .choices = format_choices,
+        .help = "how the file holds the disk",
+        .manual = "In a *raw* file the bytes are the disk's. The format is never guessed.",
+    },
+    {
+        .key = "cache",
+        .type = OPTION_TYPE_ENUM,
+        .argument = "MODE",
+        .preset = "writeback",
+        .choices = cache_choices,
+        .help = "where writes may lie until the guest flushes",
+        .manual = "With *writeback* in the host's memory, with *none* in the disk's own (direct "
+                  "I/O), with *writethrough* nowhere: a write is done when it is on stable "
+                  "storage.",
+    },
+    {
+        .key = "discard",
+        .type = OPTION_TYPE_BOOL,
+        .argument = "YES|NO",
+        .preset = "yes",
+        .help = "give room that the guest frees back to the host",
     },
     {0},
 };
@@ -178,6 +261,16 @@ const struct option options[OPTION_COUNT + 1] = {
             .type = OPTION_TYPE_STRING,
             .argument = "TEXT",
             .help = "command line of the kernel",
+        },
+    [OPTION_DISK] =
+        {
+            .key = "disk",
+            .type = OPTION_TYPE_GROUP,
+            .list = true,
+            .argument = "FILE[,..]",
+            .members = disk_members,
+            .help = "a disk",
+            .manual = "Linux calls the first vda. A machine has up to 16.",
         },
     [OPTION_SERIAL] =
         {

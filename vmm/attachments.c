@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "config/limits.h"
+#include "vmm/block/block.h"
 
 #define LINE_PREFIX "line/"
 
@@ -29,6 +30,8 @@ static int *find_place(struct attachments *attachments, const char *name)
         return &attachments->modules[attachments->module_count++];
     if (strcmp(name, "line") == 0 && attachments->line_count < LINES_MAX)
         return &attachments->line_fds[attachments->line_count++];
+    if (strcmp(name, "disk") == 0 && attachments->disk_count < CONFIG_DISKS_MAX)
+        return &attachments->disk_fds[attachments->disk_count++];
     if (strcmp(name, "kernel") == 0)
         place = &attachments->kernel;
     else if (strcmp(name, "initrd") == 0)
@@ -53,6 +56,7 @@ static bool fits(const struct attachments *attachments, const struct definition 
            (attachments->gdb >= 0) == (definition_text(definition, OPTION_GDB) != NULL) &&
            (attachments->ram < 0 || attachments->incoming >= 0) &&
            attachments->module_count == definition_count(definition, OPTION_MODULE) &&
+           attachments->disk_count == definition_count(definition, OPTION_DISK) &&
            attachments->line_count == definition_lines(definition, lines);
 }
 
@@ -123,6 +127,25 @@ bool attachments_open_lines(struct attachments *attachments, const struct defini
 {
     return open_lines(attachments, definition, error) &&
            open_debug_console(attachments, definition, error);
+}
+
+bool attachments_open_disks(struct attachments *attachments, const struct definition *definition,
+                            struct loop *loop, GError **error)
+{
+    for (unsigned i = 0; i < attachments->disk_count; i++) {
+        const struct block_config config = {
+            .fd = attachments->disk_fds[i],
+            .name = definition_member_text(definition, OPTION_DISK, i, "file"),
+            .readonly = definition_member_number(definition, OPTION_DISK, i, "readonly"),
+            .loop = loop,
+        };
+
+        attachments->disks[i] = block_raw_create(&config, error);
+        if (!attachments->disks[i])
+            return false;
+        attachments->disk_fds[i] = -1;
+    }
+    return true;
 }
 
 /* ---- going and coming ---- */
@@ -242,6 +265,8 @@ void attachments_finish(struct attachments *attachments)
     for (unsigned i = 0; i < attachments->line_count; i++)
         chardev_destroy(g_steal_pointer(&attachments->lines[i]));
     chardev_destroy(g_steal_pointer(&attachments->debug_console));
+    for (unsigned i = 0; i < attachments->disk_count; i++)
+        block_destroy(g_steal_pointer(&attachments->disks[i]));
     close_all(&attachments->kernel, 1);
     close_all(&attachments->initrd, 1);
     close_all(&attachments->gdb, 1);
@@ -250,5 +275,6 @@ void attachments_finish(struct attachments *attachments)
     close_all(&attachments->ram, 1);
     close_all(attachments->modules, attachments->module_count);
     close_all(attachments->line_fds, attachments->line_count);
-    attachments->module_count = attachments->line_count = 0;
+    close_all(attachments->disk_fds, attachments->disk_count);
+    attachments->module_count = attachments->line_count = attachments->disk_count = 0;
 }

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "config/definition.h"
+#include "config/limits.h"
 #include "config/lines.h"
 #include "vmm/machine/machine.h"
 #include "vmm/state/stream.h"
@@ -23,6 +24,9 @@ struct attachments {
     int ram;                      /* of a machine whose place is taken */
     int modules[MACHINE_MODULES_MAX];
     unsigned module_count;
+    int disk_fds[CONFIG_DISKS_MAX]; /* -1 once the block node has it */
+    struct block *disks[CONFIG_DISKS_MAX];
+    unsigned disk_count;
     /* As definition_lines lists them. */
     int line_fds[LINES_MAX]; /* -1 once the character device has it */
     struct chardev *lines[LINES_MAX];
@@ -42,6 +46,10 @@ bool attachments_take(struct attachments *attachments, const struct definition *
  * stand still until attachments_resume_lines. */
 bool attachments_open_lines(struct attachments *attachments, const struct definition *definition,
                             GError **error);
+
+/* Make the block nodes, on `loop`, which outlives them. */
+bool attachments_open_disks(struct attachments *attachments, const struct definition *definition,
+                            struct loop *loop, GError **error);
 
 /* ---- going to another process, and coming from one ---- */
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "config/limits.h"
+#include "vmm/device/virtio/virtio_blk.h"
 #include "vmm/internal.h"
 #include "vmm/machine/machine_stream.h"
 #include "vmm/machine/pc/layout.h"
@@ -28,6 +29,8 @@
 _Static_assert(CONFIG_MEMORY_MAX <= PC_MMIO64_BASE - (PC_HIGH_RAM_BASE - PC_LOW_RAM_END),
                "all RAM lies below the 64-bit PCI window");
 _Static_assert(CONFIG_PORTS_MAX <= MACHINE_PORTS_MAX, "a machine takes all ports of a definition");
+_Static_assert(CONFIG_DISKS_MAX <= MACHINE_DISKS_MAX, "a machine takes all disks of a definition");
+_Static_assert(CONFIG_SERIAL_MAX <= VIRTIO_BLK_SERIAL_MAX, "a disk shows all of its serial number");
 _Static_assert(CONFIG_CPUS_MAX <= MACHINE_CPUS_MAX, "a machine takes all CPUs of a definition");
 
 /* ---- words to the monitor ---- */
@@ -143,6 +146,23 @@ static void configure_lines(const struct vmm *vmm, struct machine_config *config
     }
 }
 
+static void configure_disks(const struct vmm *vmm, struct machine_config *config)
+{
+    const struct definition *definition = vmm->definition;
+
+    config->disk_count = vmm->attachments.disk_count;
+    for (unsigned i = 0; i < config->disk_count; i++) {
+        const char *cache = definition_member_text(definition, OPTION_DISK, i, "cache");
+
+        config->disks[i] = (struct machine_disk){
+            .block = vmm->attachments.disks[i],
+            .serial = definition_member_text(definition, OPTION_DISK, i, "serial"),
+            .writethrough = strcmp(cache, "writethrough") == 0,
+            .discard = definition_member_number(definition, OPTION_DISK, i, "discard"),
+        };
+    }
+}
+
 /* `words` owns the strings that are made for the configuration. */
 static void configure(struct vmm *vmm, struct machine_config *config, GPtrArray *words)
 {
@@ -174,6 +194,7 @@ static void configure(struct vmm *vmm, struct machine_config *config, GPtrArray 
     };
     configure_modules(vmm, config, words);
     configure_lines(vmm, config);
+    configure_disks(vmm, config);
 }
 
 /* Go on from a stream, or be ready to: its beginning says on which processors. */
@@ -224,7 +245,8 @@ static bool build(struct vmm *vmm, GError **error)
     kvm = strcmp(vmm->engine->name, "kvm") == 0;
     vmm->io = loop_create("io/0", error);
     if (!vmm->io || !sandbox_enter(SANDBOX_VMM, kvm, &vmm->sandbox, error) ||
-        !attachments_open_lines(&vmm->attachments, vmm->definition, error))
+        !attachments_open_lines(&vmm->attachments, vmm->definition, error) ||
+        !attachments_open_disks(&vmm->attachments, vmm->definition, vmm->io, error))
         return false;
     return create_machine(vmm, error);
 }
@@ -472,8 +494,8 @@ int vmm_main(void)
     g_main_loop_run(vmm.loop);
     gdb_server_destroy(vmm.debugger);
     machine_destroy(vmm.machine);
-    loop_destroy(vmm.io);
     attachments_finish(&vmm.attachments);
+    loop_destroy(vmm.io);
     peer_flush(vmm.link, LAST_WORDS_MS);
     peer_destroy(vmm.link);
     definition_destroy(vmm.definition);

@@ -57,6 +57,8 @@ static void config_copy(struct machine_config *config)
         image_copy(&config->modules[i]);
     for (unsigned i = 0; i < config->port_count; i++)
         config->ports[i].name = g_strdup(config->ports[i].name);
+    for (unsigned i = 0; i < config->disk_count; i++)
+        config->disks[i].serial = g_strdup(config->disks[i].serial);
 }
 
 static void config_clear(struct machine_config *config)
@@ -70,6 +72,8 @@ static void config_clear(struct machine_config *config)
         image_clear(&config->modules[i]);
     for (unsigned i = 0; i < config->port_count; i++)
         g_free((char *)config->ports[i].name);
+    for (unsigned i = 0; i < config->disk_count; i++)
+        g_free((char *)config->disks[i].serial);
 }
 
 /* ---- making ---- */

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/block/block.h"
 #include "vmm/device/device.h"
 #include "vmm/engine/engine.h"
 #include "vmm/util/chardev.h"
@@ -24,6 +25,7 @@
 #define MACHINE_CPUS_MAX    255
 #define MACHINE_SERIALS     2
 #define MACHINE_MODULES_MAX 64
+#define MACHINE_DISKS_MAX   16
 #define MACHINE_PORTS_MAX   30 /* named ports of the virtio console */
 
 struct machine;
@@ -97,6 +99,12 @@ struct machine_config {
         struct chardev *chardev;
     } ports[MACHINE_PORTS_MAX];
     unsigned port_count;
+    struct machine_disk {
+        struct block *block; /* on `loop`; stays the caller's, and outlives the machine */
+        const char *serial;  /* NULL: none; copied */
+        bool writethrough, discard;
+    } disks[MACHINE_DISKS_MAX];
+    unsigned disk_count;
     bool pvpanic;
     bool virtio_rng;
     uint64_t rng_rate; /* bytes a second for the guest's virtio-rng; 0: any number */

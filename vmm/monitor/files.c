@@ -16,6 +16,7 @@
 
 #include "config/lines.h"
 #include "vmm/control/peer.h"
+#include "vmm/monitor/disks.h"
 #include "vmm/monitor/folder.h"
 
 #define KVM_PATH "/dev/kvm"
@@ -77,6 +78,18 @@ static bool add_modules(struct files *files, const struct definition *definition
         g_autofree char *path = g_strndup(entry, strcspn(entry, " "));
 
         if (!add_input(files, "module", path, error))
+            return false;
+    }
+    return true;
+}
+
+static bool add_disks(struct files *files, const struct definition *definition, GError **error)
+{
+    for (unsigned i = 0; i < definition_count(definition, OPTION_DISK); i++) {
+        const char *path = definition_member_text(definition, OPTION_DISK, i, "file");
+        int fd = disk_open(definition, i, error);
+
+        if (fd < 0 || !add(files, "disk", fd, path, error))
             return false;
     }
     return true;
@@ -209,6 +222,7 @@ static bool add_all(struct files *files, const struct definition *definition, in
     return (!kernel || add_input(files, "kernel", kernel, error)) &&
            (!initrd || add_input(files, "initrd", initrd, error)) &&
            add_modules(files, definition, error) && add_engine(files, definition, error) &&
+           add_disks(files, definition, error) &&
            (!gdb || add_socket(files, "gdb", "gdb", gdb, error)) &&
            add_lines(files, definition, stdio_fd, error);
 }

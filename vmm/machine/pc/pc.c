@@ -32,6 +32,7 @@
 #include "vmm/device/pci/host_bridge.h"
 #include "vmm/device/pci/lpc.h"
 #include "vmm/device/pci/root_port.h"
+#include "vmm/device/virtio/virtio_blk.h"
 #include "vmm/device/virtio/virtio_console.h"
 #include "vmm/device/virtio/virtio_rng.h"
 #include "vmm/machine/boot/boot.h"
@@ -358,13 +359,35 @@ static bool add_console(struct machine *machine, uint8_t *next, GError **error)
     return add(machine, &virtio_console_device, "virtio-console", &setup, NULL, error);
 }
 
+static bool add_disks(struct machine *machine, uint8_t *next, GError **error)
+{
+    const struct machine_config *config = &machine->config;
+
+    for (unsigned i = 0; i < config->disk_count; i++) {
+        g_autofree char *id = g_strdup_printf("disk%u", i);
+        struct virtio_disk_config disk = {
+            .address = {NULL, (*next)++, 0},
+            .block = config->disks[i].block,
+            .queues = MIN(config->cpus, VIRTIO_BLK_QUEUES_MAX),
+            .writethrough = config->disks[i].writethrough,
+            .discard = config->disks[i].discard,
+        };
+
+        if (config->disks[i].serial)
+            g_strlcpy(disk.serial, config->disks[i].serial, sizeof(disk.serial));
+        if (!add(machine, &virtio_blk_device, id, &disk, NULL, error))
+            return false;
+    }
+    return true;
+}
+
 /* PCI devices that the user chose, in the order in which a definition lists them: each has the next
  * device number of bus 0. */
 static bool add_user_devices(struct machine *machine, GError **error)
 {
     uint8_t next = PC_PCI_USER_DEVICES;
 
-    if (!add_console(machine, &next, error))
+    if (!add_disks(machine, &next, error) || !add_console(machine, &next, error))
         return false;
     if (machine->config.virtio_rng) {
         struct virtio_rng_config rng = {
