@@ -217,9 +217,9 @@ static struct soft_block *decode_crossing(struct soft_cpu *cpu, uint64_t linear,
     if (!cpu->flat)
         next = (uint32_t)next;
     more = soft_fetch_page(cpu, next, &gpa);
-    memcpy(bytes, host, room);
+    soft_copy(bytes, host, room);
     if (more)
-        memcpy(bytes + room, more, sizeof(bytes) - room);
+        soft_copy(bytes + room, more, sizeof(bytes) - room);
     else
         memset(bytes + room, 0xff, sizeof(bytes) - room);
     if (soft_decode(cpu->model, cpu->code_size, bytes, sizeof(bytes), &blocks->crossing) !=

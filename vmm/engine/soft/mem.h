@@ -64,15 +64,26 @@ static inline struct soft_tlb_entry *soft_tlb_slot(struct soft_cpu *cpu, unsigne
  * next page's tag in this page's slot, and misses. */
 #define SOFT_TAG(linear, size) (((linear) + (size)-1) & ~0xfffUL)
 
-/* What moves a guest's bytes. Its CPUs may race for them, as they may on hardware: that is not for
- * ThreadSanitizer to judge. */
-#if defined(__SANITIZE_THREAD__)
+/* What moves a guest's bytes, for which its CPUs may race as they may on hardware, or touches
+ * nothing but what one thread has: not for ThreadSanitizer to judge. (The files of single
+ * instructions are built without it as a whole: meson.build.) */
+#if defined(__SANITIZE_THREAD__) || defined(SOFT_OUTSIDE_TSAN)
 #define SOFT_UNORDERED __attribute__((no_sanitize("thread")))
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
 #define SOFT_UNORDERED __attribute__((no_sanitize("thread")))
 #endif
 #endif
+
+/* memcpy for them: the library's is looked into wherever it is called from. */
+static inline void soft_copy(void *to, const void *from, size_t size)
+{
+#ifdef SOFT_UNORDERED
+    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
+#else
+    memcpy(to, from, size);
+#endif
+}
 #ifndef SOFT_UNORDERED
 #define SOFT_UNORDERED
 #endif
@@ -118,7 +129,7 @@ SOFT_UNORDERED static inline void soft_read_bytes(struct soft_cpu *cpu, uint64_t
 {
     struct soft_tlb_entry *entry = soft_tlb_slot(cpu, cpu->mmu_mode, linear);
     if (entry->read_tag == SOFT_TAG(linear, size))
-        memcpy(out, (const void *)(entry->host + linear), size);
+        soft_copy(out, (const void *)(entry->host + linear), size);
     else
         soft_read_slow(cpu, linear, out, size, cpu->mmu_mode);
 }
@@ -128,7 +139,7 @@ SOFT_UNORDERED static inline void soft_write_bytes(struct soft_cpu *cpu, uint64_
 {
     struct soft_tlb_entry *entry = soft_tlb_slot(cpu, cpu->mmu_mode, linear);
     if (entry->write_tag == SOFT_TAG(linear, size))
-        memcpy((void *)(entry->host + linear), in, size);
+        soft_copy((void *)(entry->host + linear), in, size);
     else
         soft_write_slow(cpu, linear, in, size, cpu->mmu_mode);
 }

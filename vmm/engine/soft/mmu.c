@@ -12,6 +12,7 @@
 #include <pthread.h>
 
 #include "vmm/engine/soft/lapic.h"
+#include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/soft.h"
 #include "vmm/engine/soft/system.h"
 #include "vmm/engine/soft/tlb.h"
@@ -218,7 +219,7 @@ SOFT_UNORDERED static void copy_once(void *to, const void *from, unsigned size)
         memcpy(to, from, 8);
         break;
     default:
-        memcpy(to, from, size);
+        soft_copy(to, from, size);
     }
 }
 

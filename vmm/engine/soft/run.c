@@ -11,6 +11,7 @@
  * A fault comes back to the sigsetjmp in soft_run; so do faults in its delivery.
  */
 #include "vmm/engine/soft/block.h"
+#include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/system.h"
 
 #define SHADOW_MOV_SS 2
@@ -55,7 +56,7 @@ static inline struct soft_block *find_block(struct soft_cpu *cpu)
 
 /* Within a block each instruction follows the one before: what moves next_rip otherwise ends the
  * block. So rip is counted here, apart from the memory that handlers see. */
-static inline void run_block(struct soft_cpu *cpu, const struct soft_block *block)
+SOFT_UNORDERED static inline void run_block(struct soft_cpu *cpu, const struct soft_block *block)
 {
     const struct insn *insn = block->insns, *end = insn + block->count;
     uint64_t rip = cpu->next_rip;
