@@ -22,6 +22,7 @@ struct fixture {
     struct gdb_session *session;
     struct cpu_state cpus[2];
     struct vcpu_debug debug[2];
+    bool held[2];
     bool running, killed, refuse_debug;
     GString *sent;
 };
@@ -34,6 +35,11 @@ static void fake_pause(void *opaque)
 static bool fake_resume(void *opaque)
 {
     return ((struct fixture *)opaque)->running = true;
+}
+
+static void fake_hold(void *opaque, unsigned cpu, bool hold)
+{
+    ((struct fixture *)opaque)->held[cpu] = hold;
 }
 
 static void fake_get_state(void *opaque, unsigned cpu, struct cpu_state *state)
@@ -88,6 +94,7 @@ static int setup(void **state)
         .cpus = 2,
         .pause = fake_pause,
         .resume = fake_resume,
+        .hold = fake_hold,
         .get_state = fake_get_state,
         .set_state = fake_set_state,
         .set_debug = fake_set_debug,
@@ -376,9 +383,16 @@ static void a_step_is_of_one_vcpu(void **state)
     assert_null(ask(fixture, "vCont;s:2;c"));
     assert_false(fixture->debug[0].single_step);
     assert_true(fixture->debug[1].single_step);
+    assert_false(fixture->held[0]);
+    fixture->running = false;
+    gdb_session_stopped(fixture->session, 1);
+    assert_null(ask(fixture, "vCont;s:2"));
+    assert_true(fixture->held[0]);
+    assert_false(fixture->held[1]);
     fixture->running = false;
     gdb_session_stopped(fixture->session, 1);
     assert_null(ask(fixture, "vCont;c"));
+    assert_false(fixture->held[0]);
     assert_false(fixture->debug[1].single_step);
     fixture->running = false;
     gdb_session_stopped(fixture->session, 0);

@@ -62,6 +62,13 @@ static bool target_resume(void *opaque)
     return machine_resume(server->machine);
 }
 
+static void target_hold(void *opaque, unsigned cpu, bool hold)
+{
+    struct gdb_server *server = opaque;
+
+    machine_hold(server->machine, cpu, hold);
+}
+
 static void target_get_state(void *opaque, unsigned cpu, struct cpu_state *state)
 {
     struct gdb_server *server = opaque;
@@ -202,6 +209,7 @@ static void connected(struct gdb_server *server, int fd)
         .memory = machine_memory(server->machine),
         .pause = target_pause,
         .resume = target_resume,
+        .hold = target_hold,
         .get_state = target_get_state,
         .set_state = target_set_state,
         .set_debug = target_set_debug,

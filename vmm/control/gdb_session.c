@@ -117,9 +117,18 @@ static bool apply_debug(struct gdb_session *session, const bool *step)
     return applied;
 }
 
-/* `step` has an entry a vCPU. The reply comes when they stop. */
-static void run(struct gdb_session *session, const bool *step)
+/* `run` NULL: all run. */
+static void hold_others(struct gdb_session *session, const bool *run)
 {
+    for (unsigned cpu = 0; cpu < session->target.cpus; cpu++)
+        session->target.hold(session->target.opaque, cpu, run && !run[cpu]);
+}
+
+/* `step` and `chosen` have an entry a vCPU; those that are not chosen stay where they are (NULL:
+ * all are). The reply comes when they stop. */
+static void run(struct gdb_session *session, const bool *step, const bool *chosen)
+{
+    hold_others(session, chosen);
     if (!apply_debug(session, step)) {
         reply(session, ERROR_BAD_REQUEST);
         return;
@@ -150,7 +159,7 @@ static void run_old(struct gdb_session *session, const char *text, bool step_wan
         return;
     }
     step[session->step_cpu] = step_wanted;
-    run(session, step);
+    run(session, step, NULL);
 }
 
 static void command_continue(struct gdb_session *session, const char *text)
@@ -214,7 +223,7 @@ static void command_vcont(struct gdb_session *session, const char *text)
     while (understood && *text)
         understood = gdb_word_take(&text, ";") && take_action(session, &text, step, chosen);
     if (understood)
-        run(session, step);
+        run(session, step, chosen);
     else
         reply(session, ERROR_BAD_REQUEST);
 }
@@ -228,6 +237,7 @@ static void remove_breakpoints(struct gdb_session *session)
 {
     session->breakpoint_count = 0;
     apply_debug(session, NULL);
+    hold_others(session, NULL);
 }
 
 static void command_detach(struct gdb_session *session, const char *text)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * One debugger's session: GDB's remote protocol over bytes that somebody else carries, against a
- * target that somebody else provides. vCPU n is thread n + 1. All vCPUs stop and run together
- * ("all-stop"); a step of one lets the others run on.
+ * target that somebody else provides. vCPU n is thread n + 1. All vCPUs stop together ("all-stop");
+ * those run on that the debugger names, so that a step of one leaves others parked where it asks
+ * for that ("scheduler-locking", and whenever it steps over a breakpoint).
  */
 #pragma once
 
@@ -18,6 +19,8 @@ struct gdb_target {
     /* Park all vCPUs, or let them run; both idempotent. resume: false when they cannot. */
     void (*pause)(void *opaque);
     bool (*resume)(void *opaque);
+    /* Whether a vCPU stays parked when the others are resumed. */
+    void (*hold)(void *opaque, unsigned cpu, bool hold);
     /* The rest is called only while they are parked. */
     void (*get_state)(void *opaque, unsigned cpu, struct cpu_state *state);
     bool (*set_state)(void *opaque, unsigned cpu, const struct cpu_state *state);

@@ -97,6 +97,8 @@ struct engine_ops {
     /* Only while the vCPU is parked; any thread. set checks everything it takes. */
     void (*vcpu_get_state)(struct vcpu *vcpu, struct cpu_state *state);
     bool (*vcpu_set_state)(struct vcpu *vcpu, const struct cpu_state *state, GError **error);
+    /* A breakpoint at rip is met by the next vcpu_run, unless one met it already and nothing was
+     * set since. A step meets none. */
     bool (*vcpu_set_debug)(struct vcpu *vcpu, const struct vcpu_debug *debug, GError **error);
     /* Walk the guest's page tables as a supervisor read would; false when not mapped. */
     bool (*vcpu_translate)(struct vcpu *vcpu, uint64_t linear, uint64_t *physical);

@@ -25,6 +25,7 @@ struct machine_cpu {
     unsigned index;
     struct vcpu *vcpu;
     GThread *thread;
+    bool held; /* stays parked while the machine runs; under the machine's lock */
 };
 
 struct machine {

@@ -166,6 +166,9 @@ struct vcpu *machine_vcpu(struct machine *machine, unsigned index);
 /* The device called `id`, or NULL. */
 struct device *machine_device(struct machine *machine, const char *id);
 
+/* Whether a vCPU stays parked while the machine runs. Control thread. */
+void machine_hold(struct machine *machine, unsigned cpu, bool hold);
+
 /* A debugger's ear: called on the control thread when a vCPU met a breakpoint or ended a single
  * step; the machine is paused then. NULL takes it away. */
 void machine_set_debugger(struct machine *machine, void (*stopped)(void *opaque, unsigned cpu),

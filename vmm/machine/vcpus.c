@@ -9,9 +9,9 @@
  */
 #include "vmm/machine/internal.h"
 
-static bool may_run_locked(const struct machine *machine)
+static bool may_run_locked(const struct machine_cpu *cpu)
 {
-    return machine->running && !machine->requests;
+    return cpu->machine->running && !cpu->machine->requests && !cpu->held;
 }
 
 /* What the vCPU came out for. */
@@ -43,10 +43,10 @@ static void *cpu_thread(void *opaque)
 
     g_mutex_lock(&machine->lock);
     while (!machine->quit) {
-        if (!may_run_locked(machine)) {
+        if (!may_run_locked(cpu)) {
             machine->parked++;
             g_cond_broadcast(&machine->parking);
-            while (!machine->quit && !may_run_locked(machine))
+            while (!machine->quit && !may_run_locked(cpu))
                 g_cond_wait(&machine->go, &machine->lock);
             machine->parked--;
             continue;
@@ -124,6 +124,14 @@ void machine_cpus_park(struct machine *machine)
     g_mutex_lock(&machine->lock);
     while (machine->parked < machine->config.cpus)
         g_cond_wait(&machine->parking, &machine->lock);
+    g_mutex_unlock(&machine->lock);
+}
+
+void machine_hold(struct machine *machine, unsigned cpu, bool hold)
+{
+    g_mutex_lock(&machine->lock);
+    if (cpu < machine->config.cpus)
+        machine->cpus[cpu].held = hold;
     g_mutex_unlock(&machine->lock);
 }
 

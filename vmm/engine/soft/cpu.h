@@ -250,7 +250,9 @@ struct soft_cpu {
     int64_t tsc_offset;         /* guest TSC = clock_tsc + this (TSC writes, TSC_ADJUST) */
     struct soft_spin spin;
     struct vcpu_debug debug;
-    char error[160]; /* for VCPU_EXIT_ERROR */
+    bool debug_told;  /* the debugger was told of the breakpoint at rip */
+    bool debug_moved; /* an instruction was executed since it was told or wanted something */
+    char error[160];  /* for VCPU_EXIT_ERROR */
 };
 
 /* ---- exceptions: event.c ---- */

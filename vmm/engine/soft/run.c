@@ -17,12 +17,6 @@
 #define SHADOW_MOV_SS 2
 #define DR6_BS        (1U << 14)
 
-/* What soft_run knows beyond the vCPU's own state. */
-struct run {
-    struct soft_cpu *cpu;
-    bool resumed; /* no instruction was executed yet: a debugger's breakpoint here is done with */
-};
-
 /* ---- executing ---- */
 
 static inline void execute(struct soft_cpu *cpu, const struct insn *insn)
@@ -229,16 +223,25 @@ static inline bool single(const struct soft_cpu *cpu)
            cpu->debug.single_step || cpu->debug.breakpoints;
 }
 
-/* Up to the next boundary at which the loop must look around. false: `exit` says why not. */
-static bool advance_single(struct run *run, enum vcpu_exit *exit)
+/* Whether a debugger wants to look here: its step is done, or its breakpoint is met. */
+static bool debugger_stops(const struct soft_cpu *cpu)
 {
-    struct soft_cpu *cpu = run->cpu;
+    if (cpu->debug.single_step)
+        return cpu->debug_moved;
+    return !cpu->debug_told && debugger_breakpoint(cpu);
+}
 
-    *exit = VCPU_EXIT_DEBUG;
-    if (!run->resumed && (cpu->debug.single_step || debugger_breakpoint(cpu)))
+/* Up to the next boundary at which the loop must look around. false: a debugger wants to know. */
+static bool advance_single(struct soft_cpu *cpu)
+{
+    if (debugger_stops(cpu)) {
+        cpu->debug_told = true;
+        cpu->debug_moved = false;
         return false;
-    run->resumed = false;
+    }
     run_single(cpu);
+    cpu->debug_told = false;
+    cpu->debug_moved = true;
     return true;
 }
 
@@ -309,11 +312,8 @@ static inline void advance(struct soft_cpu *cpu)
 }
 
 /* Not inline: beside a sigsetjmp nothing stays in registers. */
-static __attribute__((noinline)) enum vcpu_exit loop(struct run *run)
+static __attribute__((noinline)) enum vcpu_exit loop(struct soft_cpu *cpu)
 {
-    struct soft_cpu *cpu = run->cpu;
-    enum vcpu_exit exit;
-
     for (;;) {
         uint32_t requests = atomic_load_explicit(&cpu->requests, memory_order_relaxed);
 
@@ -331,8 +331,8 @@ static __attribute__((noinline)) enum vcpu_exit loop(struct run *run)
             continue;
         }
         if (__builtin_expect(single(cpu), 0)) {
-            if (!advance_single(run, &exit))
-                return exit;
+            if (!advance_single(cpu))
+                return VCPU_EXIT_DEBUG;
         } else {
             advance(cpu);
         }
@@ -341,7 +341,6 @@ static __attribute__((noinline)) enum vcpu_exit loop(struct run *run)
 
 enum vcpu_exit soft_run(struct soft_cpu *cpu)
 {
-    struct run run = {.cpu = cpu, .resumed = true};
     enum vcpu_exit exit;
     sigjmp_buf escape;
 
@@ -349,12 +348,13 @@ enum vcpu_exit soft_run(struct soft_cpu *cpu)
     cpu->interrupt_waiting = true; /* look anew: the state may have been set */
     soft_blocks_enter(cpu);
     if (sigsetjmp(escape, 0)) {
-        run.resumed = false;
+        cpu->debug_told = false;
+        cpu->debug_moved = true;
         cpu->step_trap = false;
         cpu->pending_db = 0; /* breakpoints of an instruction that did not complete */
         soft_handle_fault(cpu);
     }
-    exit = loop(&run);
+    exit = loop(cpu);
     soft_blocks_enter(NULL);
     cpu->escape = NULL;
     return exit;

@@ -212,6 +212,7 @@ static bool vcpu_set_debug(struct vcpu *vcpu, const struct vcpu_debug *debug, GE
         return false;
     }
     vcpu->cpu->debug = *debug;
+    vcpu->cpu->debug_told = vcpu->cpu->debug_moved = false;
     return true;
 }
 
