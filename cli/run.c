@@ -39,15 +39,35 @@ static bool is_file_name(const char *word)
            g_str_has_suffix(word, ".json");
 }
 
+/* The value that the words give to the option, the last one counts; or NULL. */
+static const char *find_setting(const struct cli_words *words, const char *key)
+{
+    const char *value = NULL;
+
+    for (unsigned i = 0; i < words->settings->len; i += 2)
+        if (strcmp(words->settings->pdata[i], key) == 0)
+            value = words->settings->pdata[i + 1];
+    return value;
+}
+
 /* From the command's words; NULL after a message. */
 static struct anima_definition *define(const struct cli_words *words, int *status)
 {
     struct anima_definition *definition = anima_definition_create();
     const char *source = cli_word(words, 0);
+    const char *state = find_setting(words, "state");
     struct anima_error *error = NULL;
     bool good = true;
 
-    if (source && is_file_name(source))
+    if (source && state) {
+        *status =
+            cli_fail(CLI_USAGE, "--state: the definition is in that file; leave out '%s'", source);
+        anima_definition_destroy(definition);
+        return NULL;
+    }
+    if (state)
+        good = anima_definition_load_state(definition, state, &error);
+    else if (source && is_file_name(source))
         good = anima_definition_load(definition, source, &error);
     else if (source)
         good = anima_definition_load_named(definition, source, &error);

@@ -50,6 +50,11 @@ bool definition_load_yaml(struct definition *definition, const char *name, const
     return values_load_yaml(definition->values, name, folder, data, size, error);
 }
 
+void definition_place(struct definition *definition, const char *folder)
+{
+    values_place(definition->values, folder);
+}
+
 json_t *definition_to_json(const struct definition *definition)
 {
     return values_to_json(definition->values);

@@ -36,6 +36,9 @@ bool definition_load_file(struct definition *definition, const char *path, GErro
 bool definition_load_yaml(struct definition *definition, const char *name, const char *folder,
                           const void *data, size_t size, GError **error);
 
+/* Make all relative paths absolute: they are in `folder`. */
+void definition_place(struct definition *definition, const char *folder);
+
 /* All options that have a value, defaults included, as a new JSON object: the effective
  * definition. Sizes are numbers of bytes. */
 json_t *definition_to_json(const struct definition *definition);

@@ -349,6 +349,17 @@ const struct option options[OPTION_COUNT + 1] = {
             .help = "what follows when the guest crashes",
             .manual = "A crash is a triple fault, or a report by *pvpanic*.",
         },
+    [OPTION_STATE] =
+        {
+            .key = "state",
+            .type = OPTION_TYPE_PATH,
+            .argument = "FILE",
+            .help = "go on from a state that 'anima state save' wrote",
+            .manual =
+                "The definition is the one in the file, and other options change it: where its "
+                "lines lead, or the engine. Disks must be as they were. Run only a state that "
+                "you trust: it names files of yours.",
+        },
     [OPTION_PAUSED] =
         {
             .key = "paused",

@@ -226,6 +226,28 @@ bool values_set(struct values *values, const struct option *option, const char *
     return set_scalar(slot_of(values, option), option, text, folder, error);
 }
 
+/* ---- places ---- */
+
+static void place_slot(const struct option *option, struct slot *slot, const char *folder)
+{
+    if (slot->text)
+        slot->text = place_in_folder(option, slot->text, folder);
+    for (unsigned i = 0; slot->list && i < slot->list->len; i++) {
+        void **entry = &slot->list->pdata[i];
+
+        if (option->members)
+            values_place(*entry, folder);
+        else
+            *entry = place_in_folder(option, *entry, folder);
+    }
+}
+
+void values_place(struct values *values, const char *folder)
+{
+    for (const struct option *option = values->table; option->key; option++)
+        place_slot(option, slot_of(values, option), folder);
+}
+
 /* ---- JSON ---- */
 
 static json_t *entry_to_json(const struct option *option, const void *entry)

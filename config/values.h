@@ -31,6 +31,9 @@ const struct option *values_table(const struct values *values);
 bool values_set(struct values *values, const struct option *option, const char *text,
                 const char *folder, GError **error);
 
+/* Make relative paths, in groups too, relative to `folder` no more. */
+void values_place(struct values *values, const char *folder);
+
 /* Append `entry`, values of the members of the GROUP `option`, which is taken in any case. Refused
  * when a required member is missing. */
 bool values_append(struct values *values, const struct option *option, struct values *entry,

@@ -92,6 +92,12 @@ bool anima_definition_load(struct anima_definition *definition, const char *path
 /** Read the definition of the machine called `name`, and take its name. */
 bool anima_definition_load_named(struct anima_definition *definition, const char *name,
                                  struct anima_error **error);
+/**
+ * Read the definition of the machine whose state is in the file (see "state.save"), and let it go on
+ * from there. Other options may be set afterwards: where lines lead, or the engine.
+ */
+bool anima_definition_load_state(struct anima_definition *definition, const char *path,
+                                 struct anima_error **error);
 /** Check that the options fit together and fit this host. anima_machine_start does so too. */
 bool anima_definition_check(const struct anima_definition *definition, struct anima_error **error);
 /** All options with their values, defaults included, as a JSON object. */

@@ -40,7 +40,7 @@ static int *find_place(struct attachments *attachments, const char *name)
         place = &attachments->gdb;
     else if (strcmp(name, "kvm") == 0)
         place = &attachments->kvm;
-    else if (strcmp(name, "incoming") == 0)
+    else if (strcmp(name, "state") == 0)
         place = &attachments->incoming;
     else if (strcmp(name, "ram") == 0)
         place = &attachments->ram;
@@ -54,7 +54,8 @@ static bool fits(const struct attachments *attachments, const struct definition 
     return (attachments->kernel >= 0) == (definition_text(definition, OPTION_KERNEL) != NULL) &&
            (attachments->initrd >= 0) == (definition_text(definition, OPTION_INITRD) != NULL) &&
            (attachments->gdb >= 0) == (definition_text(definition, OPTION_GDB) != NULL) &&
-           (attachments->ram < 0 || attachments->incoming >= 0) &&
+           (attachments->incoming >= 0) ==
+               (attachments->ram >= 0 || definition_text(definition, OPTION_STATE)) &&
            attachments->module_count == definition_count(definition, OPTION_MODULE) &&
            attachments->disk_count == definition_count(definition, OPTION_DISK) &&
            attachments->line_count == definition_lines(definition, lines);

@@ -19,6 +19,7 @@ struct vmm {
     GMainLoop *loop;
     struct peer *link; /* to the monitor */
     struct definition *definition;
+    char *folder; /* that its relative paths are relative to; NULL: not known */
     struct attachments attachments;
     struct sandbox_report sandbox;
     const struct engine_ops *engine;
@@ -36,7 +37,8 @@ struct vmm {
 void vmm_await_debugger(struct vmm *vmm);
 
 /* What the machine is made of, as JSON text for free(3): a choice that was left to the host
- * ("default", "auto") is told as it fell, since another host would choose anew. */
+ * ("default", "auto") is told as it fell, since another host would choose anew, and paths are
+ * absolute. */
 char *vmm_effective_definition(const struct vmm *vmm);
 
 /* ---- handover.c: what the monitor asks of a vmm that goes, and of one that comes ---- */

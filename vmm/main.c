@@ -20,6 +20,7 @@ static const struct {
     {"monitor", monitor_main, "hold a machine's name, open its files, start its vmm"},
     {"vmm", vmm_main, "run a guest on the descriptors that the monitor hands over"},
     {"state-dump", dump_main, "print the state stream on standard input"},
+    {"state-definition", dump_definition_main, "print only the definition that it begins with"},
 };
 
 int main(int argc, char **argv)
@@ -34,6 +35,6 @@ int main(int argc, char **argv)
             return roles[i].main();
     fprintf(stderr, "anima-vmm is started by libanima; see anima(1). Its roles:\n");
     for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
-        fprintf(stderr, "  %-10s %s\n", roles[i].name, roles[i].purpose);
+        fprintf(stderr, "  %-16s %s\n", roles[i].name, roles[i].purpose);
     return 2;
 }

@@ -197,12 +197,22 @@ static void configure(struct vmm *vmm, struct machine_config *config, GPtrArray 
     configure_disks(vmm, config);
 }
 
+static bool check_cpu_name(const struct vmm *vmm, const struct cpu_definition *cpu, GError **error)
+{
+    if (strcmp(definition_text(vmm->definition, OPTION_CPU), cpu->name) == 0)
+        return true;
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED,
+                "cpu: the state was saved on '%s' and goes on with no other", cpu->name);
+    return false;
+}
+
 /* Go on from a stream, or be ready to: its beginning says on which processors. */
 static bool create_from_stream(struct vmm *vmm, struct machine_config *config, GError **error)
 {
     struct stream_reader *reader = stream_reader_create(vmm->attachments.incoming, error);
     struct cpu_definition cpu;
-    bool good = reader && machine_load_head(reader, &cpu, error);
+    bool good =
+        reader && machine_load_head(reader, &cpu, error) && check_cpu_name(vmm, &cpu, error);
 
     config->incoming = true;
     config->takes_over = vmm->quiet = vmm->attachments.ram >= 0;
@@ -254,6 +264,7 @@ static bool build(struct vmm *vmm, GError **error)
 static bool take_definition(struct vmm *vmm, struct control_call *call, GError **error)
 {
     vmm->definition = definition_create();
+    vmm->folder = g_strdup(json_string_value(json_object_get(call->params, "folder")));
     return definition_from_json(vmm->definition, json_object_get(call->params, "definition"),
                                 error) &&
            attachments_take(&vmm->attachments, vmm->definition,
@@ -393,15 +404,24 @@ static void handle_power_button(void *opaque, struct control_call *call)
 
 char *vmm_effective_definition(const struct vmm *vmm)
 {
+    /* How it was started is no part of what it is. */
+    static const enum option_id beginnings[] = {OPTION_PAUSED, OPTION_STATE};
+    struct definition *placed = definition_create();
     json_t *object = definition_to_json(vmm->definition);
     struct machine_status status;
     char *text;
 
+    if (vmm->folder && definition_from_json(placed, object, NULL)) {
+        definition_place(placed, vmm->folder);
+        json_decref(object);
+        object = definition_to_json(placed);
+    }
+    definition_destroy(placed);
     machine_query(vmm->machine, &status);
     json_object_set_new(object, "engine", json_string(status.engine));
     json_object_set_new(object, "cpu", json_string(status.cpu_model));
-    /* How it was started is no part of what it is. */
-    json_object_del(object, "paused");
+    for (unsigned i = 0; i < G_N_ELEMENTS(beginnings); i++)
+        json_object_del(object, options[beginnings[i]].key);
     text = json_dumps(object, JSON_COMPACT);
     json_decref(object);
     return text;
@@ -499,6 +519,7 @@ int vmm_main(void)
     peer_flush(vmm.link, LAST_WORDS_MS);
     peer_destroy(vmm.link);
     definition_destroy(vmm.definition);
+    g_free(vmm.folder);
     g_main_loop_unref(vmm.loop);
     return 0;
 }

@@ -8,7 +8,9 @@ import socket
 import stat
 import unittest
 
-from anima_test import AnimaTest, wait_for
+import pexpect
+
+from anima_test import ANIMA, PATIENCE, PAYLOAD, AnimaTest, wait_for
 
 
 class Client:
@@ -134,6 +136,67 @@ class Control(AnimaTest):
             stream.truncate(os.path.getsize(path) // 2)
         self.assertEqual(self.anima("state", "dump", path).returncode, 1)
         self.assertEqual(self.anima("state", "save", "test", path).returncode, 1)
+
+    def test_a_saved_state_goes_on(self):
+        path = os.path.join(self.folder, "state")
+        self.anima("state", "save", "test", path)
+        self.assert_not_restored("a machine called 'test' is running already", path)
+        clock = self.query()["clock_ns"]
+        self.client.call("kill")
+        self.assert_ends(self.session, 0)
+        again = self.run_words("run", "--state", path)
+        wait_for(lambda: self.anima("query", "test").returncode == 0, "the machine")
+        again.send("!")
+        again.expect("!")
+        self.assertNotIn("hello", again.before)
+        self.assertGreater(self.query()["clock_ns"], clock // 2)
+        # It can be saved again, and go on at another place with its line somewhere else.
+        other = os.path.join(self.folder, "other")
+        self.assertEqual(self.anima("state", "save", "test", other).returncode, 0)
+        again.send("q")
+        self.assert_ends(again, 0)
+        output = os.path.join(self.folder, "output")
+        last = self.run_words("run", "--state", other, "--name", "last", "--serial",
+                              "file=" + output)
+        wait_for(lambda: self.anima("query", "last").returncode == 0, "the machine")
+        self.anima("kill", "last")
+        self.assert_ends(last, 0)
+
+    def run_words(self, *words):
+        session = pexpect.spawn(ANIMA, list(words), env=self.env, timeout=PATIENCE,
+                                encoding="utf-8", cwd="/")
+        session.delaybeforesend = None
+        self.sessions.append(session)
+        return session
+
+    def assert_not_restored(self, message, path, *words):
+        result = self.anima("run", "--state", path, "--serial", "none", *words)
+        self.assertEqual((result.returncode, result.stdout), (1, ""), result.stderr)
+        self.assertIn(message, result.stderr)
+        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+
+    def test_a_state_that_does_not_fit(self):
+        path = os.path.join(self.folder, "state")
+        self.anima("state", "save", "test", path)
+        other = ["--name", "other"]
+        self.assert_not_restored("is one of 1 CPUs, the machine has 2", path, *other, "--cpus", "2")
+        self.assert_not_restored("memory: the state has 64 MiB, the machine 32", path, *other,
+                                 "--memory", "32M")
+        self.assert_not_restored("goes on with no other", path, *other, "--cpu", "x86-64-v1-1")
+        self.assert_not_restored("devices", path, *other, "--device", "virtio-rng")
+        self.assert_not_restored("not written by Anima", PAYLOAD)
+        self.assert_not_restored("No such file", path + "x")
+        self.assert_not_restored("is truncated", "/dev/null")
+        with open(path, "r+b") as stream:
+            stream.seek(os.path.getsize(path) - 100)
+            stream.write(b"garbage")
+        self.assert_not_restored("damaged", path, *other)
+        with open(path, "r+b") as stream:
+            stream.truncate(os.path.getsize(path) // 2)
+        self.assert_not_restored("truncated", path, *other)
+        result = self.anima("run", "test", "--state", path)
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("leave out 'test'", result.stderr)
 
     def test_state_save_without_a_descriptor(self):
         self.assert_error(self.client.call("state.save"), -32602, "descriptors")

@@ -12,6 +12,7 @@ static const struct control_param start_params[] = {
     {"definition", JSON_OBJECT, true},
     {"serial", JSON_TRUE, false},
     {"fds", JSON_ARRAY, false},
+    {"folder", JSON_STRING, false},
     {0},
 };
 
@@ -45,7 +46,8 @@ static const struct control_param stop_params[] = {
 
 const struct control_method control_methods[] = {
     /* Start the machine of this monitor. In the monitor: "definition", and with "serial" true a
-     * descriptor for the serial line on stdio. In the vmm: "fds" names each descriptor. */
+     * descriptor for the serial line on stdio. In the vmm: "fds" names each descriptor, and
+     * "folder" is what relative paths are relative to. */
     {"start", CONTROL_OWN, false, 0, PEER_FDS_MAX, start_params},
     {"query", CONTROL_OBSERVE, true, 0, 0, none},
     {"pause", CONTROL_OPERATE, true, 0, 0, none},

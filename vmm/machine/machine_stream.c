@@ -2,8 +2,9 @@
 /*
  * A machine as a stream (state/stream.h): section "cpu-model", which a machine must know before it
  * is made; "clock", by which devices arm their timers when they are loaded; one section "vcpu/N"
- * per vCPU, one "device/ID" per device with state, then RAM. A machine that is handed over to
- * another process has "shared-ram" in the RAM's place, and sections of others behind the clock.
+ * per vCPU, one "device/ID" per device with state, "memory", then RAM. A machine that is handed
+ * over to another process says in "memory" that its RAM is shared, and has no more of it; it has
+ * sections of others behind the clock.
  *
  * A machine is loaded over one that was made from the stream's definition and has not run. Every
  * section that its board has must be there, and no other may.
@@ -18,7 +19,7 @@
 
 #define CPU_MODEL_SECTION "cpu-model"
 #define CLOCK_SECTION     "clock"
-#define RAM_SECTION       "shared-ram"
+#define MEMORY_SECTION    "memory"
 #define CPU_PREFIX        "vcpu/"
 #define DEVICE_PREFIX     "device/"
 
@@ -31,13 +32,16 @@ static const struct state_field clock_fields[] = {
 static const struct state_table clock_table =
     STATE_TABLE("clock", 1, struct clock_state, clock_fields);
 
-/* RAM that goes by its descriptor. */
-struct shared_ram {
-    uint64_t size; /* bytes */
+struct memory_state {
+    uint64_t size; /* of RAM, bytes */
+    bool shared;   /* it goes by its descriptor */
 };
-static const struct state_field shared_ram_fields[] = {STATE_U(struct shared_ram, size)};
-static const struct state_table shared_ram_table =
-    STATE_TABLE("shared-ram", 1, struct shared_ram, shared_ram_fields);
+static const struct state_field memory_fields[] = {
+    STATE_U(struct memory_state, size),
+    STATE_B(struct memory_state, shared),
+};
+static const struct state_table memory_table =
+    STATE_TABLE("memory", 1, struct memory_state, memory_fields);
 
 /* ---- saving ---- */
 
@@ -93,11 +97,13 @@ static bool save_devices(struct machine *machine, struct stream_writer *writer, 
     return true;
 }
 
-static bool save_shared_ram(struct machine *machine, struct stream_writer *writer, GError **error)
+static bool save_memory(struct machine *machine, bool shared, struct stream_writer *writer,
+                        GError **error)
 {
-    struct shared_ram state = {.size = machine->config.memory_size};
-    g_autoptr(GBytes) bytes = state_save(&shared_ram_table, &state);
-    return write_state(writer, RAM_SECTION, &shared_ram_table, bytes, error);
+    struct memory_state state = {.size = machine->config.memory_size, .shared = shared};
+    g_autoptr(GBytes) bytes = state_save(&memory_table, &state);
+    return write_state(writer, MEMORY_SECTION, &memory_table, bytes, error) &&
+           (shared || ram_stream_write(machine->memory, writer, error));
 }
 
 static bool may_save(struct machine *machine, GError **error)
@@ -138,7 +144,7 @@ bool machine_save(struct machine *machine, int fd, const char *definition, GErro
     writer = stream_writer_create(fd, definition, error);
     return writer && finish_stream(writer,
                                    save_state(machine, writer, NULL, error) &&
-                                       ram_stream_write(machine->memory, writer, error),
+                                       save_memory(machine, false, writer, error),
                                    error);
 }
 
@@ -152,7 +158,7 @@ bool machine_save_handover(struct machine *machine, int fd, const char *definiti
     writer = stream_writer_create(fd, definition, error);
     return writer && finish_stream(writer,
                                    save_state(machine, writer, extra, error) &&
-                                       save_shared_ram(machine, writer, error),
+                                       save_memory(machine, true, writer, error),
                                    error);
 }
 
@@ -168,7 +174,7 @@ bool machine_save_head(struct machine *machine, int fd, const char *definition, 
 struct loader {
     struct machine *machine;
     const struct machine_stream_extra *extra;
-    bool clock, shared_ram;
+    bool clock, memory;
     unsigned cpus, devices;
 };
 
@@ -220,26 +226,32 @@ static bool load_device(struct loader *loader, const char *id, const struct stre
 
 static bool load_ram(struct loader *loader, const struct stream_section *section, GError **error)
 {
-    if (!loader->machine->config.takes_over)
+    if (loader->memory && !loader->machine->config.takes_over)
         return ram_stream_load(loader->machine->memory, section, error);
-    g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
-                "the stream has RAM, which was handed over by its descriptor");
+    g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID, "the stream has RAM where none is expected");
     return false;
 }
 
-static bool load_shared_ram(struct loader *loader, const struct stream_section *section,
-                            GError **error)
+static bool load_memory(struct loader *loader, const struct stream_section *section, GError **error)
 {
     const struct machine_config *config = &loader->machine->config;
-    struct shared_ram state = {0};
+    struct memory_state state = {0};
 
-    if (!state_load(&shared_ram_table, &state, section->content, error))
+    if (!state_load(&memory_table, &state, section->content, error))
         return false;
-    loader->shared_ram = config->takes_over && state.size == config->memory_size;
-    if (!loader->shared_ram)
+    if (state.shared != config->takes_over)
+        g_set_error_literal(error, VMM_ERROR, VMM_ERROR_INVALID,
+                            state.shared ? "the stream has no RAM: another process held it when it "
+                                           "was written"
+                                         : "the stream has RAM of its own");
+    else if (state.size != config->memory_size)
         g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
-                    "the stream has no RAM: another process held it when it was written");
-    return loader->shared_ram;
+                    "memory: the state has %" G_GUINT64_FORMAT
+                    " MiB, the machine %" G_GUINT64_FORMAT,
+                    state.size >> 20, config->memory_size >> 20);
+    else
+        loader->memory = true;
+    return loader->memory;
 }
 
 /* Of a machine that was made on other processors than the stream's. */
@@ -276,8 +288,8 @@ static enum stream_verdict receive(void *opaque, const struct stream_section *se
         done = check_cpu_model(loader, section, error);
     } else if (!strcmp(name, STREAM_RAM)) {
         done = load_ram(loader, section, error);
-    } else if (!strcmp(name, RAM_SECTION)) {
-        done = load_shared_ram(loader, section, error);
+    } else if (!strcmp(name, MEMORY_SECTION)) {
+        done = load_memory(loader, section, error);
     } else if (!loader->clock) {
         g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                     "the stream has section %s before its clock", name);
@@ -303,9 +315,8 @@ static bool check_complete(const struct loader *loader, GError **error)
         g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                     "the stream has %u of %u vCPUs and %u of %u devices", loader->cpus,
                     machine->config.cpus, loader->devices, devices);
-    else if (loader->shared_ram != machine->config.takes_over)
-        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
-                    "the stream does not go with the RAM that was handed over");
+    else if (!loader->memory)
+        g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID, "the stream does not speak of memory");
     else
         return true;
     return false;

@@ -218,9 +218,11 @@ static bool add_all(struct files *files, const struct definition *definition, in
     const char *kernel = definition_text(definition, OPTION_KERNEL);
     const char *initrd = definition_text(definition, OPTION_INITRD);
     const char *gdb = definition_text(definition, OPTION_GDB);
+    const char *state = definition_text(definition, OPTION_STATE);
 
     return (!kernel || add_input(files, "kernel", kernel, error)) &&
            (!initrd || add_input(files, "initrd", initrd, error)) &&
+           (!state || add_input(files, "state", state, error)) &&
            add_modules(files, definition, error) && add_engine(files, definition, error) &&
            add_disks(files, definition, error) &&
            (!gdb || add_socket(files, "gdb", "gdb", gdb, error)) &&

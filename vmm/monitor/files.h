@@ -22,7 +22,7 @@ struct files *files_open(const struct definition *definition, int stdio_fd, GErr
 void files_destroy(struct files *files);
 
 /* Descriptors and, as a new JSON list in the same order, what each is for: "kernel", "initrd",
- * "module", "disk" and "line" (once each, in the definition's order), "gdb", "kvm". */
+ * "state", "module", "disk" and "line" (once each, in the definition's order), "gdb", "kvm". */
 const int *files_fds(const struct files *files, unsigned *count);
 json_t *files_names(const struct files *files);
 /* The name of the descriptor at `index`; static. */

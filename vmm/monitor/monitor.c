@@ -47,6 +47,7 @@ struct monitor {
     struct upgrade *upgrade;           /* NULL: none is under way */
     struct control_call *upgrade_call; /* that asked for it */
     char *program;                     /* path of this program */
+    char *started_in;                  /* working folder of the command that started the machine */
     guint stop_timer;
     struct verdict verdict;
 };
@@ -211,6 +212,7 @@ static void handle_start(void *opaque, struct control_call *call)
     params = json_object();
     json_object_set_new(params, "definition", definition_to_json(monitor->definition));
     json_object_set_new(params, "fds", files_names(monitor->files));
+    json_object_set_new(params, "folder", json_string(monitor->started_in));
     fds = files_fds(monitor->files, &count);
     tell_ptys(monitor);
     calls_forward(monitor->calls, "start", params, fds, count, call, on_started, monitor);
@@ -307,6 +309,7 @@ static void handle_upgrade(void *opaque, struct control_call *call)
     struct monitor *monitor = opaque;
     const struct upgrade_config config = {
         .definition = monitor->definition,
+        .folder = monitor->started_in,
         .files = monitor->files,
         .old = monitor->vmm,
         .program = monitor->program,
@@ -402,6 +405,7 @@ static void monitor_finish(struct monitor *monitor)
     calls_destroy(monitor->calls);
     g_main_loop_unref(monitor->loop);
     g_free(monitor->program);
+    g_free(monitor->started_in);
     g_free(monitor->verdict.cause);
     g_free(monitor->verdict.message);
 }
@@ -423,6 +427,7 @@ int monitor_main(void)
     signal(SIGPIPE, SIG_IGN);
     monitor.loop = g_main_loop_new(NULL, FALSE);
     monitor.calls = calls_create();
+    monitor.started_in = g_get_current_dir();
     /* Now, while it is the file that was started: later its path may have another. */
     monitor.program = g_file_read_link("/proc/self/exe", NULL);
     monitor.clients = clients_create(&config);

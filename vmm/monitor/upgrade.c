@@ -188,6 +188,7 @@ static bool define(struct upgrade *upgrade, json_t *description, GError **error)
     json_object_set_new(object, "engine", json_string(upgrade->engine));
     if (cpu)
         json_object_set_new(object, "cpu", json_string(cpu));
+    json_object_del(object, options[OPTION_STATE].key);
     upgrade->definition = definition_create();
     good = definition_from_json(upgrade->definition, object, error);
     json_decref(object);
@@ -208,13 +209,13 @@ static bool collect(struct upgrade *upgrade, json_t *names, int fds[PEER_FDS_MAX
     for (unsigned i = 0; i < total && *count < PEER_FDS_MAX - 2; i++) {
         const char *name = files_name(upgrade->config.files, i);
 
-        if (g_str_equal(name, "kvm") && !kvm)
+        if ((g_str_equal(name, "kvm") && !kvm) || g_str_equal(name, "state"))
             continue;
         fds[(*count)++] = all[i];
         json_array_append_new(names, json_string(name));
     }
     fds[(*count)++] = upgrade->head;
-    json_array_append_new(names, json_string("incoming"));
+    json_array_append_new(names, json_string("state"));
     fds[(*count)++] = upgrade->ram;
     json_array_append_new(names, json_string("ram"));
     return true;
@@ -237,6 +238,7 @@ static bool start_fresh(struct upgrade *upgrade, json_t *description, GError **e
     }
     lseek(upgrade->head, 0, SEEK_SET);
     json_object_set_new(params, "definition", definition_to_json(upgrade->definition));
+    json_object_set_new(params, "folder", json_string(upgrade->config.folder));
     upgrade->awaited = "the new vmm";
     worker_ask(upgrade->fresh, "start", params, fds, count, on_started, upgrade);
     return true;

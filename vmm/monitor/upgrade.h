@@ -20,6 +20,7 @@ struct upgrade;
 
 struct upgrade_config {
     const struct definition *definition; /* of the machine */
+    const char *folder;                  /* that its relative paths are relative to */
     struct files *files;
     struct worker *old;
     const char *program; /* to start; copied */
