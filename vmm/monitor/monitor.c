@@ -186,7 +186,7 @@ static bool prepare(struct monitor *monitor, const struct control_call *call, GE
     monitor->files = files_open(monitor->definition, call->count ? call->fds[0] : -1, error);
     if (!monitor->files || !claim(monitor, error))
         return false;
-    monitor->vmm = worker_create(NULL, &vmm_ops, monitor, error);
+    monitor->vmm = worker_create("vmm", NULL, &vmm_ops, monitor, error);
     calls_set_worker(monitor->calls, monitor->vmm);
     return monitor->vmm != NULL;
 }

@@ -35,7 +35,8 @@ struct process {
 static G_GNUC_NORETURN void become(const char *role, const char *program, int link, int log,
                                    pid_t monitor)
 {
-    char *arguments[] = {(char *)"anima-vmm", (char *)role, NULL};
+    const char *slash = program ? strrchr(program, '/') : NULL;
+    char *arguments[] = {(char *)(slash ? slash + 1 : "anima-vmm"), (char *)role, NULL};
     int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -49,7 +50,7 @@ static G_GNUC_NORETURN void become(const char *role, const char *program, int li
     dup2(log, 2);
     dup2(link, PROCESS_LINK_FD);
     close_range(PROCESS_LINK_FD + 1, ~0U, 0);
-    execv(program, arguments);
+    execv(program ? program : "/proc/self/exe", arguments);
     _exit(127);
 }
 
@@ -109,7 +110,7 @@ struct process *process_spawn(const char *role, const char *program, const struc
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, link) == 0 && pipe2(log, O_CLOEXEC) == 0)
         pid = fork();
     if (pid == 0)
-        become(role, program ? program : "/proc/self/exe", link[1], log[1], monitor);
+        become(role, program, link[1], log[1], monitor);
     if (pid < 0)
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "the %s cannot be started: %s", role,
                     g_strerror(errno));

@@ -21,7 +21,7 @@ struct process_ops {
 };
 
 /* Start `program` (NULL: the very file that this process runs, even when its path has another by
- * now) as `anima-vmm ROLE`. `*link_fd` gets the other end of its control connection. NULL and
+ * now) with the argument `role`. `*link_fd` gets the other end of its control connection. NULL and
  * CONFIG_ERROR_FAILED on failure. Callbacks come from the default main context. */
 struct process *process_spawn(const char *role, const char *program, const struct process_ops *ops,
                               void *opaque, int *link_fd, GError **error);

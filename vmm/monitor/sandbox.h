@@ -15,6 +15,7 @@
 enum sandbox_role {
     SANDBOX_VMM,  /* runs a guest on descriptors that it was given; starts threads */
     SANDBOX_DUMP, /* reads one stream from descriptor 0 and prints to 1 and 2 */
+    SANDBOX_NAT,  /* opens sockets of the host's network, reads who its resolvers are */
 };
 
 /* What is in force; `query` shows it. */

@@ -12,6 +12,7 @@
 #include <asm/prctl.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_tun.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -20,6 +21,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "config/schema.h"
@@ -116,6 +118,30 @@ static const int vmm_calls[] = {
     SCMP_SYS(rt_sigpending),
 };
 
+/* NAT: the host's sockets, and reading the list of resolvers. */
+static const int nat_calls[] = {
+    SCMP_SYS(poll),
+    SCMP_SYS(ppoll),
+    SCMP_SYS(recvfrom),
+    SCMP_SYS(sendto),
+    SCMP_SYS(recvmsg),
+    SCMP_SYS(sendmsg),
+    SCMP_SYS(bind),
+    SCMP_SYS(connect),
+    SCMP_SYS(listen),
+    SCMP_SYS(accept),
+    SCMP_SYS(accept4),
+    SCMP_SYS(shutdown),
+    SCMP_SYS(getsockopt),
+    SCMP_SYS(setsockopt),
+    SCMP_SYS(getsockname),
+    SCMP_SYS(getpeername),
+    SCMP_SYS(fcntl),
+    SCMP_SYS(nanosleep),
+    SCMP_SYS(clock_nanosleep),
+    SCMP_SYS(newfstatat),
+};
+
 /* What a sanitizer's runtime tries while it reports; it goes on without. */
 static const int sanitizer_calls[] = {
     SCMP_SYS(open),      SCMP_SYS(openat),      SCMP_SYS(readlink), SCMP_SYS(readlinkat),
@@ -173,14 +199,36 @@ static void add_vmm(scmp_filter_ctx filter, bool kvm, int *error)
     allow_if(filter, SCMP_SYS(prctl), SCMP_A0(SCMP_CMP_EQ, PR_SET_TIMERSLACK), error);
     allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, FIONBIO), error);
     allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, FIONREAD), error);
+    allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, TUNSETOFFLOAD), error);
     if (kvm)
         allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_MASKED_EQ, 0xFF00, KVM_IOCTLS), error);
 }
 
-static void add_sanitizer(scmp_filter_ctx filter, int *error)
+/* Landlock says which files. */
+static void add_nat(scmp_filter_ctx filter, int *error)
+{
+    const int no_writing = O_ACCMODE | O_CREAT | O_TRUNC;
+
+    allow(filter, nat_calls, G_N_ELEMENTS(nat_calls), error);
+    allow_if(filter, SCMP_SYS(openat), SCMP_A2(SCMP_CMP_MASKED_EQ, no_writing, O_RDONLY), error);
+    /* Asking for a limit, not setting one. */
+    allow_if(filter, SCMP_SYS(prlimit64), SCMP_A2(SCMP_CMP_EQ, 0), error);
+    allow_if(filter, SCMP_SYS(socket), SCMP_A0(SCMP_CMP_EQ, AF_INET), error);
+    allow_if(filter, SCMP_SYS(socket), SCMP_A0(SCMP_CMP_EQ, AF_INET6), error);
+    allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, FIONBIO), error);
+    allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, FIONREAD), error);
+}
+
+static bool is_of_nat(int call)
+{
+    return call == SCMP_SYS(openat) || call == SCMP_SYS(socket) || call == SCMP_SYS(prlimit64);
+}
+
+static void add_sanitizer(scmp_filter_ctx filter, enum sandbox_role role, int *error)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(sanitizer_calls); i++)
-        note(error, seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), sanitizer_calls[i], 0));
+        if (role != SANDBOX_NAT || !is_of_nat(sanitizer_calls[i]))
+            note(error, seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), sanitizer_calls[i], 0));
 }
 
 /* Only async-signal-safe calls. */
@@ -231,9 +279,11 @@ int sandbox_filter_load(enum sandbox_role role, bool kvm)
     add_common(filter, &error);
     if (role == SANDBOX_VMM)
         add_vmm(filter, kvm, &error);
+    if (role == SANDBOX_NAT)
+        add_nat(filter, &error);
 #if SANITIZED
     leaks_unchecked = 1;
-    add_sanitizer(filter, &error);
+    add_sanitizer(filter, role, &error);
 #else
     (void)add_sanitizer;
 #endif

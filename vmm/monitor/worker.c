@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Requests to a vmm carry a number; its answers come back by it, in whatever order.
+ * Requests to a worker carry a number; its answers come back by it, in whatever order.
  */
 #include "vmm/monitor/worker.h"
 
@@ -128,15 +128,15 @@ static void on_closed(void *opaque, struct peer *peer)
 
 static const struct peer_ops peer_ops = {on_line, on_closed};
 
-struct worker *worker_create(const char *program, const struct worker_ops *ops, void *opaque,
-                             GError **error)
+struct worker *worker_create(const char *role, const char *program, const struct worker_ops *ops,
+                             void *opaque, GError **error)
 {
     struct worker *worker = g_new0(struct worker, 1);
     int link;
 
     worker_give(worker, ops, opaque);
     worker->requests = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
-    worker->process = process_spawn("vmm", program, &process_ops, worker, &link, error);
+    worker->process = process_spawn(role, program, &process_ops, worker, &link, error);
     if (!worker->process) {
         worker_destroy(worker);
         return NULL;

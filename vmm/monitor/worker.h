@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A vmm as the monitor sees it: the process, the control connection to it, and the requests that
- * it has not answered yet.
+ * A vmm, or a helper, as the monitor sees it: the process, the control connection to it, and the
+ * requests that it has not answered yet.
  *
  * Everything runs on the default main context's thread.
  */
@@ -32,10 +32,10 @@ struct worker_ops {
 typedef void (*worker_answer_fn)(void *opaque, const struct rpc_message *answer, int *fds,
                                  unsigned count);
 
-/* Start a vmm: `program`, or NULL for the program that this process is. NULL and
- * CONFIG_ERROR_FAILED on failure. */
-struct worker *worker_create(const char *program, const struct worker_ops *ops, void *opaque,
-                             GError **error);
+/* Start `role` ("vmm", or that of a helper) of `program`, or NULL for the program that this process
+ * is. NULL and CONFIG_ERROR_FAILED on failure. */
+struct worker *worker_create(const char *role, const char *program, const struct worker_ops *ops,
+                             void *opaque, GError **error);
 /* Kills it. NULL is fine. */
 void worker_destroy(struct worker *worker);
 /* Kill it; `ended` follows. */

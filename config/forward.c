@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Reading a port forward. Whether a piece between colons is an address or a port shows by its dots.
+ */
+#include "config/forward.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
+#include "config/schema.h"
+
+static bool read_port(const char *text, in_port_t *port)
+{
+    guint64 number;
+
+    if (!text || !g_ascii_string_to_unsigned(text, 10, 1, UINT16_MAX, &number, NULL))
+        return false;
+    *port = htons((uint16_t)number);
+    return true;
+}
+
+/* "[ADDRESS:]PORT" at `*pieces`, which moves behind it. */
+static bool read_end(char ***pieces, struct sockaddr_in *end)
+{
+    if (**pieces && strchr(**pieces, '.')) {
+        if (inet_pton(AF_INET, **pieces, &end->sin_addr) != 1)
+            return false;
+        ++*pieces;
+    }
+    if (!read_port(**pieces, &end->sin_port))
+        return false;
+    ++*pieces;
+    return true;
+}
+
+bool forward_parse(const char *text, struct forward *forward, GError **error)
+{
+    g_auto(GStrv) pieces = g_strsplit(text, ":", -1);
+    char **at = pieces;
+    bool tcp = *at && g_str_equal(*at, "tcp");
+
+    *forward = (struct forward){.host = {.sin_family = AF_INET}, .guest = {.sin_family = AF_INET}};
+    forward->host.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    forward->udp = *at && g_str_equal(*at, "udp");
+    if (tcp || forward->udp) {
+        at++;
+        if (read_end(&at, &forward->host) && read_end(&at, &forward->guest) && !*at)
+            return true;
+    }
+    g_autofree char *shown = text_show(text);
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
+                "expected tcp or udp:[HOSTADDR:]HOSTPORT:[GUESTADDR:]GUESTPORT with addresses of "
+                "IPv4 and ports from 1 to 65535, not '%s'",
+                shown);
+    return false;
+}
