@@ -22,7 +22,7 @@ static void print_choices(const char *const *choices)
     printf(":");
     for (unsigned i = 0; choices[i]; i++)
         printf("%s %s%s", i ? "," : "", choices[i],
-               g_str_has_suffix(choices[i], "=") ? "FILE" : "");
+               g_str_has_suffix(choices[i], "=") ? "NAME" : "");
 }
 
 /* The end of an option's line. */

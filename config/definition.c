@@ -9,6 +9,7 @@
 #include <sys/sysinfo.h>
 
 #include "config/lines.h"
+#include "config/nics.h"
 #include "config/values.h"
 
 struct definition {
@@ -136,6 +137,18 @@ uint64_t definition_member_number(const struct definition *definition, enum opti
     return entry ? values_number(entry, member) : 0;
 }
 
+bool definition_member_set(struct definition *definition, enum option_id id, unsigned index,
+                           const char *key, const char *text, GError **error)
+{
+    struct values *entry = values_group_edit(definition->values, &options[id], index);
+    const struct option *member = entry ? option_find_in(options[id].members, key) : NULL;
+
+    if (member)
+        return values_set(entry, member, text, NULL, error);
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "%s: there is no such entry", key);
+    return false;
+}
+
 unsigned definition_member_count(const struct definition *definition, enum option_id id,
                                  unsigned index, const char *key)
 {
@@ -206,5 +219,5 @@ bool definition_check(const struct definition *definition, GError **error)
         return false;
     }
     return check_disks(definition, error) && definition_check_lines(definition, error) &&
-           check_host_memory(definition, error);
+           definition_check_nics(definition, error) && check_host_memory(definition, error);
 }

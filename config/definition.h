@@ -70,6 +70,9 @@ uint64_t definition_member_number(const struct definition *definition, enum opti
 /* Whether it was given, or has a default. */
 bool definition_member_has(const struct definition *definition, enum option_id id, unsigned index,
                            const char *key);
+/* Set a member of an entry that is there, from text. */
+bool definition_member_set(struct definition *definition, enum option_id id, unsigned index,
+                           const char *key, const char *text, GError **error);
 /* For a member that is a list itself: how many it has, and the one at `place` (NULL behind the
  * last). */
 unsigned definition_member_count(const struct definition *definition, enum option_id id,

@@ -12,6 +12,9 @@
 #define CONFIG_MEMORY_ALIGN  4096ULL        /* bytes: RAM comes in whole pages */
 #define CONFIG_MEMORY_MAX    (508ULL << 30) /* bytes: RAM ends below the 64-bit PCI window */
 #define CONFIG_RNG_RATE_MAX  (1ULL << 40)   /* bytes a second */
+#define CONFIG_NICS_MAX      8              /* network cards of a machine */
+#define CONFIG_NIC_MTU_MIN   68ULL          /* bytes: what IPv4 asks of every network */
+#define CONFIG_NIC_MTU_MAX   65521ULL       /* bytes: what libslirp does */
 #define CONFIG_PORTS_MAX     30             /* named ports of a virtio console */
 #define CONFIG_PORT_NAME_MAX 127            /* bytes of the name of one */
 #define CONFIG_DISKS_MAX     16             /* disks of one machine */

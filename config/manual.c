@@ -24,7 +24,7 @@ static void print_choices(const char *const *choices)
     for (unsigned i = 0; choices[i]; i++) {
         printf("%s *", i ? "," : "");
         print_plain(choices[i]);
-        printf("*%s", g_str_has_suffix(choices[i], "=") ? "FILE" : "");
+        printf("*%s", g_str_has_suffix(choices[i], "=") ? "NAME" : "");
     }
     putchar('.');
 }

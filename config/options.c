@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "config/limits.h"
+#include "config/nics.h"
 #include "config/schema.h"
 
 static bool check_name(const char *text, GError **error)
@@ -69,6 +70,62 @@ static const char *const format_choices[] = {"raw", NULL};
 static const char *const cache_choices[] = {"writeback", "writethrough", "none", NULL};
 static const char *const on_reboot_choices[] = {"restart", "exit", NULL};
 static const char *const on_crash_choices[] = {"exit", "pause", "restart", NULL};
+
+static const char *const network_choices[] = {"user", "tap=", "none", NULL};
+
+static const struct option nic_members[] = {
+    {
+        .key = "network",
+        .type = OPTION_TYPE_ENUM,
+        .required = true,
+        .argument = "NETWORK",
+        .choices = network_choices,
+        .help = "what the card is plugged into",
+        .manual = "*user* is a network of its own by NAT, which needs no rights: 10.0.2.0/24 and "
+                  "fec0::/64, with DHCP, the host as 10.0.2.2 and its resolver as 10.0.2.3. "
+                  "*tap=IF* is the host's TAP interface IF, made before by *ip tuntap add dev IF "
+                  "mode tap user USER*. *none* is a card without a cable.",
+    },
+    {
+        .key = "mac",
+        .type = OPTION_TYPE_STRING,
+        .argument = "ADDRESS",
+        .check = nic_check_mac,
+        .help = "the card's address",
+        .manual = "Without it the card has one that follows from the machine's name and the card's "
+                  "number.",
+    },
+    {
+        .key = "mtu",
+        .type = OPTION_TYPE_INT,
+        .argument = "BYTES",
+        .min = CONFIG_NIC_MTU_MIN,
+        .max = CONFIG_NIC_MTU_MAX,
+        .help = "largest packet of the network",
+        .manual = "The guest is told. Without it the network has 1500, as everybody assumes.",
+    },
+    {
+        .key = "hostname",
+        .type = OPTION_TYPE_STRING,
+        .argument = "NAME",
+        .check = nic_check_hostname,
+        .help = "name that DHCP tells the guest",
+        .manual = "On *user* alone. Without it, the machine's name.",
+    },
+    {
+        .key = "forward",
+        .type = OPTION_TYPE_STRING,
+        .list = true,
+        .argument = "FORWARD",
+        .check = nic_check_forward,
+        .help = "port of the host that leads to the guest",
+        .manual =
+            "On *user* alone: *tcp:* or *udp:*, then [HOSTADDR:]HOSTPORT:[GUESTADDR:]GUESTPORT. "
+            "May be given several times. Without HOSTADDR only this host's programs reach it "
+            "(127.0.0.1); 0.0.0.0 is every address of the host.",
+    },
+    {0},
+};
 
 static const struct option port_members[] = {
     {
@@ -305,6 +362,17 @@ const struct option options[OPTION_COUNT + 1] = {
             .members = port_members,
             .help = "a named virtio port between programs of guest and host",
             .manual = "Each leads to one place. A machine has up to 30.",
+        },
+    [OPTION_NIC] =
+        {
+            .key = "nic",
+            .type = OPTION_TYPE_GROUP,
+            .list = true,
+            .argument = "NETWORK[,..]",
+            .members = nic_members,
+            .help = "a network card",
+            .manual = "A virtio card; a machine has up to 8. They come first on the PCI bus, so "
+                      "that the first is enp0s3 for Linux whatever else there is.",
         },
     [OPTION_DEVICE] =
         {

@@ -262,7 +262,7 @@ static bool parse_choice(const struct option *option, const char *text, GError *
         if (open ? g_str_has_prefix(text, *choice) && text[strlen(*choice)]
                  : g_str_equal(text, *choice))
             return true;
-        g_string_append_printf(list, "%s%s%s", list->len ? ", " : "", *choice, open ? "FILE" : "");
+        g_string_append_printf(list, "%s%s%s", list->len ? ", " : "", *choice, open ? "NAME" : "");
     }
     nearest = word_nearest(text, option->choices);
     shown = text_show(text);

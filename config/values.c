@@ -389,3 +389,9 @@ const struct values *values_group(const struct values *values, const struct opti
     bool there = option->members && index < values_count(values, option);
     return there ? slot_at(values, option)->list->pdata[index] : NULL;
 }
+
+struct values *values_group_edit(struct values *values, const struct option *option, unsigned index)
+{
+    bool there = option->members && index < values_count(values, option);
+    return there ? slot_of(values, option)->list->pdata[index] : NULL;
+}

@@ -59,3 +59,6 @@ const char *values_entry(const struct values *values, const struct option *optio
 /* One entry of a GROUP; NULL behind the last. */
 const struct values *values_group(const struct values *values, const struct option *option,
                                   unsigned index);
+/* ...to be changed. */
+struct values *values_group_edit(struct values *values, const struct option *option,
+                                 unsigned index);

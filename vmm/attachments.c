@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "config/limits.h"
+#include "config/nics.h"
 #include "vmm/block/block.h"
 
 #define LINE_PREFIX "line/"
@@ -32,6 +33,8 @@ static int *find_place(struct attachments *attachments, const char *name)
         return &attachments->line_fds[attachments->line_count++];
     if (strcmp(name, "disk") == 0 && attachments->disk_count < CONFIG_DISKS_MAX)
         return &attachments->disk_fds[attachments->disk_count++];
+    if (strcmp(name, "nic") == 0 && attachments->nic_count < CONFIG_NICS_MAX)
+        return &attachments->nic_fds[attachments->nic_count++];
     if (strcmp(name, "kernel") == 0)
         place = &attachments->kernel;
     else if (strcmp(name, "initrd") == 0)
@@ -47,6 +50,16 @@ static int *find_place(struct attachments *attachments, const char *name)
     return place && *place < 0 ? place : NULL;
 }
 
+/* Cards of the definition that have a cable. */
+static unsigned count_cables(const struct definition *definition)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++)
+        count += definition_nic(definition, i).network != NIC_NONE;
+    return count;
+}
+
 static bool fits(const struct attachments *attachments, const struct definition *definition)
 {
     struct line lines[LINES_MAX];
@@ -58,7 +71,8 @@ static bool fits(const struct attachments *attachments, const struct definition 
                (attachments->ram >= 0 || definition_text(definition, OPTION_STATE)) &&
            attachments->module_count == definition_count(definition, OPTION_MODULE) &&
            attachments->disk_count == definition_count(definition, OPTION_DISK) &&
-           attachments->line_count == definition_lines(definition, lines);
+           attachments->line_count == definition_lines(definition, lines) &&
+           attachments->nic_count == count_cables(definition);
 }
 
 bool attachments_take(struct attachments *attachments, const struct definition *definition,
@@ -145,6 +159,37 @@ bool attachments_open_disks(struct attachments *attachments, const struct defini
         if (!attachments->disks[i])
             return false;
         attachments->disk_fds[i] = -1;
+    }
+    return true;
+}
+
+static struct net_link *open_link(unsigned card, const struct nic *nic, int fd, GError **error)
+{
+    g_autofree char *name = g_strdup_printf("nic %u", card);
+    const struct net_link_config config = {
+        .kind = nic->network == NIC_TAP ? NET_LINK_TAP : NET_LINK_PACKETS,
+        .fd = fd,
+        .name = name,
+    };
+
+    return net_link_create(&config, error);
+}
+
+bool attachments_open_links(struct attachments *attachments, const struct definition *definition,
+                            GError **error)
+{
+    unsigned taken = 0;
+
+    for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++) {
+        struct nic nic = definition_nic(definition, i);
+        int fd = attachments->nic_fds[taken];
+
+        if (nic.network == NIC_NONE)
+            continue;
+        attachments->nic_fds[taken++] = -1;
+        attachments->links[i] = open_link(i, &nic, fd, error);
+        if (!attachments->links[i])
+            return false;
     }
     return true;
 }
@@ -277,5 +322,9 @@ void attachments_finish(struct attachments *attachments)
     close_all(attachments->modules, attachments->module_count);
     close_all(attachments->line_fds, attachments->line_count);
     close_all(attachments->disk_fds, attachments->disk_count);
+    close_all(attachments->nic_fds, attachments->nic_count);
+    for (unsigned i = 0; i < CONFIG_NICS_MAX; i++)
+        net_link_destroy(g_steal_pointer(&attachments->links[i]));
     attachments->module_count = attachments->line_count = attachments->disk_count = 0;
+    attachments->nic_count = 0;
 }

@@ -13,6 +13,7 @@
 #include "config/limits.h"
 #include "config/lines.h"
 #include "vmm/machine/machine.h"
+#include "vmm/net/link.h"
 #include "vmm/state/stream.h"
 
 /* Character devices: the lines, and the debug console. */
@@ -32,6 +33,10 @@ struct attachments {
     struct chardev *lines[LINES_MAX];
     unsigned line_count;
     struct chardev *debug_console;
+    /* Those of network cards, in the definition's order, of cards that have a cable. */
+    int nic_fds[CONFIG_NICS_MAX]; /* -1 once the link has it */
+    unsigned nic_count;
+    struct net_link *links[CONFIG_NICS_MAX]; /* by card; NULL: no cable */
 };
 
 /* Nothing is there. */
@@ -50,6 +55,10 @@ bool attachments_open_lines(struct attachments *attachments, const struct defini
 /* Make the block nodes, on `loop`, which outlives them. */
 bool attachments_open_disks(struct attachments *attachments, const struct definition *definition,
                             struct loop *loop, GError **error);
+
+/* Make the links that network cards are plugged into. */
+bool attachments_open_links(struct attachments *attachments, const struct definition *definition,
+                            GError **error);
 
 /* ---- going to another process, and coming from one ---- */
 

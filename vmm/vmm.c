@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "config/limits.h"
+#include "config/nics.h"
 #include "vmm/device/virtio/virtio_blk.h"
 #include "vmm/internal.h"
 #include "vmm/machine/machine_stream.h"
@@ -31,6 +32,7 @@ _Static_assert(CONFIG_MEMORY_MAX <= PC_MMIO64_BASE - (PC_HIGH_RAM_BASE - PC_LOW_
 _Static_assert(CONFIG_PORTS_MAX <= MACHINE_PORTS_MAX, "a machine takes all ports of a definition");
 _Static_assert(CONFIG_DISKS_MAX <= MACHINE_DISKS_MAX, "a machine takes all disks of a definition");
 _Static_assert(CONFIG_SERIAL_MAX <= VIRTIO_BLK_SERIAL_MAX, "a disk shows all of its serial number");
+_Static_assert(CONFIG_NICS_MAX <= MACHINE_NICS_MAX, "every card of a definition has a place");
 _Static_assert(CONFIG_CPUS_MAX <= MACHINE_CPUS_MAX, "a machine takes all CPUs of a definition");
 
 /* ---- words to the monitor ---- */
@@ -163,6 +165,17 @@ static void configure_disks(const struct vmm *vmm, struct machine_config *config
     }
 }
 
+static void configure_nics(const struct vmm *vmm, struct machine_config *config)
+{
+    config->nic_count = definition_count(vmm->definition, OPTION_NIC);
+    for (unsigned i = 0; i < config->nic_count; i++) {
+        struct nic nic = definition_nic(vmm->definition, i);
+
+        config->nics[i] = (struct machine_nic){.link = vmm->attachments.links[i], .mtu = nic.mtu};
+        memcpy(config->nics[i].mac, nic.mac, sizeof(nic.mac));
+    }
+}
+
 /* `words` owns the strings that are made for the configuration. */
 static void configure(struct vmm *vmm, struct machine_config *config, GPtrArray *words)
 {
@@ -195,6 +208,7 @@ static void configure(struct vmm *vmm, struct machine_config *config, GPtrArray 
     configure_modules(vmm, config, words);
     configure_lines(vmm, config);
     configure_disks(vmm, config);
+    configure_nics(vmm, config);
 }
 
 static bool check_cpu_name(const struct vmm *vmm, const struct cpu_definition *cpu, GError **error)
@@ -256,7 +270,8 @@ static bool build(struct vmm *vmm, GError **error)
     vmm->io = loop_create("io/0", error);
     if (!vmm->io || !sandbox_enter(SANDBOX_VMM, kvm, &vmm->sandbox, error) ||
         !attachments_open_lines(&vmm->attachments, vmm->definition, error) ||
-        !attachments_open_disks(&vmm->attachments, vmm->definition, vmm->io, error))
+        !attachments_open_disks(&vmm->attachments, vmm->definition, vmm->io, error) ||
+        !attachments_open_links(&vmm->attachments, vmm->definition, error))
         return false;
     return create_machine(vmm, error);
 }

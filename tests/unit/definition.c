@@ -119,7 +119,7 @@ static void choices_are_listed(void **state)
     assert_refused("engine", "kvn",
                    "engine: 'kvn' is none of auto, kvm, soft; did you mean 'kvm'?");
     assert_refused("serial", "file=",
-                   "serial: 'file=' is none of stdio, pty, file=FILE, socket=FILE, none; did you "
+                   "serial: 'file=' is none of stdio, pty, file=NAME, socket=NAME, none; did you "
                    "mean 'file='?");
 }
 

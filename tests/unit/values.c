@@ -119,7 +119,7 @@ static void wrong_members_are_named(void **state)
     assert_refused("a,serial", "serial: a value is missing");
     assert_refused("a,size=0", "size: 0 bytes is less than the minimum of 1 byte");
     assert_refused("a,mode=saf",
-                   "mode: 'saf' is none of fast, safe, via=FILE; did you mean 'safe'?");
+                   "mode: 'saf' is none of fast, safe, via=NAME; did you mean 'safe'?");
     assert_refused("a,readonly=maybe", "readonly: expected yes or no, not 'maybe'");
     assert_refused("a,readonly,readonly", "readonly: stands here twice");
     assert_refused("a,file=b", "file: stands here twice");

@@ -19,6 +19,7 @@
 #include "vmm/block/block.h"
 #include "vmm/device/device.h"
 #include "vmm/engine/engine.h"
+#include "vmm/net/link.h"
 #include "vmm/util/chardev.h"
 #include "vmm/util/loop.h"
 
@@ -26,6 +27,7 @@
 #define MACHINE_SERIALS     2
 #define MACHINE_MODULES_MAX 64
 #define MACHINE_DISKS_MAX   16
+#define MACHINE_NICS_MAX    8
 #define MACHINE_PORTS_MAX   30 /* named ports of the virtio console */
 
 struct machine;
@@ -105,6 +107,13 @@ struct machine_config {
         bool writethrough, discard;
     } disks[MACHINE_DISKS_MAX];
     unsigned disk_count;
+    /* Network cards. The links stay the caller's and outlive the machine. */
+    struct machine_nic {
+        struct net_link *link; /* NULL: no cable */
+        uint8_t mac[6];
+        uint16_t mtu; /* 0: the guest is not told */
+    } nics[MACHINE_NICS_MAX];
+    unsigned nic_count;
     bool pvpanic;
     bool virtio_rng;
     uint64_t rng_rate; /* bytes a second for the guest's virtio-rng; 0: any number */

@@ -10,16 +10,21 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "config/lines.h"
+#include "config/nics.h"
 #include "vmm/control/peer.h"
 #include "vmm/monitor/disks.h"
 #include "vmm/monitor/folder.h"
+#include "vmm/monitor/tap.h"
 
 #define KVM_PATH "/dev/kvm"
+#define NAT_QUEUE_SIZE \
+    (4 << 20) /* bytes of frames between a card and its helper; or what the host allows */
 
 struct files {
     int fds[PEER_FDS_MAX];
@@ -32,6 +37,7 @@ struct files {
         int guard; /* the line's other end, so that it survives without a client; -1 */
     } ptys[LINES_MAX];
     unsigned pty_count;
+    int nat_ends[CONFIG_NICS_MAX]; /* of network cards' socket pairs; -1 */
 };
 
 /* Hand on `fd`, opened from `path`, as `name`; -1 is an error with errno. `about` is what messages
@@ -185,6 +191,44 @@ static bool add_lines(struct files *files, const struct definition *definition, 
     return true;
 }
 
+/* A pair of which the card has one end. */
+static int open_pair(struct files *files, unsigned card)
+{
+    const int size = NAT_QUEUE_SIZE;
+    int ends[2];
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
+        return -1;
+    for (unsigned i = 0; i < 2; i++)
+        if (setsockopt(ends[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) != 0)
+            setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    files->nat_ends[card] = ends[1];
+    return ends[0];
+}
+
+static bool add_nics(struct files *files, const struct definition *definition, GError **error)
+{
+    for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++) {
+        struct nic nic = definition_nic(definition, i);
+        int fd = -1;
+
+        if (nic.network == NIC_NONE)
+            continue;
+        if (nic.network == NIC_USER)
+            fd = open_pair(files, i);
+        else if ((fd = tap_open(nic.tap, error)) < 0)
+            return false;
+        if (!add_for(files, "nic", "nic", fd, nic.tap ? nic.tap : "user", error))
+            return false;
+    }
+    return true;
+}
+
+int files_nat_end(const struct files *files, unsigned card)
+{
+    return card < CONFIG_NICS_MAX ? files->nat_ends[card] : -1;
+}
+
 bool files_add_kvm(struct files *files, GError **error)
 {
     int fd;
@@ -224,7 +268,7 @@ static bool add_all(struct files *files, const struct definition *definition, in
            (!initrd || add_input(files, "initrd", initrd, error)) &&
            (!state || add_input(files, "state", state, error)) &&
            add_modules(files, definition, error) && add_engine(files, definition, error) &&
-           add_disks(files, definition, error) &&
+           add_nics(files, definition, error) && add_disks(files, definition, error) &&
            (!gdb || add_socket(files, "gdb", "gdb", gdb, error)) &&
            add_lines(files, definition, stdio_fd, error);
 }
@@ -234,6 +278,8 @@ struct files *files_open(const struct definition *definition, int stdio_fd, GErr
     struct files *files = g_new0(struct files, 1);
 
     files->sockets = g_ptr_array_new_with_free_func(g_free);
+    for (unsigned i = 0; i < CONFIG_NICS_MAX; i++)
+        files->nat_ends[i] = -1;
     if (add_all(files, definition, stdio_fd, error))
         return files;
     files_destroy(files);
@@ -246,6 +292,9 @@ void files_destroy(struct files *files)
         return;
     for (unsigned i = 0; i < files->count; i++)
         close(files->fds[i]);
+    for (unsigned i = 0; i < CONFIG_NICS_MAX; i++)
+        if (files->nat_ends[i] >= 0)
+            close(files->nat_ends[i]);
     for (unsigned i = 0; i < files->sockets->len; i++)
         unlink(files->sockets->pdata[i]);
     g_ptr_array_unref(files->sockets);

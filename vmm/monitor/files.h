@@ -22,11 +22,15 @@ struct files *files_open(const struct definition *definition, int stdio_fd, GErr
 void files_destroy(struct files *files);
 
 /* Descriptors and, as a new JSON list in the same order, what each is for: "kernel", "initrd",
- * "state", "module", "disk" and "line" (once each, in the definition's order), "gdb", "kvm". */
+ * "state", "module", "nic", "disk" and "line" (once each, in the definition's order), "gdb",
+ * "kvm". */
 const int *files_fds(const struct files *files, unsigned *count);
 json_t *files_names(const struct files *files);
 /* The name of the descriptor at `index`; static. */
 const char *files_name(const struct files *files, unsigned index);
+
+/* The end of network card `card`'s socket pair that its NAT helper has; the files'. -1: none. */
+int files_nat_end(const struct files *files, unsigned card);
 
 /* Open what engine kvm needs, if it is not there yet. */
 bool files_add_kvm(struct files *files, GError **error);

@@ -18,11 +18,13 @@
 #include <unistd.h>
 
 #include "config/definition.h"
+#include "config/nics.h"
 #include "vmm/control/method.h"
 #include "vmm/monitor/calls.h"
 #include "vmm/monitor/clients.h"
 #include "vmm/monitor/files.h"
 #include "vmm/monitor/folder.h"
+#include "vmm/monitor/nats.h"
 #include "vmm/monitor/process.h"
 #include "vmm/monitor/upgrade.h"
 #include "vmm/monitor/worker.h"
@@ -42,6 +44,7 @@ struct monitor {
     struct definition *definition; /* NULL before "start" */
     struct folder *folder;
     struct files *files;
+    struct nats *nats;
     struct worker *vmm; /* NULL before "start" */
     struct calls *calls;
     struct upgrade *upgrade;           /* NULL: none is under way */
@@ -176,15 +179,44 @@ static bool claim(struct monitor *monitor, GError **error)
     return fd >= 0;
 }
 
+/* ---- helpers ---- */
+
+static void on_nats_ready(void *opaque)
+{
+    calls_release(((struct monitor *)opaque)->calls);
+}
+
+static void on_nats_failed(void *opaque, const char *message)
+{
+    struct monitor *monitor = opaque;
+
+    decide(monitor, 1, "failed", message);
+    g_main_loop_quit(monitor->loop);
+}
+
+static void on_nat_restarted(void *opaque, json_t *details)
+{
+    clients_event(((struct monitor *)opaque)->clients, "helper-restarted", details);
+}
+
+/* ---- starting ---- */
+
 static bool prepare(struct monitor *monitor, const struct control_call *call, GError **error)
 {
+    const struct nats_listener listener = {on_nats_ready, on_nats_failed, on_vmm_log,
+                                           on_nat_restarted, monitor};
+
     monitor->definition = definition_create();
     if (!definition_from_json(monitor->definition, json_object_get(call->params, "definition"),
                               error) ||
         !definition_check(monitor->definition, error))
         return false;
     monitor->files = files_open(monitor->definition, call->count ? call->fds[0] : -1, error);
-    if (!monitor->files || !claim(monitor, error))
+    if (!monitor->files || !claim(monitor, error) ||
+        !definition_fill_macs(monitor->definition, error))
+        return false;
+    monitor->nats = nats_create(monitor->definition, monitor->files, &listener, error);
+    if (!monitor->nats)
         return false;
     monitor->vmm = worker_create("vmm", NULL, &vmm_ops, monitor, error);
     calls_set_worker(monitor->calls, monitor->vmm);
@@ -215,6 +247,8 @@ static void handle_start(void *opaque, struct control_call *call)
     json_object_set_new(params, "folder", json_string(monitor->started_in));
     fds = files_fds(monitor->files, &count);
     tell_ptys(monitor);
+    /* The vmm gets it when the helpers are ready. */
+    calls_hold(monitor->calls);
     calls_forward(monitor->calls, "start", params, fds, count, call, on_started, monitor);
 }
 
@@ -396,6 +430,7 @@ static void monitor_finish(struct monitor *monitor)
     upgrade_destroy(monitor->upgrade);
     calls_fail(monitor->calls, message);
     worker_destroy(monitor->vmm);
+    nats_destroy(monitor->nats);
     files_destroy(monitor->files);
     folder_release(monitor->folder);
     /* Last, so that whoever hears of the end finds nothing left. */

@@ -231,7 +231,7 @@ static bool start_fresh(struct upgrade *upgrade, json_t *description, GError **e
     json_object_set_new(params, "fds", names);
     good = define(upgrade, description, error) && collect(upgrade, names, fds, &count, error);
     if (good)
-        upgrade->fresh = worker_create(upgrade->program, &fresh_ops, upgrade, error);
+        upgrade->fresh = worker_create("vmm", upgrade->program, &fresh_ops, upgrade, error);
     if (!upgrade->fresh) {
         json_decref(params);
         return false;

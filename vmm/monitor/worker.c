@@ -17,6 +17,7 @@ struct request {
 };
 
 struct worker {
+    const char *role; /* static */
     const struct worker_ops *ops;
     void *opaque;
     struct process *process;
@@ -39,10 +40,10 @@ static char *describe_end(const struct worker *worker)
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS && worker->violation)
         return g_strdup(worker->violation);
     if (WIFSIGNALED(status))
-        return g_strdup_printf("the vmm was killed by signal %d (%s)%s%s", WTERMSIG(status),
-                               g_strsignal(WTERMSIG(status)), last ? "; it last said: " : "",
-                               last ? last : "");
-    return g_strdup_printf("the vmm ended with status %d%s%s", WEXITSTATUS(status),
+        return g_strdup_printf("the %s was killed by signal %d (%s)%s%s", worker->role,
+                               WTERMSIG(status), g_strsignal(WTERMSIG(status)),
+                               last ? "; it last said: " : "", last ? last : "");
+    return g_strdup_printf("the %s ended with status %d%s%s", worker->role, WEXITSTATUS(status),
                            last ? "; it last said: " : "", last ? last : "");
 }
 
@@ -135,6 +136,7 @@ struct worker *worker_create(const char *role, const char *program, const struct
     int link;
 
     worker_give(worker, ops, opaque);
+    worker->role = role;
     worker->requests = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
     worker->process = process_spawn(role, program, &process_ops, worker, &link, error);
     if (!worker->process) {

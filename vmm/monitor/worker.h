@@ -32,8 +32,8 @@ struct worker_ops {
 typedef void (*worker_answer_fn)(void *opaque, const struct rpc_message *answer, int *fds,
                                  unsigned count);
 
-/* Start `role` ("vmm", or that of a helper) of `program`, or NULL for the program that this process
- * is. NULL and CONFIG_ERROR_FAILED on failure. */
+/* Start `role` ("vmm", or that of a helper; static) of `program`, or NULL for the program that this
+ * process is. NULL and CONFIG_ERROR_FAILED on failure. */
 struct worker *worker_create(const char *role, const char *program, const struct worker_ops *ops,
                              void *opaque, GError **error);
 /* Kills it. NULL is fine. */

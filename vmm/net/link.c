@@ -42,6 +42,7 @@ struct net_link {
     bool up;
     uint64_t dropped;
     unsigned offloads;
+    bool receiving;
     bool blocked; /* the descriptor takes nothing for now */
     bool asked;   /* the device wants to be told when the link is ready */
     struct {
@@ -65,8 +66,8 @@ static void drop(struct net_link *link)
 static void watch_update(struct net_link *link)
 {
     if (link->watch)
-        loop_watch_change(link->watch,
-                          (link->input.length ? 0 : POLLIN) | (link->blocked ? POLLOUT : 0));
+        loop_watch_change(link->watch, (link->receiving && !link->input.length ? POLLIN : 0) |
+                                           (link->blocked ? POLLOUT : 0));
 }
 
 static void tell_ready(struct net_link *link)
@@ -319,7 +320,13 @@ static void frames_receive(struct net_link *link)
 
 void net_link_receive(struct net_link *link)
 {
-    if (!link->watch || !link->input.length)
+    if (!link->watch)
+        return;
+    if (!link->receiving) {
+        link->receiving = true;
+        watch_update(link);
+    }
+    if (!link->input.length)
         return;
     if (!link->ops->receive(link->opaque, &link->input.header, link->input.frame,
                             link->input.length))
@@ -327,6 +334,12 @@ void net_link_receive(struct net_link *link)
     link->input.length = 0;
     watch_update(link);
     link->ops->received(link->opaque);
+}
+
+void net_link_stop_receiving(struct net_link *link)
+{
+    link->receiving = false;
+    watch_update(link);
 }
 
 static void on_events(void *opaque, short events)
@@ -339,7 +352,8 @@ static void on_events(void *opaque, short events)
         watch_update(link);
     }
     if (events & ~POLLOUT && link->watch) {
-        if (link->input.length) /* not read, so it is the end that shows */
+        /* What is not read shows its end only. */
+        if (link->input.length || !link->receiving)
             lose(link);
         else
             frames_receive(link);
@@ -404,14 +418,14 @@ void net_link_open(struct net_link *link, struct loop *loop, const struct net_li
 {
     link->ops = ops;
     link->opaque = opaque;
-    link->watch = loop_watch(loop, link->fd, POLLIN, on_events, link);
+    link->watch = loop_watch(loop, link->fd, 0, on_events, link);
 }
 
 void net_link_close(struct net_link *link)
 {
     loop_unwatch(g_steal_pointer(&link->watch));
     link->input.length = 0;
-    link->blocked = link->asked = link->held.on = false;
+    link->receiving = link->blocked = link->asked = link->held.on = false;
     link->held.head = link->held.released = link->held.tail = 0;
 }
 

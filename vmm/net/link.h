@@ -90,8 +90,10 @@ bool net_link_send(struct net_link *link, const struct virtio_net_hdr_v1 *header
  * waits for the other end, is not ready; `ready` will be called. */
 bool net_link_is_ready(struct net_link *link);
 
-/* The device takes frames (again). */
+/* The device takes frames (again). At first it does not. */
 void net_link_receive(struct net_link *link);
+/* It does not until then: another process may have the descriptor as well, and read it. */
+void net_link_stop_receiving(struct net_link *link);
 
 /* Frames may come with what `offloads` (a mask of NET_OFFLOAD) says undone, from now on. At first
  * nothing may be undone. */

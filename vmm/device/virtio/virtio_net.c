@@ -473,7 +473,11 @@ static void forget_on_loop(void *opaque)
 
 static void pause_on_loop(void *opaque)
 {
-    ((struct virtio_net *)opaque)->host.paused = true;
+    struct virtio_net *net = opaque;
+
+    net->host.paused = true;
+    if (net->config.link)
+        net_link_stop_receiving(net->config.link);
 }
 
 static void resume_on_loop(void *opaque)

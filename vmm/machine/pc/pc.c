@@ -34,6 +34,7 @@
 #include "vmm/device/pci/root_port.h"
 #include "vmm/device/virtio/virtio_blk.h"
 #include "vmm/device/virtio/virtio_console.h"
+#include "vmm/device/virtio/virtio_net.h"
 #include "vmm/device/virtio/virtio_rng.h"
 #include "vmm/machine/boot/boot.h"
 #include "vmm/machine/internal.h"
@@ -359,6 +360,23 @@ static bool add_console(struct machine *machine, uint8_t *next, GError **error)
     return add(machine, &virtio_console_device, "virtio-console", &setup, NULL, error);
 }
 
+/* First of all, so that a guest's names for them do not depend on what else there is. */
+static bool add_nics(struct machine *machine, uint8_t *next, GError **error)
+{
+    for (unsigned i = 0; i < machine->config.nic_count; i++) {
+        const struct machine_nic *nic = &machine->config.nics[i];
+        struct virtio_nic_config config = {
+            .address = {NULL, (*next)++, 0}, .link = nic->link, .mtu = nic->mtu};
+        char id[] = "nic0";
+
+        memcpy(config.mac, nic->mac, sizeof(config.mac));
+        id[3] += i;
+        if (!add(machine, &virtio_net_device, id, &config, NULL, error))
+            return false;
+    }
+    return true;
+}
+
 static bool add_disks(struct machine *machine, uint8_t *next, GError **error)
 {
     const struct machine_config *config = &machine->config;
@@ -387,7 +405,8 @@ static bool add_user_devices(struct machine *machine, GError **error)
 {
     uint8_t next = PC_PCI_USER_DEVICES;
 
-    if (!add_disks(machine, &next, error) || !add_console(machine, &next, error))
+    if (!add_nics(machine, &next, error) || !add_disks(machine, &next, error) ||
+        !add_console(machine, &next, error))
         return false;
     if (machine->config.virtio_rng) {
         struct virtio_rng_config rng = {

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The network cards of a machine, as its definition has them.
+ */
+#pragma once
+
+#include "config/definition.h"
+#include "config/limits.h"
+
+enum nic_network {
+    NIC_NONE, /* a card without a cable */
+    NIC_USER, /* a network of its own, by NAT */
+    NIC_TAP,  /* an interface of the host's */
+};
+
+struct nic {
+    enum nic_network network;
+    const char *tap; /* the interface; lives as long as the definition's value, as the rest does */
+    const char *hostname; /* told by DHCP; NULL: the machine's name */
+    uint8_t mac[6];       /* all 0: not given */
+    uint16_t mtu;         /* 0: not given */
+};
+
+/* Card `index` of a definition that passed definition_check. */
+struct nic definition_nic(const struct definition *definition, unsigned index);
+
+/* Give each card without an address one that follows from the machine's name and the card's number,
+ * so that it is the same tomorrow. The name is set. */
+bool definition_fill_macs(struct definition *definition, GError **error);
+
+/* What of the cards does not fit together; the message names the option. For definition_check. */
+bool definition_check_nics(const struct definition *definition, GError **error);
+
+/* Checks of members, for the table of options. */
+bool nic_check_mac(const char *text, GError **error);
+bool nic_check_hostname(const char *text, GError **error);
+bool nic_check_forward(const char *text, GError **error);

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A helper's life: spawned, asked to "start" with its end of the pair, answers when its ports are
+ * bound and its sandbox is closed. One that dies after that is started again: at once if it lived
+ * for a while, else after a pause that doubles with each failure.
+ */
+#include "vmm/monitor/nats.h"
+
+#include <stdbool.h>
+#include <unistd.h>
+
+#include "config/nics.h"
+#include "vmm/monitor/worker.h"
+
+#define PROGRAM       "anima-nat"
+#define DEFAULT_MTU   1500
+#define PAUSE_MIN_MS  1000
+#define PAUSE_MAX_MS  30000
+#define LIVED_LONG_US (5 * G_USEC_PER_SEC)
+#define PROGRAM_LINK  "/proc/self/exe"
+
+struct nat {
+    struct nats *nats;
+    unsigned card;
+    int fd;         /* the helper's end of the pair; the files' */
+    json_t *params; /* of "start" */
+    struct worker *worker;
+    bool ready;
+    gint64 began_us;
+    guint pause_ms; /* before the next start; 0: none */
+    guint timer;
+    char *death; /* how the last one ended; NULL: none did */
+};
+
+struct nats {
+    struct nats_listener listener;
+    char *program;
+    struct nat list[CONFIG_NICS_MAX];
+    unsigned count;
+    bool settled; /* ready or failed was told */
+    guint idle;
+};
+
+static bool nat_spawn(struct nat *nat, GError **error);
+
+/* ---- what helpers tell ---- */
+
+static void tell(struct nat *nat, const char *what)
+{
+    g_autofree char *line = g_strdup_printf("nic %u: nat: %s", nat->card, what);
+
+    nat->nats->listener.log(nat->nats->listener.opaque, line);
+}
+
+static void fail(struct nat *nat, const char *what)
+{
+    g_autofree char *message = g_strdup_printf("nic: %s", what);
+
+    nat->nats->settled = true;
+    nat->nats->listener.failed(nat->nats->listener.opaque, message);
+}
+
+static void tell_ready_if_all_are(struct nats *nats)
+{
+    for (unsigned i = 0; i < nats->count; i++)
+        if (!nats->list[i].ready)
+            return;
+    nats->settled = true;
+    nats->listener.ready(nats->listener.opaque);
+}
+
+static void tell_restarted(struct nat *nat)
+{
+    json_t *details = json_object();
+
+    json_object_set_new(details, "helper", json_string("nat"));
+    json_object_set_new(details, "nic", json_integer(nat->card));
+    json_object_set_new(details, "reason", json_string(nat->death));
+    nat->nats->listener.restarted(nat->nats->listener.opaque, details);
+}
+
+static void on_log(void *opaque, const char *line)
+{
+    tell(opaque, line);
+}
+
+static void on_notified(void *opaque, const struct rpc_message *message)
+{
+}
+
+static gboolean on_timer(gpointer opaque)
+{
+    struct nat *nat = opaque;
+    g_autoptr(GError) error = NULL;
+
+    nat->timer = 0;
+    g_clear_pointer(&nat->worker, worker_destroy);
+    if (nat_spawn(nat, &error))
+        return G_SOURCE_REMOVE;
+    tell(nat, error->message);
+    nat->pause_ms = CLAMP(nat->pause_ms * 2, PAUSE_MIN_MS, PAUSE_MAX_MS);
+    nat->timer = g_timeout_add(nat->pause_ms, on_timer, nat);
+    return G_SOURCE_REMOVE;
+}
+
+static void on_ended(void *opaque, struct worker *worker, const char *how)
+{
+    struct nat *nat = opaque;
+
+    if (!nat->nats->settled) {
+        fail(nat, how);
+        return;
+    }
+    nat->ready = false;
+    g_free(nat->death);
+    nat->death = g_strdup(how);
+    tell(nat, how);
+    if (g_get_monotonic_time() - nat->began_us >= LIVED_LONG_US)
+        nat->pause_ms = 0;
+    else
+        nat->pause_ms = CLAMP(nat->pause_ms * 2, PAUSE_MIN_MS, PAUSE_MAX_MS);
+    if (!nat->timer)
+        nat->timer = g_timeout_add(nat->pause_ms, on_timer, nat);
+}
+
+static const struct worker_ops worker_ops = {on_log, on_notified, on_ended};
+
+static void on_answer(void *opaque, const struct rpc_message *answer, int *fds, unsigned count)
+{
+    struct nat *nat = opaque;
+
+    if (answer->kind == RPC_FAILURE && !nat->nats->settled) {
+        fail(nat, answer->text);
+    } else if (answer->kind == RPC_FAILURE) {
+        tell(nat, answer->text); /* and it ends */
+    } else {
+        nat->ready = true;
+        if (!nat->nats->settled)
+            tell_ready_if_all_are(nat->nats);
+        else
+            tell_restarted(nat);
+    }
+}
+
+/* ---- starting ---- */
+
+static bool nat_spawn(struct nat *nat, GError **error)
+{
+    nat->began_us = g_get_monotonic_time();
+    nat->worker = worker_create("nat", nat->nats->program, &worker_ops, nat, error);
+    if (!nat->worker)
+        return false;
+    worker_ask(nat->worker, "start", json_incref(nat->params), &nat->fd, 1, on_answer, nat);
+    return true;
+}
+
+static json_t *start_params(const struct definition *definition, unsigned card,
+                            const struct nic *nic)
+{
+    json_t *params = json_object(), *forwards = json_array();
+    const char *name = nic->hostname ? nic->hostname : definition_text(definition, OPTION_NAME);
+
+    for (unsigned i = 0; i < definition_member_count(definition, OPTION_NIC, card, "forward"); i++)
+        json_array_append_new(forwards, json_string(definition_member_entry(definition, OPTION_NIC,
+                                                                            card, "forward", i)));
+    json_object_set_new(params, "hostname", json_string(name));
+    json_object_set_new(params, "mtu", json_integer(nic->mtu ? nic->mtu : DEFAULT_MTU));
+    json_object_set_new(params, "forward", forwards);
+    return params;
+}
+
+/* The helper's program lies beside this one. */
+static char *find_program(GError **error)
+{
+    g_autofree char *self = g_file_read_link(PROGRAM_LINK, NULL);
+    g_autofree char *folder = g_path_get_dirname(self ? self : "");
+    char *program = g_build_filename(folder, PROGRAM, NULL);
+
+    if (access(program, X_OK) == 0)
+        return program;
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED,
+                "nic: user: %s is not there; this build has no NAT (libslirp)", program);
+    g_free(program);
+    return NULL;
+}
+
+static bool start_all(struct nats *nats, const struct definition *definition,
+                      const struct files *files, GError **error)
+{
+    for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++) {
+        struct nic nic = definition_nic(definition, i);
+        struct nat *nat = &nats->list[nats->count];
+
+        if (nic.network != NIC_USER)
+            continue;
+        if (!nats->program && !(nats->program = find_program(error)))
+            return false;
+        *nat = (struct nat){.nats = nats, .card = i, .fd = files_nat_end(files, i)};
+        nat->params = start_params(definition, i, &nic);
+        nats->count++;
+        if (!nat_spawn(nat, error))
+            return false;
+    }
+    return true;
+}
+
+static gboolean on_idle(gpointer opaque)
+{
+    struct nats *nats = opaque;
+
+    nats->idle = 0;
+    tell_ready_if_all_are(nats);
+    return G_SOURCE_REMOVE;
+}
+
+struct nats *nats_create(const struct definition *definition, const struct files *files,
+                         const struct nats_listener *listener, GError **error)
+{
+    struct nats *nats = g_new0(struct nats, 1);
+
+    nats->listener = *listener;
+    if (!start_all(nats, definition, files, error)) {
+        nats_destroy(nats);
+        return NULL;
+    }
+    if (!nats->count)
+        nats->idle = g_idle_add(on_idle, nats);
+    return nats;
+}
+
+void nats_destroy(struct nats *nats)
+{
+    if (!nats)
+        return;
+    if (nats->idle)
+        g_source_remove(nats->idle);
+    for (unsigned i = 0; i < nats->count; i++) {
+        struct nat *nat = &nats->list[i];
+
+        if (nat->timer)
+            g_source_remove(nat->timer);
+        worker_destroy(nat->worker);
+        json_decref(nat->params);
+        g_free(nat->death);
+    }
+    g_free(nats->program);
+    g_free(nats);
+}

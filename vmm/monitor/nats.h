@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The NAT helpers of a machine: one process for each network card on 'user'. The monitor holds both
+ * ends of the socket pair between a card and its helper, so that either may be replaced: when a
+ * helper dies, another one is started on the same pair, and the guest loses its connections only.
+ *
+ * Everything runs on the default main context's thread.
+ */
+#pragma once
+
+#include <glib.h>
+#include <jansson.h>
+
+#include "config/definition.h"
+#include "vmm/monitor/files.h"
+
+struct nats;
+
+/* Each is told `opaque`. */
+struct nats_listener {
+    /* Every helper carries frames; called once, also when there is none, never from nats_create. */
+    void (*ready)(void *opaque);
+    /* One could not begin; `message` names the option. Instead of ready. */
+    void (*failed)(void *opaque, const char *message);
+    /* A line for the machine's log. */
+    void (*log)(void *opaque, const char *line);
+    /* Another helper has taken a dead one's place; takes `details`, an object. */
+    void (*restarted)(void *opaque, json_t *details);
+    void *opaque;
+};
+
+/* Start the helpers for `definition`, which has a name, on the ends that `files` (which lives
+ * longer) has for them. NULL and CONFIG_ERROR_FAILED when one cannot be started. */
+struct nats *nats_create(const struct definition *definition, const struct files *files,
+                         const struct nats_listener *listener, GError **error);
+
+/* Ends them. NULL is fine. */
+void nats_destroy(struct nats *nats);
