@@ -23,6 +23,18 @@ static json_t *describe_option(const char *key)
     return list;
 }
 
+/* The programs beside the vmm that this build has. */
+static json_t *describe_helpers(void)
+{
+    g_auto(GStrv) names = g_strsplit(ANIMA_HELPERS, " ", -1);
+    json_t *list = json_array();
+
+    for (char **name = names; *name; name++)
+        if (**name)
+            json_array_append_new(list, json_string(*name));
+    return list;
+}
+
 static json_t *describe(bool features)
 {
     json_t *version = json_pack("{s:s}", "version", anima_version());
@@ -32,6 +44,7 @@ static json_t *describe(bool features)
     json_object_set_new(version, "machines", describe_option("machine"));
     json_object_set_new(version, "engines", describe_option("engine"));
     json_object_set_new(version, "devices", describe_option("device"));
+    json_object_set_new(version, "helpers", describe_helpers());
     json_object_set_new(version, "kvm", json_boolean(access("/dev/kvm", R_OK | W_OK) == 0));
     return version;
 }

@@ -3,6 +3,7 @@
 """Bad input gets one line and status 1 or 2, and leaves nothing behind."""
 import json
 import os
+import socket
 import subprocess
 import unittest
 
@@ -60,6 +61,47 @@ class Words(AnimaTest):
         self.run_refused(2, "--engine: 'kvn' is none of", "--engine", "kvn")
         self.run_refused(2, "--device: 'floppy' is none of", "--device", "pvpanic,floppy")
         self.run_refused(2, "--on-crash: 'explode' is none of", "--on-crash", "explode")
+
+    def nic_refused(self, status, message, nic):
+        self.run_refused(status, message, "--engine", "soft", "--kernel", PAYLOAD, "--nic", nic)
+
+    def test_networks_that_cannot_be(self):
+        self.nic_refused(2, "--nic: network: 'usr' is none of user, tap=NAME, none; did you mean 'user'?", "usr")
+        self.nic_refused(2, "--nic: network: 'tap=' is none of", "tap=")
+        self.nic_refused(2, "--nic: unknown member 'mca'; did you mean 'mac'?", "user,mca=52:54:00:12:34:56")
+        for mac in "52:54:00:12:34", "01:00:5e:00:00:01", "00:00:00:00:00:00", "52-54-00-12-34-56", "x":
+            self.nic_refused(2, "--nic: mac: expected the address of one station", f"user,mac={mac}")
+        self.nic_refused(2, "--nic: mtu: 67 is less than the minimum of 68", "user,mtu=67")
+        for forward in "tcp:80", "sctp:80:80", "tcp:0:80", "tcp:80:65536", "tcp:1.2.3:80:80", "tcp:80:80:80", "tcp":
+            self.nic_refused(2, "--nic: forward: expected tcp or udp:", f"user,forward={forward}")
+        self.nic_refused(2, "only a card on 'user' forwards ports", "none,forward=tcp:80:80")
+        self.nic_refused(2, "only a card on 'user' tells one", "tap=t,hostname=h")
+        self.nic_refused(2, "no interface can have such a name", "tap=a-name-that-is-too-long")
+
+    def test_too_many_or_equal_networks(self):
+        self.run_refused(2, "9 are more than the 8 that a machine can have", "--kernel", PAYLOAD,
+                         *["--nic", "none"] * 9)
+        self.run_refused(2, "another card has this address", "--kernel", PAYLOAD,
+                         *["--nic", "none,mac=52:54:00:00:00:01"] * 2)
+        self.run_refused(2, "another card is plugged in there", "--kernel", PAYLOAD,
+                         *["--nic", "tap=same"] * 2)
+
+    def test_a_tap_that_is_not_there(self):
+        self.nic_refused(1, "nic: tap=nosuch0: there is no such interface; as root: ip tuntap add dev nosuch0 "
+                         "mode tap user ", "tap=nosuch0")
+
+    def test_an_interface_that_is_no_tap(self):
+        self.nic_refused(1, "nic: tap=lo: this interface is no TAP", "tap=lo")
+
+    def test_a_port_that_is_taken(self):
+        for kind, protocol in (socket.SOCK_STREAM, "tcp"), (socket.SOCK_DGRAM, "udp"):
+            with socket.socket(socket.AF_INET, kind) as other:
+                other.bind(("127.0.0.1", 0))
+                if protocol == "tcp":
+                    other.listen()
+                port = other.getsockname()[1]
+                self.nic_refused(1, f"nic: forward {protocol} 127.0.0.1:{port}: Address already in use",
+                                 f"user,forward={protocol}:{port}:80")
 
     def test_nothing_to_boot(self):
         self.run_refused(2, "nothing to boot")
