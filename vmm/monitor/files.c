@@ -23,8 +23,8 @@
 #include "vmm/monitor/tap.h"
 
 #define KVM_PATH "/dev/kvm"
-#define NAT_QUEUE_SIZE \
-    (4 << 20) /* bytes of frames between a card and its helper; or what the host allows */
+/* Bytes of frames between a card and its helper, or as many as the host allows. */
+#define NAT_QUEUE_SIZE (4 << 20)
 
 struct files {
     int fds[PEER_FDS_MAX];

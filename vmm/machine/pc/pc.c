@@ -367,10 +367,9 @@ static bool add_nics(struct machine *machine, uint8_t *next, GError **error)
         const struct machine_nic *nic = &machine->config.nics[i];
         struct virtio_nic_config config = {
             .address = {NULL, (*next)++, 0}, .link = nic->link, .mtu = nic->mtu};
-        char id[] = "nic0";
+        g_autofree char *id = g_strdup_printf("nic%u", i);
 
         memcpy(config.mac, nic->mac, sizeof(config.mac));
-        id[3] += i;
         if (!add(machine, &virtio_net_device, id, &config, NULL, error))
             return false;
     }
