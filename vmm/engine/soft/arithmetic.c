@@ -5,7 +5,7 @@
  *
  * Every operation exists once per size and operand form. Memory destinations go through the
  * writable TLB entry in one step; with LOCK the host's locked instruction works on guest memory,
- * or, where there is no host address for it, under the engine's exclusive lock.
+ * or, where there is no host address for it, while no other vCPU executes.
  */
 #include "vmm/engine/soft/operand.h"
 

@@ -9,6 +9,9 @@
  * other; it does so only between instructions or from a device's handler, where it holds no bare
  * pointer.
  *
+ * A locked access that no instruction of the host can do (across pages that do not lie side by
+ * side, to a register) is done alone: every other vCPU is outside and does not come in.
+ *
  * Code that was written is dropped without waiting: the architecture demands that another processor
  * serializes before it relies on new code (SDM 3A, 9.1.3).
  */
@@ -51,13 +54,31 @@ void soft_take_flush(struct soft_cpu *cpu)
     wake(&vcpu->flush_done);
 }
 
+/* Come in, which another that executes alone forbids. Who comes first is decided by the order of
+ * two stores and loads: each tells first and looks then. */
+static void pass_in(struct soft_cpu *cpu)
+{
+    _Atomic uint32_t *exclusive = &cpu->engine->exclusive;
+
+    for (;;) {
+        atomic_store(&cpu->vcpu->outside, 0);
+        uint32_t alone = atomic_load(exclusive);
+
+        if (!alone || alone == cpu->index + 1)
+            return;
+        atomic_store(&cpu->vcpu->outside, 1);
+        wake(&cpu->vcpu->outside);
+        wait_while(exclusive, alone);
+    }
+}
+
 void soft_enter(struct soft_cpu *cpu)
 {
     struct vcpu *vcpu = cpu->vcpu;
 
     if (!vcpu)
         return;
-    atomic_store(&vcpu->outside, 0);
+    pass_in(cpu);
     if (atomic_load(&vcpu->flush_wanted) != atomic_load(&vcpu->flush_done))
         soft_take_flush(cpu);
     if (soft_blocks_written(cpu))
@@ -71,6 +92,8 @@ void soft_leave(struct soft_cpu *cpu)
     if (!vcpu)
         return;
     atomic_store(&vcpu->outside, 1);
+    if (atomic_load(&cpu->engine->exclusive))
+        wake(&vcpu->outside);
     /* Who waits may have looked at `outside` before, and sleeps on the other word from now on: that
      * one must change. */
     if (atomic_load(&vcpu->flush_wanted) != atomic_load(&vcpu->flush_done))
@@ -112,6 +135,48 @@ static void flush_others(struct soft_engine *engine)
     }
     if (inside)
         soft_enter(current);
+}
+
+/* ---- executing alone ---- */
+
+void soft_step_out(struct soft_cpu *cpu)
+{
+    soft_leave(cpu);
+    soft_enter(cpu);
+}
+
+static void wait_outside(struct vcpu *vcpu)
+{
+    if (!atomic_load(&vcpu->outside))
+        soft_request(vcpu->cpu, SOFT_REQUEST_STEP_OUT);
+    while (!atomic_load(&vcpu->outside))
+        wait_while(&vcpu->outside, 0);
+}
+
+void soft_exclusive_begin(struct soft_cpu *cpu)
+{
+    struct soft_engine *engine = cpu->engine;
+
+    cpu->exclusive = true;
+    if (!cpu->vcpu)
+        return;
+    soft_leave(cpu);
+    pthread_mutex_lock(&engine->exclusive_lock);
+    atomic_store(&engine->exclusive, cpu->index + 1);
+    for (unsigned i = 0; i < engine->count; i++)
+        if (engine->vcpus[i] && i != cpu->index)
+            wait_outside(engine->vcpus[i]);
+    soft_enter(cpu);
+}
+
+void soft_exclusive_end(struct soft_cpu *cpu)
+{
+    cpu->exclusive = false;
+    if (!cpu->vcpu)
+        return;
+    atomic_store(&cpu->engine->exclusive, 0);
+    wake(&cpu->engine->exclusive);
+    pthread_mutex_unlock(&cpu->engine->exclusive_lock);
 }
 
 /* ---- what memory/ says ---- */

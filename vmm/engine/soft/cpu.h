@@ -137,9 +137,10 @@ enum soft_request {
     SOFT_REQUEST_NMI = 1 << 2,
     SOFT_REQUEST_INIT = 1 << 3,
     SOFT_REQUEST_SIPI = 1 << 4,
-    SOFT_REQUEST_FLUSH = 1 << 5, /* drop TLB entries: protection of some page changed */
-    SOFT_REQUEST_TIMER = 1 << 6, /* the LAPIC timer's deadline passed */
-    SOFT_REQUEST_CODE = 1 << 7,  /* pages with decoded code were written: soft_blocks_drain */
+    SOFT_REQUEST_FLUSH = 1 << 5,    /* drop TLB entries: protection of some page changed */
+    SOFT_REQUEST_TIMER = 1 << 6,    /* the LAPIC timer's deadline passed */
+    SOFT_REQUEST_CODE = 1 << 7,     /* pages with decoded code were written: soft_blocks_drain */
+    SOFT_REQUEST_STEP_OUT = 1 << 8, /* another vCPU executes alone: go outside and come in again */
 };
 
 /* A loop around PAUSE: request.c. */
@@ -339,6 +340,8 @@ bool soft_interrupt_pending(struct soft_cpu *cpu);
 int soft_interrupt_acknowledge(struct soft_cpu *cpu);
 /* SOFT_REQUEST_FLUSH: drop every TLB entry and tell those who wait for it. coherence.c. */
 void soft_take_flush(struct soft_cpu *cpu);
+/* SOFT_REQUEST_STEP_OUT: wait until the vCPU that executes alone is done. coherence.c. */
+void soft_step_out(struct soft_cpu *cpu);
 /* SOFT_REQUEST_TIMER, _INIT and _SIPI, between two instructions. lapic.c, state.c. */
 void soft_lapic_timer(struct soft_cpu *cpu);
 void soft_take_init(struct soft_cpu *cpu);

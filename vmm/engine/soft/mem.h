@@ -29,9 +29,10 @@ void soft_write_slow(struct soft_cpu *cpu, uint64_t linear, const void *in, unsi
 void soft_probe_write(struct soft_cpu *cpu, uint64_t linear, unsigned size, unsigned mode);
 void soft_probe_read(struct soft_cpu *cpu, uint64_t linear, unsigned size, unsigned mode);
 
-/* Host address for an atomic read-modify-write of `size` bytes, or NULL when it crosses a page or
- * is not RAM: then the caller does it under soft_exclusive_begin/_end. begin may drop the TLB: what
- * was a host address before is none any more. */
+/* Host address for an atomic read-modify-write of `size` bytes by an instruction of the host, or
+ * NULL when it crosses into a page that lies elsewhere or is not RAM: then the caller does it under
+ * soft_exclusive_begin/_end, while no other vCPU executes anything (coherence.c). begin may drop
+ * the TLB: what was a host address before is none any more. */
 void *soft_atomic_pointer(struct soft_cpu *cpu, uint64_t linear, unsigned size, unsigned mode);
 void soft_exclusive_begin(struct soft_cpu *cpu);
 void soft_exclusive_end(struct soft_cpu *cpu);

@@ -9,8 +9,6 @@
  * A page is entered into the TLB where the memory authority allows a lasting alias and no data
  * breakpoint watches it: what must be seen each time never hits.
  */
-#include <pthread.h>
-
 #include "vmm/engine/soft/lapic.h"
 #include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/soft.h"
@@ -335,34 +333,15 @@ void *soft_atomic_pointer(struct soft_cpu *cpu, uint64_t linear, unsigned size, 
 
     if (entry->write_tag == SOFT_TAG(linear, size))
         return (void *)(entry->host + linear);
-    if (prepare(cpu, linear, size, SOFT_WRITE, mode, pieces) == 2)
+    unsigned count = prepare(cpu, linear, size, SOFT_WRITE, mode, pieces);
+
+    for (unsigned i = 0; i < count; i++)
+        locate(cpu, &pieces[i], SOFT_WRITE, mode);
+    if (!pieces[0].host || (count == 2 && pieces[1].host != pieces[0].host + pieces[0].size))
         return NULL;
-    locate(cpu, &pieces[0], SOFT_WRITE, mode);
-    if (pieces[0].host && cpu->break_data)
+    if (cpu->break_data)
         note_watched(cpu, linear, size, true);
     return pieces[0].host;
-}
-
-/* One lock for all read-modify-writes that no host instruction can do: across pages, on MMIO.
- * It keeps them atomic among each other; beside a plain atomic of another vCPU on the same bytes
- * they are two accesses, as a bus without split locks would do them. */
-static pthread_mutex_t exclusive = PTHREAD_MUTEX_INITIALIZER;
-
-void soft_exclusive_begin(struct soft_cpu *cpu)
-{
-    /* The holder may call a device that has aliases dropped, and waits for ours then. */
-    if (pthread_mutex_trylock(&exclusive)) {
-        soft_leave(cpu);
-        pthread_mutex_lock(&exclusive);
-        soft_enter(cpu);
-    }
-    cpu->exclusive = true;
-}
-
-void soft_exclusive_end(struct soft_cpu *cpu)
-{
-    cpu->exclusive = false;
-    pthread_mutex_unlock(&exclusive);
 }
 
 bool soft_translate(struct soft_cpu *cpu, uint64_t linear, uint64_t *physical)

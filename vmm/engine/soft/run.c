@@ -111,6 +111,8 @@ static bool serve_requests(struct soft_cpu *cpu, uint32_t requests)
     clear_request(cpu, requests);
     if (requests & SOFT_REQUEST_FLUSH)
         soft_take_flush(cpu);
+    if (requests & SOFT_REQUEST_STEP_OUT)
+        soft_step_out(cpu);
     if (requests & SOFT_REQUEST_CODE)
         soft_blocks_drain(cpu);
     if (requests & SOFT_REQUEST_INIT)

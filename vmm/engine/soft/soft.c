@@ -31,6 +31,7 @@ static void engine_destroy(struct engine *base)
         return;
     memory_unlisten(engine->config.memory, engine);
     soft_apics_destroy(engine->apics);
+    pthread_mutex_destroy(&engine->exclusive_lock);
     g_free(engine->vcpus);
     g_free(engine);
 }
@@ -50,6 +51,7 @@ static struct engine *engine_create(const struct engine_config *config, GError *
     engine->config = *config;
     engine->count = config->cpus;
     engine->vcpus = g_new0(struct vcpu *, config->cpus);
+    pthread_mutex_init(&engine->exclusive_lock, NULL);
     soft_vector_init();
     engine->apics = soft_apics_create(config->cpus);
     listener.opaque = engine;

@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <pthread.h>
+
 #include "vmm/engine/engine.h"
 #include "vmm/engine/soft/cpu.h"
 #include "vmm/engine/soft/lapic.h"
@@ -24,6 +26,9 @@ struct soft_engine {
     struct soft_apics *apics;
     unsigned count; /* of vcpus */
     struct vcpu **vcpus;
+    pthread_mutex_t exclusive_lock; /* held from soft_exclusive_begin to _end */
+    /* 1 + index of the vCPU that executes alone, or 0: others do not come in. */
+    _Atomic uint32_t exclusive;
 };
 
 /* What soft_engine_ops gives to CPU models: what the interpreter implements, and what of it needs
