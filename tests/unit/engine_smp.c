@@ -54,6 +54,42 @@ static void a_sipi_that_waits_is_part_of_the_state(void **state)
     assert_int_equal(second.segments[SEG_CS].selector, 0x300);
 }
 
+static uint64_t counter_of(struct vcpu *vcpu)
+{
+    struct cpu_state state;
+
+    ops->vcpu_get_state(vcpu, &state);
+    return state.tsc;
+}
+
+/* Over pauses, and a state that is read and set again. */
+static void the_counters_of_two_processors_agree(void **state)
+{
+    struct cpu_state second;
+
+    clock_pause(fixture.clock);
+    ops->vcpu_get_state(fixture.second, &second);
+    second.tsc = counter_of(fixture.vcpu);
+    assert_true(ops->vcpu_set_state(fixture.second, &second, NULL));
+    if (counter_of(fixture.vcpu) > 100000 * clock_tsc_khz(fixture.clock)) {
+        print_message("SKIP: this KVM cannot give a guest another counter than the host's\n");
+        skip();
+    }
+    clock_resume(fixture.clock);
+    for (unsigned round = 0; round < 3; round++) {
+        clock_pause(fixture.clock);
+        usleep(3000);
+        assert_int_equal(counter_of(fixture.vcpu), counter_of(fixture.second));
+        ops->vcpu_get_state(fixture.second, &second);
+        usleep(3000);
+        assert_true(ops->vcpu_set_state(fixture.second, &second, NULL));
+        assert_int_equal(counter_of(fixture.vcpu), counter_of(fixture.second));
+        REAL(OUT_KICK);
+        clock_resume(fixture.clock);
+        run_until_kicked();
+    }
+}
+
 /* The second vCPU in the mode of the first, at `rip`. */
 static void set_second(uint64_t rip)
 {
@@ -211,6 +247,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST_TWO(a_second_processor_starts_by_init_and_sipi),
         TEST_TWO(a_sipi_that_waits_is_part_of_the_state),
+        TEST_TWO(the_counters_of_two_processors_agree),
         TEST_TWO(no_write_is_lost_to_a_collector),
         TEST_TWO(code_that_another_processor_writes_is_seen),
         TEST_TWO(locked_additions_of_two_processors_all_count),

@@ -139,17 +139,20 @@ bool machine_cpus_reset(struct machine *machine, GError **error)
 {
     const struct engine_ops *ops = machine->config.engine;
     uint32_t signature = ops->cpu(machine->engine)->signature;
+    bool running = clock_is_running(machine->clock), done = true;
     g_autofree struct cpu_state *state = g_new0(struct cpu_state, 1);
 
-    for (unsigned i = 0; i < machine->config.cpus; i++) {
+    clock_pause(machine->clock); /* so that all counters are taken over at one instant */
+    for (unsigned i = 0; i < machine->config.cpus && done; i++) {
         struct vcpu *vcpu = machine->cpus[i].vcpu;
         ops->vcpu_get_state(vcpu, state);
         uint64_t tsc = state->tsc;
         cpu_state_reset(state, i == 0, i, signature);
         /* The counter goes on: machine time does, and kvmclock is derived from both. */
         state->tsc = tsc;
-        if (!ops->vcpu_set_state(vcpu, state, error))
-            return false;
+        done = ops->vcpu_set_state(vcpu, state, error);
     }
-    return true;
+    if (running)
+        clock_resume(machine->clock);
+    return done;
 }
