@@ -268,6 +268,81 @@ static void a_window_moves_and_one_that_does_not_fit_is_unmapped(void **state)
     bus_destroy(bus);
 }
 
+/* An engine that catches writes: where it does, by eventfd. */
+struct catcher {
+    uint64_t address[8];
+    bool refusing;
+};
+
+static bool catch (void *opaque, uint64_t address, int eventfd)
+{
+    struct catcher *catcher = opaque;
+
+    assert_int_equal(catcher->address[eventfd], 0);
+    if (catcher->refusing)
+        return false;
+    catcher->address[eventfd] = address;
+    return true;
+}
+
+static void let_go(void *opaque, uint64_t address, int eventfd)
+{
+    struct catcher *catcher = opaque;
+
+    assert_int_equal(catcher->address[eventfd], address);
+    catcher->address[eventfd] = 0;
+}
+
+static void a_doorbell_is_where_its_window_answers(void **state)
+{
+    struct bus *bus = bus_create("mmio", 0xFFFFF);
+    struct probe probe = {0};
+    struct catcher catcher = {0};
+    const struct bus_shortcuts shortcuts = {catch, let_go, &catcher};
+    struct bus_window *window = bus_claim(bus, "probe", 0xC000, 64, 0, &ops_any, &probe);
+
+    bus_set_shortcuts(bus, &shortcuts);
+    bus_doorbell(window, 4, 1);
+    bus_doorbell(window, 8, 2);
+    assert_int_equal(catcher.address[1], 0xC004);
+    assert_int_equal(catcher.address[2], 0xC008);
+    bus_move(window, 0xD000);
+    assert_int_equal(catcher.address[1], 0xD004);
+    struct bus_window *above = bus_claim(bus, "above", 0xD008, 4, 1, &ops_any, &probe);
+    assert_int_equal(catcher.address[1], 0xD004);
+    assert_int_equal(catcher.address[2], 0);
+    bus_release(above);
+    assert_int_equal(catcher.address[2], 0xD008);
+    bus_unmap(window);
+    assert_int_equal(catcher.address[1], 0);
+    bus_move(window, 0xE000);
+    assert_int_equal(catcher.address[1], 0xE004);
+    bus_doorbell(window, 4, 3); /* another one in its place */
+    assert_int_equal(catcher.address[1], 0);
+    assert_int_equal(catcher.address[3], 0xE004);
+    bus_doorbell(window, 4, -1);
+    assert_int_equal(catcher.address[3], 0);
+    bus_release(window);
+    assert_int_equal(catcher.address[2], 0);
+    bus_destroy(bus);
+}
+
+static void a_doorbell_that_is_refused_leaves_writes_to_the_window(void **state)
+{
+    struct bus *bus = bus_create("mmio", 0xFFFFF);
+    struct probe probe = {0};
+    struct catcher catcher = {.refusing = true};
+    const struct bus_shortcuts shortcuts = {catch, let_go, &catcher};
+    struct bus_window *window = bus_claim(bus, "probe", 0xC000, 64, 0, &ops_any, &probe);
+
+    bus_set_shortcuts(bus, &shortcuts);
+    bus_doorbell(window, 4, 1);
+    bus_write(bus, 0xC004, 2, 7);
+    assert_int_equal(probe.calls, 1);
+    bus_release(window);
+    bus_destroy(bus);
+}
+
 static void a_claim_outside_of_the_address_space_fails(void **state)
 {
     struct bus *bus = bus_create("pio", 0xFFFF);
@@ -404,6 +479,8 @@ int main(void)
         cmocka_unit_test(priority_wins_and_then_the_later_claim),
         cmocka_unit_test(an_overlapped_window_still_gets_the_access_that_starts_in_it),
         cmocka_unit_test(a_window_moves_and_one_that_does_not_fit_is_unmapped),
+        cmocka_unit_test(a_doorbell_is_where_its_window_answers),
+        cmocka_unit_test(a_doorbell_that_is_refused_leaves_writes_to_the_window),
         cmocka_unit_test(a_claim_outside_of_the_address_space_fails),
         cmocka_unit_test(re_entry_into_the_same_window_is_refused_and_counted),
         cmocka_unit_test(a_handler_may_reach_another_window),

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Small payloads through the interface of engines, the same on each engine that this host has. */
+#include <sys/eventfd.h>
+
 #include "tests/unit/engine_fixture.h"
+#include "vmm/engine/cpu_msr.h"
 
 /* ---- payloads ---- */
 
@@ -105,6 +108,105 @@ static void what_is_no_memory_goes_to_the_bus(void **state)
     assert_int_equal(get().gpr[GPR_RAX] & 0xff, 0x88);
 }
 
+/* A handler at 3000h that logs `byte` and returns; `eoi` writes the local APIC's register. */
+static void install_handler(unsigned vector, char byte)
+{
+    const uint16_t entry[2] = {0x3000, 0};
+    const uint8_t handler[] = {OUT_LOG((uint8_t)byte), OUT_KICK, 0xcf};
+
+    put(vector * 4, entry, sizeof(entry));
+    put(0x3000, handler, sizeof(handler));
+}
+
+static void a_doorbell_is_rung_in_place_of_a_call(void **state)
+{
+    uint64_t count = 0;
+
+    if (!ops->doorbell)
+        skip();
+    int bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    assert_true(ops->doorbell(fixture.engine, MMIO_BASE + 8, bell, true));
+    /* mov word [MMIO_BASE + 8], 1; mov dword [MMIO_BASE + 8], 1; kick; jmp again */
+    FLAT(0x66, 0xc7, 0x05, 8, 0, 0, 0xd0, 1, 0, 0xc7, 0x05, 8, 0, 0, 0xd0, 1, 0, 0, 0, OUT_KICK,
+         0xeb, 0xe9);
+    run_until_kicked();
+    assert_int_equal(read(bell, &count, sizeof(count)), sizeof(count));
+    assert_int_equal(count, 2);
+    assert_int_equal(fixture.mmio_address, 0);
+    assert_true(ops->doorbell(fixture.engine, MMIO_BASE + 8, bell, false));
+    run_until_kicked();
+    assert_int_equal(read(bell, &count, sizeof(count)), -1);
+    assert_int_equal(fixture.mmio_address, MMIO_BASE + 8);
+    close(bell);
+}
+
+static void exits_are_counted_by_reason(void **state)
+{
+    uint64_t counts[ENGINE_EXITS] = {0};
+
+    if (!ops->exits)
+        skip();
+    /* mov al, [MMIO_BASE]; log; kick */
+    FLAT(0xa0, 0, 0, 0, 0xd0, OUT_LOG('x'), OUT_KICK);
+    run_until_kicked();
+    ops->exits(fixture.vcpu, counts);
+    assert_int_equal(counts[ENGINE_EXIT_MMIO], 1);
+    assert_int_equal(counts[ENGINE_EXIT_PIO], 2);
+}
+
+/* What the model has not raises #GP, what it has reads the same on every engine. */
+static void model_specific_registers_are_the_models(void **state)
+{
+    const struct cpu_definition *cpu = ops->cpu(fixture.engine);
+    static const struct {
+        uint32_t index;
+        bool readable;
+    } cases[] = {{0x10, true},  {0x8b, true},   {0xfe, true},        {0x179, true},
+                 {0x277, true}, {0x400, false}, {0x1b0, false},      {0x40000000, false},
+                 {0x34, false}, {0xc1, false},  {0xc0010200, false}, {0x4b564d06, false}};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        uint32_t index = cases[i].index;
+        const struct cpu_msr *msr = cpu_msr_find(cpu, index);
+
+        fixture.logged = 0;
+        install_handler(13, 'g');
+        /* mov ecx, index; rdmsr; kick */
+        REAL(0x66, 0xb9, (uint8_t)index, (uint8_t)(index >> 8), (uint8_t)(index >> 16),
+             (uint8_t)(index >> 24), 0x0f, 0x32, OUT_KICK, HLT);
+        run_until_kicked();
+        struct cpu_state after = get();
+        if (fixture.logged != !cases[i].readable)
+            fail_msg("RDMSR %x: %s", index, fixture.logged ? "#GP" : "no #GP");
+        assert_int_equal(msr != NULL, cases[i].readable);
+        if (msr && msr->kind == CPU_MSR_CONSTANT)
+            assert_int_equal(after.gpr[GPR_RDX] << 32 | after.gpr[GPR_RAX],
+                             cpu_msr_constant(cpu, msr));
+    }
+}
+
+/* Stored here or there, a register holds what it took, and takes no more than its bits. */
+static void model_specific_registers_are_written(void **state)
+{
+    const bool amd = ops->cpu(fixture.engine)->vendor == CPU_VENDOR_AMD;
+    const uint32_t index = amd ? 0xc0010015 : 0x17a;
+    const uint8_t good = amd ? 0x48 : 5, bad = 0x90;
+
+    install_handler(13, 'g');
+    /* mov ecx, index; mov eax, good; xor edx, edx; wrmsr; kick; mov al, bad; wrmsr */
+    REAL(0x66, 0xb9, (uint8_t)index, (uint8_t)(index >> 8), (uint8_t)(index >> 16),
+         (uint8_t)(index >> 24), 0x66, 0xb8, good, 0, 0, 0, 0x66, 0x31, 0xd2, 0x0f, 0x30, OUT_KICK,
+         0xb0, bad, 0x0f, 0x30, HLT);
+    run_until_kicked();
+    struct cpu_state after = get();
+    assert_int_equal(amd ? after.msrs.hwcr : after.msrs.mcg_status, good);
+    set(&after);
+    run_until_kicked();
+    assert_string_equal(fixture.log, "g");
+    after = get();
+    assert_int_equal(amd ? after.msrs.hwcr : after.msrs.mcg_status, good);
+}
+
 static void writes_are_seen_in_memory_and_as_dirty(void **state)
 {
     uint64_t bitmap[4] = {0};
@@ -150,16 +252,6 @@ static void each_client_sees_every_write_once(void **state)
     }
     for (unsigned client = 0; client < MEMORY_CLIENTS; client++)
         memory_dirty_stop(fixture.memory, client);
-}
-
-/* A handler at 3000h that logs `byte` and returns; `eoi` writes the local APIC's register. */
-static void install_handler(unsigned vector, char byte)
-{
-    const uint16_t entry[2] = {0x3000, 0};
-    const uint8_t handler[] = {OUT_LOG((uint8_t)byte), OUT_KICK, 0xcf};
-
-    put(vector * 4, entry, sizeof(entry));
-    put(0x3000, handler, sizeof(handler));
 }
 
 static void enable_lapic(void)
@@ -484,6 +576,10 @@ int main(void)
         TEST(halted_vcpus_wait_for_the_kick),
         TEST(a_triple_fault_is_a_shutdown),
         TEST(what_is_no_memory_goes_to_the_bus),
+        TEST(a_doorbell_is_rung_in_place_of_a_call),
+        TEST(exits_are_counted_by_reason),
+        TEST(model_specific_registers_are_the_models),
+        TEST(model_specific_registers_are_written),
         TEST(writes_are_seen_in_memory_and_as_dirty),
         TEST(each_client_sees_every_write_once),
         TEST(a_message_interrupts_a_halted_vcpu),

@@ -3,6 +3,8 @@
  * Virtio over PCI as a driver sees it: capabilities, negotiation, queue registers, reset,
  * interrupts by MSI-X and by the line, and the window in configuration space.
  */
+#include <sys/eventfd.h>
+
 #include "tests/unit/virtio_echo.h"
 
 #define LINE 3 /* INTA of device 3 */
@@ -121,6 +123,59 @@ static void a_reset_ends_everything(void **state)
     }
     /* PCI is not reset by it: the registers still answer, MSI-X is on. */
     assert_true(pci_msix_enabled(it->driver.pci));
+}
+
+/* Where an engine catches notifications; by queue. */
+static uint64_t caught[ECHO_QUEUES];
+static int bells[ECHO_QUEUES];
+
+static bool catch (void *opaque, uint64_t address, int eventfd)
+{
+    caught[eventfd == bells[1]] = address;
+    return true;
+}
+
+static void let_go(void *opaque, uint64_t address, int eventfd)
+{
+    assert_int_equal(caught[eventfd == bells[1]], address);
+    caught[eventfd == bells[1]] = 0;
+}
+
+static void doorbells_hang_while_the_driver_runs(void **state)
+{
+    struct echo_bench *it = *state;
+    const struct bus_shortcuts shortcuts = {catch, let_go, NULL};
+    uint64_t count;
+
+    for (unsigned i = 0; i < ECHO_QUEUES; i++)
+        bells[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    it->echo->virtio.doorbells = bells;
+    bus_set_shortcuts(it->bench->env.mmio, &shortcuts);
+    assert_int_equal(caught[0], 0);
+    driver_start(&it->driver, 0, 2);
+    assert_int_equal(caught[0], DRIVER_NOTIFY);
+    assert_int_equal(caught[1], DRIVER_NOTIFY + 4);
+    /* Requests may have been put before. */
+    assert_int_equal(read(bells[1], &count, sizeof(count)), sizeof(count));
+    driver_set_config(&it->driver, PCI_BASE_ADDRESS_0, 4, DRIVER_REGISTERS + 0x100000);
+    assert_int_equal(caught[1], DRIVER_NOTIFY + 0x100000 + 4);
+    driver_set_config(&it->driver, PCI_COMMAND, 2, 0);
+    assert_int_equal(caught[1], 0);
+    driver_set_config(&it->driver, PCI_BASE_ADDRESS_0, 4, DRIVER_REGISTERS);
+    driver_set_config(&it->driver, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    assert_int_equal(caught[1], DRIVER_NOTIFY + 4);
+    driver_set_status(&it->driver, 0);
+    assert_int_equal(caught[0] | caught[1], 0);
+    /* A loaded state in which the driver runs. */
+    driver_start(&it->driver, 0, 2);
+    g_autoptr(GBytes) bytes = device_save(&it->echo->virtio.pci.device);
+    driver_set_status(&it->driver, 0);
+    assert_true(device_load(&it->echo->virtio.pci.device, bytes, NULL));
+    assert_int_equal(caught[1], DRIVER_NOTIFY + 4);
+    device_reset(&it->echo->virtio.pci.device);
+    assert_int_equal(caught[0] | caught[1], 0);
+    for (unsigned i = 0; i < ECHO_QUEUES; i++)
+        close(bells[i]);
 }
 
 /* ---- queues ---- */
@@ -332,6 +387,7 @@ int main(void)
         ECHO_SCENARIO(features_that_were_not_offered_are_refused),
         ECHO_SCENARIO(status_bits_only_come),
         ECHO_SCENARIO(a_reset_ends_everything),
+        ECHO_SCENARIO(doorbells_hang_while_the_driver_runs),
         ECHO_SCENARIO(a_queue_out_of_range_reads_as_none),
         ECHO_SCENARIO(queue_sizes_are_powers_of_two_up_to_the_devices),
         ECHO_SCENARIO(misplaced_areas_are_refused),

@@ -114,6 +114,11 @@ struct engine_ops {
     /* NMI to a vCPU (control socket's "nmi"). Any thread. */
     void (*nmi)(struct vcpu *vcpu);
 
+    /* Have guests' writes, of any width and value, that begin at `address` (where no memory is)
+     * count `eventfd` up instead of calling mmio_write; or (`attach` false) no more. False when
+     * that cannot be. NULL where it never can. Any thread. */
+    bool (*doorbell)(struct engine *engine, uint64_t address, int eventfd, bool attach);
+
     /* Add the exits of a vCPU since its creation to `counts`. NULL where guest code never leaves
      * the VMM. Any thread. */
     void (*exits)(const struct vcpu *vcpu, uint64_t counts[ENGINE_EXITS]);

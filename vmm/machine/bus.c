@@ -9,7 +9,16 @@
  */
 #include "vmm/machine/bus.h"
 
+#include <string.h>
+
 #include "vmm/util/rcu.h"
+
+struct doorbell {
+    uint64_t offset;
+    int eventfd;
+    bool attached;
+    uint64_t address; /* where it is attached */
+};
 
 struct bus_window {
     struct bus *bus;
@@ -20,6 +29,7 @@ struct bus_window {
     bool mapped;
     const struct bus_ops *ops;
     void *device;
+    GArray *doorbells; /* struct doorbell; NULL: none yet */
 };
 
 /* Addresses [first, last] belong to `window`, which then lay at `base`. */
@@ -42,6 +52,7 @@ struct bus {
     GMutex lock; /* everything below, and storing `table` */
     GPtrArray *windows;
     uint64_t orders;
+    struct bus_shortcuts shortcuts;
     struct table *retired;
     unsigned retired_count; /* read without the lock as a hint */
     uint64_t reentries;
@@ -130,6 +141,105 @@ static struct table *build_table(struct bus *bus)
     return table;
 }
 
+static const struct span *find(const struct table *table, uint64_t address)
+{
+    size_t low = 0, high = table->count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const struct span *span = &table->spans[middle];
+
+        if (address < span->first)
+            high = middle;
+        else if (address > span->last)
+            low = middle + 1;
+        else
+            return span;
+    }
+    return NULL;
+}
+
+/* ---- doorbells ---- */
+
+static bool reachable_locked(const struct bus_window *window, const struct doorbell *bell)
+{
+    const struct span *span =
+        window->mapped ? find(window->bus->table, window->base + bell->offset) : NULL;
+    return span && span->window == window;
+}
+
+static void detach_locked(struct bus *bus, struct doorbell *bell)
+{
+    if (bell->attached)
+        bus->shortcuts.detach(bus->shortcuts.opaque, bell->address, bell->eventfd);
+    bell->attached = false;
+}
+
+static void attach_locked(struct bus_window *window, struct doorbell *bell)
+{
+    const struct bus_shortcuts *shortcuts = &window->bus->shortcuts;
+
+    if (!shortcuts->attach || bell->attached || !reachable_locked(window, bell))
+        return;
+    bell->address = window->base + bell->offset;
+    bell->attached = shortcuts->attach(shortcuts->opaque, bell->address, bell->eventfd);
+}
+
+/* What has left its place goes first, since something else may have come there. */
+static void doorbells_follow_locked(struct bus *bus)
+{
+    for (unsigned coming = 0; coming < 2; coming++) {
+        for (guint i = 0; i < bus->windows->len; i++) {
+            struct bus_window *window = bus->windows->pdata[i];
+            for (guint n = 0; window->doorbells && n < window->doorbells->len; n++) {
+                struct doorbell *bell = &g_array_index(window->doorbells, struct doorbell, n);
+                if (coming)
+                    attach_locked(window, bell);
+                else if (bell->address != window->base + bell->offset ||
+                         !reachable_locked(window, bell))
+                    detach_locked(bus, bell);
+            }
+        }
+    }
+}
+
+static void doorbell_remove_locked(struct bus_window *window, uint64_t offset)
+{
+    for (guint i = 0; window->doorbells && i < window->doorbells->len; i++) {
+        struct doorbell *bell = &g_array_index(window->doorbells, struct doorbell, i);
+        if (bell->offset != offset)
+            continue;
+        detach_locked(window->bus, bell);
+        g_array_remove_index_fast(window->doorbells, i);
+        return;
+    }
+}
+
+void bus_doorbell(struct bus_window *window, uint64_t offset, int eventfd)
+{
+    struct bus *bus = window->bus;
+    struct doorbell bell = {.offset = offset, .eventfd = eventfd};
+
+    g_mutex_lock(&bus->lock);
+    doorbell_remove_locked(window, offset);
+    if (eventfd >= 0) {
+        if (!window->doorbells)
+            window->doorbells = g_array_new(false, false, sizeof(bell));
+        attach_locked(window, &bell);
+        g_array_append_val(window->doorbells, bell);
+    }
+    g_mutex_unlock(&bus->lock);
+}
+
+void bus_set_shortcuts(struct bus *bus, const struct bus_shortcuts *shortcuts)
+{
+    g_mutex_lock(&bus->lock);
+    bus->shortcuts = *shortcuts;
+    g_mutex_unlock(&bus->lock);
+}
+
+/* ---- the table's life ---- */
+
 static void publish_locked(struct bus *bus)
 {
     struct table *old = bus->table;
@@ -138,6 +248,7 @@ static void publish_locked(struct bus *bus)
     old->next_retired = bus->retired;
     bus->retired = old;
     __atomic_store_n(&bus->retired_count, bus->retired_count + 1, __ATOMIC_RELAXED);
+    doorbells_follow_locked(bus);
 }
 
 /* Wait for readers, then free what had been replaced before. Never inside a read section. */
@@ -255,29 +366,13 @@ void bus_release(struct bus_window *window)
     g_ptr_array_remove(bus->windows, window);
     g_mutex_unlock(&bus->lock);
     reclaim(bus);
+    if (window->doorbells)
+        g_array_unref(window->doorbells);
     g_free(window->name);
     g_free(window);
 }
 
 /* ---- dispatch ---- */
-
-static const struct span *find(const struct table *table, uint64_t address)
-{
-    size_t low = 0, high = table->count;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        const struct span *span = &table->spans[middle];
-
-        if (address < span->first)
-            high = middle;
-        else if (address > span->last)
-            low = middle + 1;
-        else
-            return span;
-    }
-    return NULL;
-}
 
 static uint64_t ones(unsigned size)
 {

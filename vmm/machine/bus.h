@@ -62,6 +62,20 @@ void bus_unmap(struct bus_window *window);
 /* Unmap and free, after every reader has left. Not from inside a handler. NULL is fine. */
 void bus_release(struct bus_window *window);
 
+/* Writes that begin at `offset` of the window may, whatever their width and value, count `eventfd`
+ * up instead of reaching `write` (-1: no more; at return none does). The window follows its place,
+ * as far as it wins that byte, and tells the bus's shortcuts. Any thread, also inside a handler. */
+void bus_doorbell(struct bus_window *window, uint64_t offset, int eventfd);
+
+/* Who can catch such writes before they reach the bus (an engine); called with the bus locked.
+ * `attach` may refuse: then writes come as ever. While no window has a doorbell. */
+struct bus_shortcuts {
+    bool (*attach)(void *opaque, uint64_t address, int eventfd);
+    void (*detach)(void *opaque, uint64_t address, int eventfd);
+    void *opaque;
+};
+void bus_set_shortcuts(struct bus *bus, const struct bus_shortcuts *shortcuts);
+
 /* One access of 1 to 8 bytes by a vCPU; the value lies in the low bytes. Lock-free. */
 uint64_t bus_read(struct bus *bus, uint64_t address, unsigned size);
 void bus_write(struct bus *bus, uint64_t address, unsigned size, uint64_t value);

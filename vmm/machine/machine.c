@@ -97,6 +97,18 @@ static void env_init(struct machine *machine)
     machine->env.requests = machine_device_requests(machine);
 }
 
+static bool doorbell_attach(void *opaque, uint64_t address, int eventfd)
+{
+    struct machine *machine = opaque;
+    return machine->config.engine->doorbell(machine->engine, address, eventfd, true);
+}
+
+static void doorbell_detach(void *opaque, uint64_t address, int eventfd)
+{
+    struct machine *machine = opaque;
+    machine->config.engine->doorbell(machine->engine, address, eventfd, false);
+}
+
 static bool engine_init(struct machine *machine, GError **error)
 {
     struct engine_config config = {
@@ -109,7 +121,11 @@ static bool engine_init(struct machine *machine, GError **error)
         .cpu = machine->config.cpu,
         .kvm_fd = machine->config.kvm_fd,
     };
+    const struct bus_shortcuts shortcuts = {doorbell_attach, doorbell_detach, machine};
+
     machine->engine = machine->config.engine->create(&config, error);
+    if (machine->engine && machine->config.engine->doorbell)
+        bus_set_shortcuts(machine->env.mmio, &shortcuts);
     return machine->engine != NULL;
 }
 

@@ -247,6 +247,11 @@ bool pci_bar_add(struct pci_function *function, unsigned index, enum pci_bar_kin
     return true;
 }
 
+void pci_bar_doorbell(struct pci_function *function, unsigned index, uint64_t offset, int eventfd)
+{
+    bus_doorbell(function->bars[index].window, offset, eventfd);
+}
+
 /* ---- interrupt lines ---- */
 
 /* PIRQ line that pin `pin` (0..3) of a function ends at. */

@@ -189,6 +189,9 @@ bool pci_bar_add(struct pci_function *function, unsigned index, enum pci_bar_kin
                  bool prefetchable, uint64_t size, const char *name, const struct bus_ops *ops,
                  void *opaque, GError **error);
 
+/* bus_doorbell for the window of a BAR that pci_bar_add made, with or without the device's lock. */
+void pci_bar_doorbell(struct pci_function *function, unsigned index, uint64_t offset, int eventfd);
+
 /* ---- capabilities (pci_capability.c); in init only ---- */
 
 /* Room for a capability of `length` bytes, linked in; its offset, or 0 when there is none left. */

@@ -156,6 +156,7 @@ struct virtio_device {
     unsigned queue_count;
     uint64_t offered;     /* features */
     const int *doorbells; /* as in the parts */
+    bool doorbells_hung;  /* up on the bus, so that writes need not come here */
     GMutex reset_lock;    /* one reset at a time; outside of the device's lock */
     bool stopping;        /* takes nothing */
     uint8_t window;       /* offset of the capability for access by configuration space */
@@ -171,7 +172,8 @@ struct virtio_parts {
     uint16_t queue_size;            /* largest; a power of two up to VIRTQUEUE_SIZE_MAX */
     uint64_t features;              /* of this class of device; those of the rings are added */
     /* By queue, an eventfd that is written to where `notify` would be called, or -1; NULL: none has
-     * one. The array and the eventfds live as long as the device. */
+     * one. While the driver runs, the engine may write to it in place of the transport. The array
+     * and the eventfds live as long as the device. */
     const int *doorbells;
 };
 

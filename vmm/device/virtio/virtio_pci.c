@@ -115,6 +115,23 @@ void virtio_break(struct virtio_device *device, const char *what)
     interrupt_config_locked(device);
 }
 
+/* ---- doorbells on the bus ---- */
+
+/* They hang there while requests may be taken, so that the driver's notifications reach the queues'
+ * threads without coming through here. */
+static void doorbells_update_locked(struct virtio_device *device)
+{
+    bool hang = virtio_is_running(device);
+
+    if (!device->doorbells || hang == device->doorbells_hung)
+        return;
+    device->doorbells_hung = hang;
+    for (unsigned i = 0; i < device->queue_count; i++)
+        if (device->doorbells[i] >= 0)
+            pci_bar_doorbell(&device->pci, REGISTERS_BAR, PAGE_NOTIFY + i * NOTIFY_MULTIPLIER,
+                             hang ? device->doorbells[i] : -1);
+}
+
 /* ---- reset ---- */
 
 static void state_reset_locked(struct virtio_device *device)
@@ -139,6 +156,7 @@ static void registers_reset(struct virtio_device *device)
     g_mutex_lock(&device->reset_lock);
     g_mutex_lock(lock);
     device->stopping = true;
+    doorbells_update_locked(device);
     g_mutex_unlock(lock);
     device->class->stop(device);
     g_mutex_lock(lock);
@@ -212,8 +230,10 @@ static void status_write_locked(struct virtio_device *device, uint8_t value)
         added &= ~VIRTIO_CONFIG_S_DRIVER_OK;
     state->status |= added;
     /* Requests may have been put before the device was started. */
-    if (added & VIRTIO_CONFIG_S_DRIVER_OK)
+    if (added & VIRTIO_CONFIG_S_DRIVER_OK) {
+        doorbells_update_locked(device);
         notify_all_locked(device);
+    }
 }
 
 static void driver_feature_write(struct virtio_device *device, uint32_t value)
@@ -636,6 +656,7 @@ void virtio_post_load(struct virtio_device *device)
     g_mutex_lock(&device->pci.device.lock);
     for (unsigned i = 0; i < device->queue_count; i++)
         virtqueue_post_load(&device->queues[i]);
+    doorbells_update_locked(device);
     g_mutex_unlock(&device->pci.device.lock);
     pci_function_post_load(&device->pci);
 }

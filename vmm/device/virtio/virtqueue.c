@@ -349,8 +349,8 @@ void virtqueue_complete_all(struct virtqueue *queue, struct virtqueue_request *c
         if (!running)
             continue;
         in_flight_remove(queue, request->head);
-        good = good && used_fill(queue, filled++, request->head,
-                                 MIN(written[i], request->writable_length));
+        good = good &&
+               used_fill(queue, filled++, request->head, MIN(written[i], request->writable_length));
     }
     if (filled && !(good && used_publish(queue, filled)))
         virtio_break(queue->device, "a used ring outside of memory");

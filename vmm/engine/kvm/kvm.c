@@ -227,6 +227,17 @@ static void engine_ioapic_route(struct engine *base, unsigned pin, uint64_t addr
     pthread_mutex_unlock(&engine->routes_lock);
 }
 
+static bool engine_doorbell(struct engine *engine, uint64_t address, int eventfd, bool attach)
+{
+    struct kvm_ioeventfd doorbell = {
+        .addr = address,
+        .fd = eventfd,
+        .flags = attach ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN,
+    };
+
+    return kvm_ioctl(kvm(engine)->vm, KVM_IOEVENTFD, &doorbell) == 0;
+}
+
 static const char *vcpu_error(struct vcpu *vcpu)
 {
     return vcpu->error;
@@ -250,5 +261,6 @@ const struct engine_ops kvm_engine_ops = {
     .set_extint = engine_set_extint,
     .ioapic_route = engine_ioapic_route,
     .nmi = kvm_vcpu_nmi,
+    .doorbell = engine_doorbell,
     .exits = kvm_vcpu_exits,
 };

@@ -32,6 +32,7 @@ static const struct {
     NEEDED(KVM_CAP_SPLIT_IRQCHIP, "split irqchip"),
     NEEDED(KVM_CAP_IRQ_ROUTING, "interrupt routing"),
     NEEDED(KVM_CAP_SIGNAL_MSI, "signal MSI"),
+    NEEDED(KVM_CAP_IOEVENTFD_ANY_LENGTH, "ioeventfd of any length"),
     NEEDED(KVM_CAP_IMMEDIATE_EXIT, "immediate exit"),
     NEEDED(KVM_CAP_MP_STATE, "MP state"),
     NEEDED(KVM_CAP_VCPU_EVENTS, "vCPU events"),
