@@ -33,8 +33,12 @@ static bool host_is_intel(void)
     return __get_cpuid(0, &eax, &ebx, &ecx, &edx) && ebx == 0x756e6547;
 }
 
+/* A KVM that interprets guests goes on writing to pages that a reset of the rings has protected,
+ * and logs nothing: there the bitmap is left. */
 void kvm_dirty_init(struct kvm_engine *engine)
 {
+    if (!kvm_processor_virtualizes())
+        return;
 #ifdef KVM_CAP_DIRTY_LOG_RING_ACQ_REL
     if (enable_ring(engine, KVM_CAP_DIRTY_LOG_RING_ACQ_REL))
         engine->ring_entries = RING_BYTES / sizeof(struct kvm_dirty_gfn);

@@ -94,6 +94,8 @@ int kvm_ioctl(int fd, unsigned long request, void *argument);
 /* probe.c: one static phrase on the first capability that this KVM lacks and the engine needs, or
  * NULL. */
 const char *kvm_missing(int kvm);
+/* Whether the host's processor has virtualization for KVM to rest on. */
+bool kvm_processor_virtualizes(void);
 
 /* features.c: what this KVM can show, and a vCPU's CPUID told to it. */
 bool kvm_features(int kvm, uint32_t words[CPU_WORDS], GError **error);

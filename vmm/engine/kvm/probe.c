@@ -56,7 +56,7 @@ const char *kvm_missing(int kvm)
     return NULL;
 }
 
-static bool processor_virtualizes(void)
+bool kvm_processor_virtualizes(void)
 {
     unsigned eax, ebx, ecx, edx;
 
@@ -153,7 +153,7 @@ bool kvm_probe(int kvm, const char **why)
         wrong = why_not_open();
     else if (kvm_ioctl(kvm, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION)
         wrong = "/dev/kvm speaks another version of its interface";
-    else if (!processor_virtualizes())
+    else if (!kvm_processor_virtualizes())
         wrong = "the host's KVM has no hardware virtualization below it";
     else
         wrong = kvm_missing(kvm);
