@@ -2,33 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """A machine where little is allowed: under a filter that refuses io_uring, userfaultfd, namespaces
 and Landlock, as many containers and CI runners have it; and as another user."""
-import ctypes
-import errno
 import json
 import os
 import pwd
 import shutil
 import subprocess
+import sys
 import unittest
 
 from anima_test import ANIMA, PAYLOAD, PATIENCE, AnimaTest
 
-REFUSED = (b"io_uring_setup", b"userfaultfd", b"unshare", b"landlock_create_ruleset")
-ALLOW = 0x7FFF0000
-ERRNO = 0x00050000
-
-
-def confine():
-    """Refuse the calls from here on, for this process and what it starts."""
-    library = ctypes.CDLL("libseccomp.so.2")
-    library.seccomp_init.restype = ctypes.c_void_p
-    context = ctypes.c_void_p(library.seccomp_init(ALLOW))
-    for name in REFUSED:
-        number = library.seccomp_syscall_resolve_name(name)
-        if library.seccomp_rule_add(context, ERRNO | errno.EPERM, number, 0) != 0:
-            os._exit(99)
-    if library.seccomp_load(context) != 0:
-        os._exit(99)
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from confine import confine
 
 
 class Confined(AnimaTest):
