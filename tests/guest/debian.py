@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest with the Debian root file system of `make run` on a virtio disk, for tests: boots it, runs
+commands in its shell, and looks at the disk afterwards."""
+import argparse
+import functools
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SCRIPTS = os.path.join(HERE, "../../scripts")
+os.environ["PATH"] += ":/usr/sbin:/sbin"
+# What the guest answers to: without echo, prompt and line editing, output is what commands say.
+PLAIN_SHELL = "stty -echo; unset HISTFILE; exec env PS1= PS2= dash"
+
+
+def skip(reason):
+    print(f"SKIP {reason}")
+    sys.exit(77)
+
+
+@functools.cache
+def debian():
+    """The folder of the root file system, its kernel and its initrd; prepared if it is not there."""
+    if os.environ.get("ANIMA_DEBIAN"):
+        return os.environ["ANIMA_DEBIAN"]
+    result = subprocess.run([os.path.join(SCRIPTS, "guest-root")], capture_output=True, text=True,
+                            check=False)
+    if result.returncode == 77:
+        skip(result.stderr.strip().splitlines()[-1])
+    if result.returncode:
+        sys.exit(result.stderr)
+    return result.stdout.strip()
+
+
+def fresh_disk(folder):
+    """A copy of the root file system's image in `folder`."""
+    path = os.path.join(folder, "root.img")
+    subprocess.run(["cp", "--sparse=always", "--reflink=auto", debian() + "/root.img", path],
+                   check=True)
+    return path
+
+
+def e2fsck(disk):
+    """Check the file system as it lies; status and words. 0 is clean."""
+    result = subprocess.run(["e2fsck", "-f", "-p", disk], capture_output=True, text=True, check=False)
+    return result.returncode, result.stdout + result.stderr
+
+
+class Debian:
+    """One run of the machine, from power-on to its end. A context manager."""
+
+    def __init__(self, options, disk, nic=None, extra=(), wrapper=(), memory="1G"):
+        self.name = f"debian-{os.getpid()}-{time.monotonic_ns()}"
+        self.anima = options.anima
+        self.output = ""
+        self.unread = ""
+        nics = ["--nic", nic] if nic else []
+        self.process = subprocess.Popen(
+            [*wrapper, options.anima, "run", "--name", self.name, "--engine", options.engine,
+             "--memory", memory, "--cpus", str(options.cpus), "--kernel", debian() + "/vmlinuz",
+             "--initrd", debian() + "/initrd", "--disk", disk, *nics,
+             "--append", "console=ttyS0 quiet panic=-1 root=/dev/vda anima.term=dumb", *extra],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        started = time.monotonic()
+        self.expect(r"root@anima:~# ", options.patience)
+        self.boot_seconds = time.monotonic() - started
+        self.patience = options.patience
+        self.send(PLAIN_SHELL)
+        self.run("true")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind and kind is not SystemExit:
+            print("the console's end:\n" + self.output[-3000:])
+        self.kill()
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+
+    def fail(self, why):
+        self.kill()
+        sys.exit(f"{why}; the console's end:\n" + self.output[-3000:])
+
+    def send(self, line):
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def expect(self, pattern, seconds=None):
+        """Read until the pattern appears; what stands before it is given up. The match."""
+        end = time.monotonic() + (seconds or self.patience)
+        while not (match := re.search(pattern, self.unread, re.MULTILINE)):
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0, end - time.monotonic()))
+            raw = self.process.stdout.read1() if ready else b""
+            if not raw:
+                self.fail(f"the console never showed {pattern!r}" if ready else
+                          f"the console did not show {pattern!r} in time")
+            text = raw.decode(errors="replace").replace("\r", "")
+            self.output += text
+            self.unread += text
+        self.unread = self.unread[match.end():]
+        return match
+
+    def run(self, command, status=0, seconds=None):
+        """Run a command in the guest's shell; what it said, if it ends with `status`."""
+        self.send(f"{command}\necho \"<end $?>\"")
+        match = self.expect(r"\A((?:.|\n)*?)<end (\d+)>\n", seconds)
+        if status is not None and int(match[2]) != status:
+            self.fail(f"{command!r} ended with status {match[2]}, not {status}, saying {match[1]!r}")
+        return match[1]
+
+    def write(self, path, text):
+        """A small text file in the guest."""
+        self.run(f"cat >{path} <<'END'\n{text}\nEND")
+
+    def query(self):
+        said = subprocess.run([self.anima, "query", self.name, "--json"], capture_output=True, text=True,
+                              check=True)
+        return json.loads(said.stdout)
+
+    def power_off(self):
+        self.send("poweroff")
+        self.ended(0)
+
+    def ended(self, status):
+        """The run ends by itself with this status."""
+        try:
+            raw, _ = self.process.communicate(timeout=self.patience)
+        except subprocess.TimeoutExpired:
+            self.fail("the machine did not end")
+        self.output += raw.decode(errors="replace").replace("\r", "")
+        if self.process.returncode != status:
+            self.fail(f"the run ended with status {self.process.returncode}, not {status}")
+
+
+def main(description, cases, arguments=()):
+    """Run the case that the command line names. `arguments`: what else it may say, with defaults."""
+    parser = argparse.ArgumentParser(description=description,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("anima")
+    parser.add_argument("case", choices=cases)
+    parser.add_argument("--engine", default="soft", choices=["soft", "kvm"])
+    parser.add_argument("--cpus", type=int, default=1)
+    parser.add_argument("--patience", type=float, default=120, help="seconds to wait for the guest")
+    for name, preset in arguments:
+        parser.add_argument(name, type=type(preset), default=preset)
+    options = parser.parse_args()
+    if options.engine == "kvm" and not os.path.exists("/dev/kvm"):
+        skip("no /dev/kvm here")
+    cases[options.case](options)
