@@ -31,6 +31,7 @@ struct vmm {
     bool quiet;                  /* changes of the machine's state are our own affair */
     bool resumes;                /* handed over: the machine ran before */
     int64_t began_ns;            /* handed over: CLOCK_MONOTONIC when we began to stop it */
+    struct vmm_save *save;       /* of the machine's state that is under way; NULL: none */
 };
 
 /* Await a debugger, if the definition says so. */
@@ -40,6 +41,10 @@ void vmm_await_debugger(struct vmm *vmm);
  * ("default", "auto") is told as it fell, since another host would choose anew, and paths are
  * absolute. */
 char *vmm_effective_definition(const struct vmm *vmm);
+
+/* ---- save.c: "state.save" ---- */
+
+void vmm_handle_save(void *vmm, struct control_call *call);
 
 /* ---- handover.c: what the monitor asks of a vmm that goes, and of one that comes ---- */
 

@@ -442,28 +442,6 @@ char *vmm_effective_definition(const struct vmm *vmm)
     return text;
 }
 
-/* The machine stands still while its state is written, and goes on if it ran. */
-static void handle_save(void *opaque, struct control_call *call)
-{
-    struct vmm *vmm = opaque;
-    struct machine_status status;
-    char *definition;
-    GError *error = NULL;
-    bool good;
-
-    machine_query(vmm->machine, &status);
-    definition = vmm_effective_definition(vmm);
-    machine_pause(vmm->machine);
-    good = machine_save(vmm->machine, call->fds[0], definition, &error);
-    if (status.state == MACHINE_RUNNING)
-        machine_resume(vmm->machine);
-    if (good)
-        control_reply(call, NULL);
-    else
-        control_fail_error(call, error);
-    free(definition);
-}
-
 static const struct control_handler handlers[] = {
     {"start", handle_start},
     {"query", handle_query},
@@ -472,7 +450,7 @@ static const struct control_handler handlers[] = {
     {"reset", handle_reset},
     {"nmi", handle_nmi},
     {"power-button", handle_power_button},
-    {"state.save", handle_save},
+    {"state.save", vmm_handle_save},
     {"handover.describe", handover_describe},
     {"handover.pause", handover_pause},
     {"handover.cancel", handover_cancel},
@@ -481,18 +459,41 @@ static const struct control_handler handlers[] = {
     {0},
 };
 
+/* What would move a machine whose state is being written, or be two at once. */
+static bool must_wait(const char *method)
+{
+    static const char *const methods[] = {
+        "resume", "reset", "pause", "state.save", "handover.describe", "handover.pause"};
+    bool found = false;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(methods); i++)
+        found |= strcmp(method, methods[i]) == 0;
+    return found;
+}
+
+/* Why the method cannot be served now; NULL when it can. */
+static const char *find_hindrance(const struct vmm *vmm, const char *method)
+{
+    if (!vmm->machine && strcmp(method, "start") != 0)
+        return "the machine is not started";
+    if (vmm->save && must_wait(method))
+        return "the machine's state is being saved; try again when that is done";
+    return NULL;
+}
+
 static void on_line(void *opaque, struct peer *peer, const char *line, size_t length, int *fds,
                     unsigned count)
 {
     struct vmm *vmm = opaque;
     struct control_service service = {.handlers = handlers, .opaque = vmm};
+    const char *hindrance;
     struct rpc_message message;
 
     if (!control_receive(peer, line, length, &message))
         return;
-    if (!vmm->machine && message.method && strcmp(message.method, "start") != 0)
-        peer_send(peer, rpc_failure(message.id, RPC_ERROR_STATE, "the machine is not started"),
-                  NULL, 0);
+    hindrance = message.method ? find_hindrance(vmm, message.method) : NULL;
+    if (hindrance)
+        peer_send(peer, rpc_failure(message.id, RPC_ERROR_STATE, hindrance), NULL, 0);
     else
         control_serve(&service, peer,
                       CONTROL_OBSERVE | CONTROL_OPERATE | CONTROL_OWN | CONTROL_LEAD, &message, fds,
@@ -527,6 +528,11 @@ int vmm_main(void)
     vmm.loop = g_main_loop_new(NULL, FALSE);
     vmm.link = peer_create(PROCESS_LINK_FD, &link_ops, &vmm);
     g_main_loop_run(vmm.loop);
+    if (vmm.save) {
+        /* Its thread may wait for ever, with the machine's memory in its hands. */
+        peer_flush(vmm.link, LAST_WORDS_MS);
+        _exit(0);
+    }
     gdb_server_destroy(vmm.debugger);
     machine_destroy(vmm.machine);
     attachments_finish(&vmm.attachments);

@@ -191,6 +191,19 @@ static void a_vmm_has_memory_threads_and_its_descriptors(void **state)
     assert_exit(SANDBOX_VMM, false, work, ALLOWED);
 }
 
+static int explain_error(void)
+{
+    volatile int number = EPIPE;
+
+    return strcmp(g_strerror(number), "Broken pipe") == 0 ? 0 : EIO;
+}
+
+static void an_error_number_can_be_explained(void **state)
+{
+    assert_exit(SANDBOX_VMM, false, explain_error, ALLOWED);
+    assert_exit(SANDBOX_DUMP, false, explain_error, ALLOWED);
+}
+
 static int make_thread(void)
 {
     int number = 0;
@@ -219,6 +232,7 @@ int main(void)
         cmocka_unit_test(forbidden_calls_end_the_process),
         cmocka_unit_test(forbidden_calls_end_a_process_with_kvm_too),
         cmocka_unit_test(a_vmm_has_memory_threads_and_its_descriptors),
+        cmocka_unit_test(an_error_number_can_be_explained),
         cmocka_unit_test(a_dump_has_no_threads),
         cmocka_unit_test(only_a_violation_is_explained),
     };

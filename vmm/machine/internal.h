@@ -40,6 +40,7 @@ struct machine {
     GMainContext *context;
     enum machine_state state; /* control thread */
     bool awake;               /* time passes and devices work; control thread */
+    unsigned savers;          /* that need it to stand still; control thread */
     void (*debugger)(void *opaque, unsigned cpu);
     void *debugger_opaque;
 

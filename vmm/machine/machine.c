@@ -220,7 +220,7 @@ static void awaken(struct machine *machine)
 
 bool machine_resume(struct machine *machine)
 {
-    if (machine->state == MACHINE_CRASHED || machine->state == MACHINE_ENDED)
+    if (machine->state == MACHINE_CRASHED || machine->state == MACHINE_ENDED || machine->savers)
         return false;
     if (machine->state == MACHINE_RUNNING)
         return true;
@@ -300,6 +300,10 @@ bool machine_reset(struct machine *machine, const char *reason, GError **error)
 
     if (machine->state == MACHINE_ENDED) {
         g_set_error(error, VMM_ERROR, VMM_ERROR_CLOSED, "the machine has ended; start it again");
+        return false;
+    }
+    if (machine->savers) {
+        g_set_error(error, VMM_ERROR, VMM_ERROR_BUSY, "the machine's state is being saved");
         return false;
     }
     machine_cpus_park(machine);

@@ -152,7 +152,7 @@ struct machine *machine_create(const struct machine_config *config, GError **err
 /* Ends it first if need be. NULL is fine. */
 void machine_destroy(struct machine *machine);
 
-/* Let vCPUs run and time pass. False when it crashed or ended. Idempotent. */
+/* Let vCPUs run and time pass. False when it crashed or ended, or is being saved. Idempotent. */
 bool machine_resume(struct machine *machine);
 /* Park the vCPUs and stop time; returns when that is so, in milliseconds. Idempotent. */
 void machine_pause(struct machine *machine);

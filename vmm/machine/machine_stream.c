@@ -11,7 +11,10 @@
  */
 #include "vmm/machine/machine_stream.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "vmm/machine/internal.h"
 #include "vmm/memory/ram_stream.h"
@@ -135,17 +138,66 @@ static bool finish_stream(struct stream_writer *writer, bool done, GError **erro
     return done;
 }
 
-bool machine_save(struct machine *machine, int fd, const char *definition, GError **error)
-{
+/* The stream begins in a memory file, which is copied when the thread comes that writes. */
+struct machine_saver {
+    struct machine *machine;
     struct stream_writer *writer;
+    int begun; /* the memory file */
+};
+
+static bool begin_stream(struct machine_saver *saver, const char *definition, GError **error)
+{
+    saver->begun = memfd_create("state", MFD_CLOEXEC);
+    if (saver->begun < 0) {
+        g_set_error(error, VMM_ERROR, VMM_ERROR_FAILED, "stream: no memory file: %s",
+                    g_strerror(errno));
+        return false;
+    }
+    saver->writer = stream_writer_create(saver->begun, definition, error);
+    return saver->writer && save_state(saver->machine, saver->writer, NULL, error);
+}
+
+struct machine_saver *machine_saver_create(struct machine *machine, const char *definition,
+                                           GError **error)
+{
+    struct machine_saver *saver;
 
     if (!may_save(machine, error))
-        return false;
-    writer = stream_writer_create(fd, definition, error);
-    return writer && finish_stream(writer,
-                                   save_state(machine, writer, NULL, error) &&
-                                       save_memory(machine, false, writer, error),
-                                   error);
+        return NULL;
+    saver = g_new0(struct machine_saver, 1);
+    saver->machine = machine;
+    machine->savers++;
+    if (begin_stream(saver, definition, error))
+        return saver;
+    machine_saver_destroy(saver);
+    return NULL;
+}
+
+bool machine_saver_write(struct machine_saver *saver, int fd, GError **error)
+{
+    return stream_writer_move(saver->writer, fd, error) &&
+           save_memory(saver->machine, false, saver->writer, error) &&
+           stream_writer_finish(saver->writer, error);
+}
+
+void machine_saver_destroy(struct machine_saver *saver)
+{
+    if (!saver)
+        return;
+    saver->machine->savers--;
+    stream_writer_destroy(saver->writer);
+    if (saver->begun >= 0)
+        close(saver->begun);
+    g_free(saver);
+}
+
+bool machine_save(struct machine *machine, int fd, const char *definition, GError **error)
+{
+    struct machine_saver *saver = machine_saver_create(machine, definition, error);
+    bool good = saver && machine_saver_write(saver, fd, error);
+
+    machine_saver_destroy(saver);
+    return good;
 }
 
 bool machine_save_handover(struct machine *machine, int fd, const char *definition,

@@ -14,13 +14,25 @@ struct machine_stream_extra {
     void *opaque;
 };
 
-/* Write a paused machine to the blocking descriptor `fd`, with its definition as JSON text. Control
- * thread. The machine is unchanged. False also while something waits that the guest asked for (a
- * reset, its end): the stream has no place for it, and the guest would go on as if refused. */
+/* A paused machine on its way into a stream. What is small is taken at once, the RAM is read as it
+ * is written: until machine_saver_destroy the machine does not resume, nor is it reset. */
+struct machine_saver;
+
+/* With the machine's definition as JSON text. Control thread. NULL also while something waits that
+ * the guest asked for (a reset, its end): the stream has no place for it, and the guest would go on
+ * as if refused. */
+struct machine_saver *machine_saver_create(struct machine *machine, const char *definition,
+                                           GError **error);
+/* Write all to the blocking descriptor `fd`. Any thread, once. */
+bool machine_saver_write(struct machine_saver *saver, int fd, GError **error);
+/* Control thread. NULL is fine. */
+void machine_saver_destroy(struct machine_saver *saver);
+
+/* All of that in one. */
 bool machine_save(struct machine *machine, int fd, const char *definition, GError **error);
 
 /* The same for another process that has the machine's RAM by its descriptor: the stream says so in
- * place of the RAM. */
+ * place of the RAM. Control thread. */
 bool machine_save_handover(struct machine *machine, int fd, const char *definition,
                            const struct machine_stream_extra *extra, GError **error);
 

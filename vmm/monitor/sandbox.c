@@ -163,12 +163,22 @@ static bool limit_resources(enum sandbox_role role)
            prctl(PR_SET_DUMPABLE, 0) == 0;
 }
 
+/* GLib reads files of character sets when it first makes the message of an error number. */
+static void prepare_messages(void)
+{
+    static const char *volatile message; /* the call counts as one without effects */
+
+    message = g_strerror(EPERM);
+    (void)message;
+}
+
 bool sandbox_enter(enum sandbox_role role, bool kvm, struct sandbox_report *report, GError **error)
 {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return fail(error, "no new privileges");
     /* Reads /proc, which is about to go. */
     capng_get_caps_process();
+    prepare_messages();
     report->namespaces = role != SANDBOX_NAT && enter_namespaces();
     report->landlock = enter_landlock(role);
     drop_bounding_set();

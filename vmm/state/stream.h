@@ -62,6 +62,9 @@ void stream_writer_destroy(struct stream_writer *writer);
 bool stream_write(struct stream_writer *writer, const char *name, uint32_t version, unsigned flags,
                   const void *data, size_t size, GError **error);
 
+/* Copy what was written so far, to a regular or memory file, to `fd`, and go on there. */
+bool stream_writer_move(struct stream_writer *writer, int fd, GError **error);
+
 /* End the stream. Without this it is truncated. */
 bool stream_writer_finish(struct stream_writer *writer, GError **error);
 

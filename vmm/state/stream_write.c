@@ -116,6 +116,26 @@ void stream_writer_destroy(struct stream_writer *writer)
     g_free(writer);
 }
 
+bool stream_writer_move(struct stream_writer *writer, int fd, GError **error)
+{
+    uint8_t buffer[16384];
+    off_t at = 0;
+    ssize_t got;
+
+    while ((got = pread(writer->fd, buffer, sizeof(buffer), at)) > 0) {
+        struct iovec piece = {buffer, (size_t)got};
+
+        if (!write_all(fd, &piece, 1, error))
+            return false;
+        at += got;
+    }
+    if (got < 0)
+        g_set_error(error, VMM_ERROR, VMM_ERROR_FAILED, "stream: cannot be read again: %s",
+                    g_strerror(errno));
+    writer->fd = fd;
+    return got == 0;
+}
+
 bool stream_writer_finish(struct stream_writer *writer, GError **error)
 {
     uint64_t sections = writer->sections;
