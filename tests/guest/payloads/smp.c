@@ -1,0 +1,511 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Several processors: start by INIT and SIPI, interrupts between them in every addressing mode, the
+ * memory model (locked accesses, page-table bits, remote TLB flushes, cross-modified code), TSCs in
+ * step (SDM 3A, chapters 8 and 11).
+ *
+ * Nothing is said about time but a limit of patience, since processors may take turns on the
+ * host's.
+ */
+#include "payload.h"
+
+#define LAPIC     0xfee00000UL
+#define CPUS_MAX  8 /* flat logical addresses have a bit each */
+#define AP_START  0x8000UL
+#define AP_STACK  8192UL
+#define PATIENCE  (60UL * 4000000000UL) /* ticks */
+#define IPI       0x60
+#define IPI_FLUSH 0x61
+#define NMI       2
+
+#define ICR_NMI       (4U << 8)
+#define ICR_INIT      (5U << 8)
+#define ICR_SIPI      (6U << 8)
+#define ICR_LOGICAL   (1U << 11)
+#define ICR_ASSERT    (1U << 14)
+#define ICR_SELF      (1U << 18)
+#define ICR_ALL       (2U << 18)
+#define ICR_OTHERS    (3U << 18)
+#define ROUNDS        3000U
+#define MSR_APIC_BASE 0x1b
+#define MSR_X2APIC    0x800
+
+extern char ap_trampoline[], ap_trampoline_end[];
+extern void (*ap_entry)(void);
+extern uint64_t ap_stacks;
+
+static volatile uint32_t *const lapic = (volatile uint32_t *)LAPIC;
+static struct {
+    uint16_t limit;
+    uint64_t base;
+} __attribute__((packed)) idt_pointer;
+
+static unsigned cpus;
+static volatile bool x2apic;
+static volatile unsigned started, misnamed, finished;
+static volatile unsigned hits[CPUS_MAX][256];
+
+static void pause(void)
+{
+    asm volatile("pause" ::: "memory");
+}
+
+/* ---- the local APIC, by whichever way is switched on ---- */
+
+static uint32_t apic_read(unsigned offset)
+{
+    return x2apic ? rdmsr(MSR_X2APIC + offset / 16) : lapic[offset / 4];
+}
+
+static void apic_write(unsigned offset, uint32_t value)
+{
+    if (x2apic)
+        wrmsr(MSR_X2APIC + offset / 16, value);
+    else
+        lapic[offset / 4] = value;
+}
+
+static unsigned self(void)
+{
+    return x2apic ? apic_read(0x20) : apic_read(0x20) >> 24;
+}
+
+static void send(uint32_t destination, uint32_t command)
+{
+    if (x2apic) {
+        asm volatile("mfence" ::: "memory");
+        wrmsr(MSR_X2APIC + 0x30, (uint64_t)destination << 32 | command);
+        return;
+    }
+    lapic[0x310 / 4] = destination << 24;
+    lapic[0x300 / 4] = command;
+}
+
+/* ---- work for all ---- */
+
+static void (*volatile job)(unsigned cpu);
+static volatile unsigned job_number;
+
+static bool reaches(volatile unsigned *value, unsigned wanted)
+{
+    uint64_t start = rdtsc();
+
+    while (*value < wanted) {
+        if (rdtsc() - start > PATIENCE)
+            return false;
+        pause();
+    }
+    return true;
+}
+
+/* Let every processor, this one too, run fn(its number). */
+static void everywhere(void (*fn)(unsigned cpu), const char *name)
+{
+    finished = 0;
+    job = fn;
+    __atomic_fetch_add(&job_number, 1, __ATOMIC_SEQ_CST);
+    asm volatile("sti");
+    fn(0);
+    asm volatile("cli");
+    check(reaches(&finished, cpus - 1), "%s: %u of %u are done", name, finished, cpus - 1);
+}
+
+static void count(struct frame *frame)
+{
+    __atomic_fetch_add(&hits[self()][frame->vector], 1, __ATOMIC_SEQ_CST);
+    if (frame->vector != NMI)
+        apic_write(0xb0, 0);
+}
+
+static void ap_main(void)
+{
+    uint32_t r[4], b[4];
+    unsigned cpu, done;
+
+    asm volatile("lidt %0" ::"m"(idt_pointer));
+    cpu = self();
+    apic_write(0xf0, 0x1ff);
+    cpuid(1, 0, r);
+    cpuid(0xb, 0, b);
+    if (r[1] >> 24 != cpu || b[3] != cpu)
+        __atomic_fetch_add(&misnamed, 1, __ATOMIC_SEQ_CST);
+    done = job_number;
+    __atomic_fetch_add(&started, 1, __ATOMIC_SEQ_CST);
+    asm volatile("sti");
+    for (;;) {
+        while (job_number == done)
+            pause();
+        done = job_number;
+        job(cpu);
+        __atomic_fetch_add(&finished, 1, __ATOMIC_SEQ_CST);
+    }
+}
+
+/* ---- start ---- */
+
+static void start_others(void)
+{
+    memcpy((void *)AP_START, ap_trampoline, ap_trampoline_end - ap_trampoline);
+    ap_entry = ap_main;
+    asm volatile("sidt %0" : "=m"(idt_pointer));
+    apic_write(0xf0, 0x1ff);
+    send(0, ICR_OTHERS | ICR_ASSERT | ICR_INIT);
+    send(0, ICR_OTHERS | ICR_ASSERT | ICR_SIPI | AP_START >> 12);
+    send(0, ICR_OTHERS | ICR_ASSERT | ICR_SIPI | AP_START >> 12);
+    check(reaches(&started, cpus - 1), "%u of %u processors started", started, cpus - 1);
+    check(!misnamed, "CPUID tells %u processors another id than their APIC", misnamed);
+}
+
+static void init_restarts_one(void)
+{
+    unsigned last = cpus - 1, before = started;
+
+    send(last, ICR_ASSERT | ICR_INIT);
+    send(last, ICR_ASSERT | ICR_SIPI | AP_START >> 12);
+    check(reaches(&started, before + 1), "processor %u starts again", last);
+}
+
+/* ---- interrupts ---- */
+
+static unsigned total(unsigned vector)
+{
+    unsigned sum = 0;
+
+    for (unsigned i = 0; i < cpus; i++)
+        sum += hits[i][vector];
+    return sum;
+}
+
+/* Send it and see that the processors of `mask`, and no other, get it once. */
+static void expect(const char *what, uint32_t destination, uint32_t command, unsigned mask)
+{
+    unsigned vector = command & ICR_NMI ? NMI : command & 0xff, wrong = 0;
+    unsigned wanted = 0;
+    uint64_t start = rdtsc();
+
+    for (unsigned i = 0; i < cpus; i++)
+        wanted += mask >> i & 1;
+    for (unsigned i = 0; i < cpus; i++)
+        hits[i][vector] = 0;
+    send(destination, command | ICR_ASSERT);
+    asm volatile("sti");
+    while (total(vector) < wanted && rdtsc() - start < PATIENCE)
+        pause();
+    asm volatile("cli");
+    for (unsigned i = 0; i < cpus; i++)
+        wrong |= (hits[i][vector] != (mask >> i & 1)) << i;
+    check(!wrong, "%s%s: processors %x were to get it, those of %x did not or others did", what,
+          x2apic ? " in x2APIC mode" : "", mask, wrong);
+}
+
+static void interrupts(void)
+{
+    unsigned all = (1U << cpus) - 1;
+
+    for (unsigned i = 0; i < cpus; i++) {
+        expect("a fixed interrupt", i, IPI, 1U << i);
+        expect("an NMI", i, ICR_NMI, 1U << i);
+    }
+    expect("shorthand self", 0, ICR_SELF | IPI, 1);
+    expect("shorthand all", 0, ICR_ALL | IPI, all);
+    expect("shorthand others", 0, ICR_OTHERS | IPI, all & ~1U);
+    expect("NMI to the others", 0, ICR_OTHERS | ICR_NMI, all & ~1U);
+    expect("broadcast", x2apic ? 0xffffffff : 0xff, IPI, all);
+}
+
+static void set_flat(unsigned cpu)
+{
+    apic_write(0xe0, 0xffffffff);
+    apic_write(0xd0, 1U << (24 + cpu));
+}
+
+/* Clusters of four: the number above, a bit each below. */
+static void set_cluster(unsigned cpu)
+{
+    apic_write(0xe0, 0x0fffffff);
+    apic_write(0xd0, (cpu / 4 << 4 | 1U << cpu % 4) << 24);
+}
+
+static void logical_interrupts(void)
+{
+    unsigned all = (1U << cpus) - 1;
+
+    everywhere(set_flat, "flat addresses");
+    for (unsigned mask = 1; mask <= all; mask += mask < 8 ? 1 : 5)
+        expect("a flat logical interrupt", mask, ICR_LOGICAL | IPI, mask);
+    everywhere(set_cluster, "clustered addresses");
+    for (unsigned i = 0; i < cpus; i++)
+        expect("a clustered logical interrupt", i / 4 << 4 | 1U << i % 4, ICR_LOGICAL | IPI,
+               1U << i);
+    expect("a whole cluster", 0x0f, ICR_LOGICAL | IPI, all & 15);
+}
+
+static void switch_to_x2apic(unsigned cpu)
+{
+    wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 1 << 10);
+}
+
+static void x2apic_interrupts(void)
+{
+    uint32_t r[4];
+
+    cpuid(1, 0, r);
+    if (!(r[2] >> 21 & 1)) {
+        skip("no x2APIC");
+        return;
+    }
+    everywhere(switch_to_x2apic, "x2APIC");
+    x2apic = true;
+    interrupts();
+    for (unsigned i = 0; i < cpus; i++)
+        expect("a logical interrupt", 1U << i, ICR_LOGICAL | IPI, 1U << i);
+    expect("the cluster", 0xffff, ICR_LOGICAL | IPI, (1U << cpus) - 1);
+    hits[0][IPI] = 0;
+    wrmsr(MSR_X2APIC + 0x3f, IPI);
+    asm volatile("sti; nop; cli");
+    check(hits[0][IPI] == 1, "the self-IPI register");
+}
+
+/* ---- locked accesses ---- */
+
+#define SPLIT 0x40000000UL /* two pages in a row that lie apart in memory */
+
+static volatile uint32_t *counter;
+static uint32_t *volatile high_half; /* of `counter`: on the next page where that crosses */
+static volatile uint64_t wide[2] __attribute__((aligned(16)));
+
+static void add(unsigned cpu)
+{
+    uint32_t one = 1;
+
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        asm volatile("lock incl %0" : "+m"(*counter)::"memory");
+        asm volatile("lock xaddl %1, %0" : "+m"(*counter), "+r"(one)::"memory");
+        one = 1;
+        uint32_t old = *counter;
+        while (!__atomic_compare_exchange_n(counter, &old, old + 1, false, __ATOMIC_SEQ_CST,
+                                            __ATOMIC_RELAXED))
+            pause();
+    }
+}
+
+/* Even processors add to the low word, which is all in the first page; others to the high one by an
+ * access to both: a write of one must not undo the other's. */
+static void add_parts(unsigned cpu)
+{
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        if (cpu % 2)
+            asm volatile("lock addl $0x10000, %0" : "+m"(*counter)::"memory");
+        else
+            asm volatile("lock incw %0" : "+m"(*(volatile uint16_t *)counter)::"memory");
+    }
+}
+
+static void add_wide(unsigned cpu)
+{
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        uint64_t low = wide[0], high = wide[1];
+        bool done = false;
+
+        while (!done)
+            asm volatile("lock cmpxchg16b %0; sete %1"
+                         : "+m"(*(volatile unsigned __int128 *)wide), "=r"(done), "+a"(low),
+                           "+d"(high)
+                         : "b"(low + 1), "c"(high + 3)
+                         : "cc", "memory");
+    }
+}
+
+static void locked_accesses(void)
+{
+    static uint8_t area[3 * 4096] __attribute__((aligned(4096)));
+    const struct {
+        const char *name;
+        uint64_t address;
+    } places[] = {
+        {"a line", (uint64_t)area},
+        {"two lines", (uint64_t)area + 62},
+        {"two pages", (uint64_t)area + 4094},
+        {"two pages that lie apart", SPLIT + 4094},
+    };
+    unsigned odd = cpus / 2, even = cpus - odd;
+
+    page_map(SPLIT, (uint64_t)page_alloc(), PTE_P | PTE_W);
+    page_alloc();
+    page_map(SPLIT + 4096, (uint64_t)page_alloc(), PTE_P | PTE_W);
+    for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        counter = (volatile uint32_t *)places[i].address;
+        *counter = 0;
+        everywhere(add, places[i].name);
+        check(*counter == 3 * ROUNDS * cpus, "locked additions to %s: %u, not %u", places[i].name,
+              *counter, 3 * ROUNDS * cpus);
+        *counter = 0;
+        everywhere(add_parts, places[i].name);
+        check(*counter == (ROUNDS * odd << 16) + ROUNDS * even,
+              "locked additions to parts of %s: %x", places[i].name, *counter);
+    }
+    everywhere(add_wide, "CMPXCHG16B");
+    check(wide[0] == ROUNDS * cpus && wide[1] == 3 * wide[0], "CMPXCHG16B: %lu, %lu", wide[0],
+          wide[1]);
+}
+
+/* ---- page tables ---- */
+
+#define SHARED 0x40400000UL
+
+static volatile bool looked;
+static volatile unsigned round, acknowledged, stale, pages_seen;
+static volatile uint64_t *shared_pte;
+
+static void flush(struct frame *frame)
+{
+    invlpg(SHARED);
+    __atomic_fetch_add(&acknowledged, 1, __ATOMIC_SEQ_CST);
+    apic_write(0xb0, 0);
+}
+
+/* Numbers grow: what is read after a round was announced is not from before. */
+static void look(unsigned cpu)
+{
+    volatile unsigned *shared = (volatile unsigned *)SHARED;
+
+    if (!cpu)
+        return;
+    while (!looked) {
+        unsigned last = round;
+
+        if (*shared < last)
+            __atomic_fetch_add(&stale, 1, __ATOMIC_SEQ_CST);
+        __atomic_fetch_add(&pages_seen, 1, __ATOMIC_RELAXED);
+    }
+}
+
+static void remote_flushes(void)
+{
+    unsigned *pages[2] = {page_alloc(), page_alloc()};
+    bool answered = true;
+
+    interrupt_set(IPI_FLUSH, flush);
+    shared_pte = page_map(SHARED, (uint64_t)pages[0], PTE_P | PTE_W);
+    finished = round = 0;
+    job = look;
+    job_number++;
+    for (unsigned i = 1; answered && i <= ROUNDS / 10; i++) {
+        *(volatile unsigned *)pages[i % 2] = i;
+        *shared_pte = (uint64_t)pages[i % 2] | PTE_P | PTE_W;
+        acknowledged = 0;
+        send(0, ICR_OTHERS | ICR_ASSERT | IPI_FLUSH);
+        answered = reaches(&acknowledged, cpus - 1);
+        round = i;
+    }
+    looked = true;
+    check(answered && reaches(&finished, cpus - 1), "remote flushes: %u of %u answered",
+          acknowledged, cpus - 1);
+    check(!stale, "%u of %u reads were of a page that was taken away", stale, pages_seen);
+}
+
+/* One processor changes a free bit of an entry, and takes A and D away; the others' walks set them
+ * and lose none of its changes. */
+static void touch(unsigned cpu)
+{
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        if (cpu) {
+            invlpg(SHARED);
+            *(volatile unsigned *)(SHARED + 64 * cpu) = i;
+        } else {
+            asm volatile("lock xorq $0x200, %0" : "+m"(*shared_pte)::"memory");
+            asm volatile("lock andq %1, %0" : "+m"(*shared_pte) : "r"(~(PTE_A | PTE_D)) : "memory");
+            if (i < 100) /* bits 52 to 58 are free too */
+                asm volatile("lock addq %1, %0" : "+m"(*shared_pte) : "r"(1UL << 52) : "memory");
+        }
+    }
+}
+
+static void page_table_bits(void)
+{
+    uint64_t *pte = page_map(SHARED, (uint64_t)page_alloc(), PTE_P | PTE_W), before = *pte;
+
+    shared_pte = pte;
+    everywhere(touch, "page-table bits");
+    uint64_t wanted = (before ^ (ROUNDS % 2 ? 0x200 : 0)) + (100UL << 52);
+    check((*pte & ~(PTE_A | PTE_D)) == (wanted & ~(PTE_A | PTE_D)), "the entry is %lx, not %lx",
+          *pte, wanted);
+}
+
+/* ---- code and time ---- */
+
+static uint8_t *patched; /* mov eax, imm32; ret */
+static volatile unsigned patches, old_code;
+
+static void execute(unsigned cpu)
+{
+    unsigned (*fn)(void) = (unsigned (*)(void))patched;
+    uint32_t r[4];
+
+    for (unsigned i = 1; i <= ROUNDS / 10; i++) {
+        if (!cpu) {
+            *(volatile uint32_t *)(patched + 1) = i;
+            patches = i;
+            continue;
+        }
+        unsigned last = patches;
+        cpuid(0, 0, r); /* serializes */
+        if (fn() < last)
+            __atomic_fetch_add(&old_code, 1, __ATOMIC_SEQ_CST);
+    }
+}
+
+static void cross_modified_code(void)
+{
+    static const uint8_t code[] = {0xb8, 0, 0, 0, 0, 0xc3};
+
+    patched = (uint8_t *)page_alloc() + 3; /* the number is aligned: its write is one */
+    memcpy(patched, code, sizeof(code));
+    everywhere(execute, "cross-modified code");
+    check(!old_code, "%u calls ran code that was replaced before", old_code);
+}
+
+static volatile uint64_t newest;
+static volatile unsigned warps, warp_lock;
+
+static void read_clock(unsigned cpu)
+{
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        while (__atomic_exchange_n(&warp_lock, 1, __ATOMIC_ACQUIRE))
+            pause();
+        uint64_t now = rdtsc();
+        if (now < newest)
+            warps++;
+        newest = now;
+        __atomic_store_n(&warp_lock, 0, __ATOMIC_RELEASE);
+    }
+}
+
+void payload_main(const char *cmdline)
+{
+    uint32_t r[4];
+
+    cpuid(0xb, 1, r);
+    cpus = r[1];
+    if (cpus < 2 || cpus > CPUS_MAX) {
+        check(false, "%u processors; give the machine 2 to %u", cpus, CPUS_MAX);
+        finish();
+    }
+    ap_stacks = (uint64_t)page_alloc() + 4096;
+    for (unsigned i = 0; i < 4 * CPUS_MAX; i++)
+        ap_stacks = (uint64_t)page_alloc() + 4096;
+    interrupt_set(IPI, count);
+    interrupt_set(NMI, count);
+    start_others();
+    interrupts();
+    logical_interrupts();
+    locked_accesses();
+    remote_flushes();
+    page_table_bits();
+    cross_modified_code();
+    everywhere(read_clock, "clocks");
+    check(!warps, "the TSC went back %u times from one processor to the next", warps);
+    init_restarts_one();
+    x2apic_interrupts();
+    finish();
+}
