@@ -308,6 +308,7 @@ static void a_request_without_place_for_a_status_breaks_the_device(void **state)
         driver_notify(&it.driver, 0);
         settle(&it);
         assert_true(driver_status(&it.driver) & VIRTIO_CONFIG_S_NEEDS_RESET);
+        driver_poke16(&it.driver, DRIVER_AVAILABLE(0) + 2, 0);
         driver_start(&it.driver, 0, 1);
         destroy(&it);
     }
