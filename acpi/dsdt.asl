@@ -28,7 +28,7 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "ANIMA ", "ANIMAPC ", 1)
             Name (_CRS, ResourceTemplate ()
             {
                 WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode,
-                    0, 0, 255, 0, 256)
+                    0, 0, 63, 0, 64)
                 IO (Decode16, 0x0CF8, 0x0CF8, 1, 8)
                 WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
                     0, 0x0000, 0x0CF7, 0, 0x0CF8)

@@ -21,6 +21,7 @@
 
 #define MCH_PCIEXBAR    0x60 /* 8 bytes */
 #define PCIEXBAR_ENABLE 1ULL
+#define PCIEXBAR_64MIB  4ULL /* length: 64 buses */
 #define PCIEXBAR_BASE   0xFF0000000ULL /* bits 35:28 */
 #define PCIEXBAR_BASE27 0x008000000ULL /* only with 128 MiB or 64 MiB */
 #define PCIEXBAR_BASE26 0x004000000ULL /* only with 64 MiB */
@@ -204,6 +205,7 @@ static void registers_init(struct host_bridge *bridge)
     struct pci_function *pci = &bridge->pci;
     uint64_t pciexbar = bridge->config.ecam_base & PCIEXBAR_BASE;
 
+    pciexbar |= PCIEXBAR_64MIB;
     pciexbar |= bridge->config.ecam_enabled ? PCIEXBAR_ENABLE : 0;
     pci_config_set(pci, MCH_PCIEXBAR, 4, (uint32_t)pciexbar);
     pci_config_set(pci, MCH_PCIEXBAR + 4, 4, (uint32_t)(pciexbar >> 32));

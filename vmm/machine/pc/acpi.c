@@ -289,7 +289,7 @@ static void put_mcfg(struct builder *builder)
     put64(bytes, PC_ECAM_BASE);
     put16(bytes, 0); /* segment */
     put8(bytes, 0);  /* first and last bus */
-    put8(bytes, (PC_ECAM_SIZE >> 20) - 1);
+    put8(bytes, PC_PCI_BUSES - 1);
     put32(bytes, 0);
     table_list(builder, start);
 }

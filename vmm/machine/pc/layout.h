@@ -16,6 +16,9 @@
 #define PC_BIOS_SHADOW_END 0x100000UL
 #define PC_ECAM_BASE       0xE0000000UL /* PCIe configuration space, 256 buses */
 #define PC_ECAM_SIZE       0x10000000UL
+/* Buses that ACPI tells of and the window shows at reset: the least that PCIEXBAR can. Linux looks for
+   forgotten host bridges by reading 32 devices of each bus through ports, an exit each. */
+#define PC_PCI_BUSES 64
 #define PC_MMIO32_BASE     0xC0000000UL /* 32-bit window for BARs */
 #define PC_MMIO32_END      0xE0000000UL
 #define PC_MMIO64_BASE     0x8000000000UL /* 64-bit window for BARs: 512 GiB, 512 GiB long */
