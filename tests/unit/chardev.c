@@ -485,15 +485,39 @@ static void a_client_moves_to_another_with_what_is_pending(void **state)
     chardev_destroy(new);
 }
 
+static int open_pty(char **name)
+{
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK);
+
+    assert_true(master >= 0);
+    assert_int_equal(grantpt(master) | unlockpt(master), 0);
+    *name = g_strdup(ptsname(master));
+    return master;
+}
+
+static void a_pty_that_nobody_reads_does_not_keep_us(void **state)
+{
+    g_autofree char *name = NULL;
+    int master = open_pty(&name), slave = open(name, O_RDWR | O_NOCTTY);
+    g_autofree uint8_t *block = g_malloc0(1 << 20);
+
+    assert_true(slave >= 0);
+    struct chardev *chardev = create((struct chardev_fd_config){
+        .in = master, .out = master, .reopens = true, .buffer = 1 << 20});
+    assert_int_equal(chardev_write(chardev, block, 1 << 20), 1 << 20);
+    assert_false(chardev_flush(chardev, 20));
+    chardev_hold(chardev, true); /* else it waits a second for the rest to leave */
+    chardev_destroy(chardev);
+    close(slave);
+}
+
 static void a_pty_outlives_its_users(void **state)
 {
     struct front front;
     struct termios raw;
-    int master = posix_openpt(O_RDWR | O_NOCTTY);
+    g_autofree char *name = NULL;
+    int master = open_pty(&name);
 
-    assert_true(master >= 0);
-    assert_int_equal(grantpt(master) | unlockpt(master), 0);
-    g_autofree char *name = g_strdup(ptsname(master));
     struct chardev *chardev =
         create((struct chardev_fd_config){.in = master, .out = master, .reopens = true});
     front_init(&front, chardev, 100);
@@ -531,6 +555,7 @@ int main(void)
         cmocka_unit_test(no_byte_is_lost_when_handlers_change),
         cmocka_unit_test(a_suspended_one_touches_nothing),
         cmocka_unit_test(a_client_moves_to_another_with_what_is_pending),
+        cmocka_unit_test(a_pty_that_nobody_reads_does_not_keep_us),
         cmocka_unit_test(a_pty_outlives_its_users),
     };
 

@@ -116,7 +116,8 @@ static bool add_socket(struct files *files, const char *name, const char *about,
 
 static bool add_pty(struct files *files, const struct line *line, const char *about, GError **error)
 {
-    int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    /* O_NONBLOCK: a pty that takes a byte is writable, but waits with more. */
+    int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
     struct pty *pty = &files->ptys[files->pty_count];
     struct termios mode;
     char name[64];
