@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * vm.yaml: any text. What is accepted can be written as JSON and read again with the same result.
+ * vm.yaml and entries of options with members: any text. What is accepted can be written as JSON
+ * and read again with the same result.
  */
 #include "tests/fuzz/fuzz.h"
 
@@ -19,11 +20,29 @@ static void round_trip(const struct definition *definition)
     definition_destroy(again);
 }
 
+/* The input as a word of the command line, for each option that has members. */
+static void set_entries(const char *text)
+{
+    struct definition *definition = definition_create();
+
+    for (const struct option *option = options; option->key; option++) {
+        g_autoptr(GError) error = NULL;
+
+        if (option->members && !definition_set(definition, option->key, text, &error))
+            fuzz_require(error && !strchr(error->message, '\n'));
+    }
+    round_trip(definition);
+    definition_check(definition, NULL);
+    definition_destroy(definition);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct definition *definition = definition_create();
+    g_autofree char *text = g_strndup((const char *)data, size);
     g_autoptr(GError) error = NULL;
 
+    set_entries(text);
     if (definition_load_yaml(definition, "vm.yaml", "/folder", data, size, &error)) {
         round_trip(definition);
         definition_check(definition, NULL);

@@ -22,7 +22,9 @@
 #define WINDOWS_MAX 64
 #define BARS        0xC0000000UL
 #define BAR_STRIDE  0x10000UL
-#define RINGS       4096   /* bytes: what the input writes of memory lies there mostly */
+#define RINGS       4096 /* bytes: what the input writes of memory lies there mostly */
+#define QUEUES      6
+#define RING_STRIDE 64
 #define STEP_NS     100000 /* times a byte of the input */
 
 struct window {
@@ -195,26 +197,30 @@ static void set_register(struct bench *bench, unsigned offset, unsigned size, ui
     bus_write(bench->env.mmio, BARS + offset, size, value);
 }
 
-/* What a virtio driver does up to DRIVER_OK, with features and rings of the input's choice. To any
- * other device in that place these are writes like all. */
+/* What a virtio driver does up to DRIVER_OK, with features and rings of the input's choice; the
+ * queues share descriptors. To any other device in that place these are writes like all. */
 static void start_virtio(struct bench *bench, struct fuzz_input *input)
 {
-    uint8_t features = fuzz_byte(input), place[3] = {0};
+    uint8_t rings = fuzz_byte(input), features = fuzz_byte(input), place[3] = {0};
 
     fuzz_take(input, place, sizeof(place));
     open_functions(bench);
     set_register(bench, VIRTIO_PCI_COMMON_STATUS, 1, 0);
-    uint32_t offered = (uint32_t)bus_read(bench->env.mmio, BARS + VIRTIO_PCI_COMMON_DF, 4);
-    uint32_t of_rings = (features & 3U) << 28, of_device = features & 4 ? (1U << 24) - 1 : 0;
-    set_register(bench, VIRTIO_PCI_COMMON_GF, 4, offered & (of_rings | of_device));
+    set_register(bench, VIRTIO_PCI_COMMON_DFSELECT, 4, 0);
+    uint32_t offered = bus_read(bench->env.mmio, BARS + VIRTIO_PCI_COMMON_DF, 4);
+    set_register(bench, VIRTIO_PCI_COMMON_GF, 4,
+                 offered & (features * 0x010101U | (rings & 3U) << 28));
     set_register(bench, VIRTIO_PCI_COMMON_GFSELECT, 4, 1);
     set_register(bench, VIRTIO_PCI_COMMON_GF, 4, 1);
     set_register(bench, VIRTIO_PCI_COMMON_STATUS, 1, 11);
-    set_register(bench, VIRTIO_PCI_COMMON_Q_SIZE, 2, 1U << (features >> 4));
-    set_register(bench, VIRTIO_PCI_COMMON_Q_DESCLO, 4, place[0] * 16U);
-    set_register(bench, VIRTIO_PCI_COMMON_Q_AVAILLO, 4, place[1] * 16U);
-    set_register(bench, VIRTIO_PCI_COMMON_Q_USEDLO, 4, place[2] * 16U);
-    set_register(bench, VIRTIO_PCI_COMMON_Q_ENABLE, 2, 1);
+    for (unsigned queue = 0; queue < QUEUES; queue++) {
+        set_register(bench, VIRTIO_PCI_COMMON_Q_SELECT, 2, queue);
+        set_register(bench, VIRTIO_PCI_COMMON_Q_SIZE, 2, 1U << (rings >> 4));
+        set_register(bench, VIRTIO_PCI_COMMON_Q_DESCLO, 4, place[0] * 16U);
+        set_register(bench, VIRTIO_PCI_COMMON_Q_AVAILLO, 4, place[1] * 16U + queue * RING_STRIDE);
+        set_register(bench, VIRTIO_PCI_COMMON_Q_USEDLO, 4, place[2] * 16U + queue * RING_STRIDE);
+        set_register(bench, VIRTIO_PCI_COMMON_Q_ENABLE, 2, 1);
+    }
     set_register(bench, VIRTIO_PCI_COMMON_STATUS, 1, 15);
 }
 

@@ -4,42 +4,11 @@
  * random bytes executed in ring 3 and ring 0. The command line is "MODE SEED ROUNDS". It checks
  * nothing itself: the guest may end in any way, the VMM has to live (tests/guest/run-hostile).
  */
-#include "payload.h"
+#include "hostile.h"
 
 #define USER_CODE  0x40000200000UL
 #define USER_STACK 0x40000300000UL
 #define TIMER      0x61
-
-static uint64_t random_state;
-
-static uint64_t random64(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
-}
-
-/* Mostly numbers that mean something: small, all ones, single bits, addresses. */
-static uint64_t odd_value(void)
-{
-    switch (random64() % 8) {
-    case 0:
-        return random64() % 16;
-    case 1:
-        return ~0UL;
-    case 2:
-        return 1UL << random64() % 64;
-    case 3:
-        return 0xfee00000 + (random64() & 0xfffff);
-    case 4:
-        return random64() & 0xffff;
-    case 5:
-        return 0;
-    default:
-        return random64();
-    }
-}
 
 /* Ports whose use ends or stops the machine at once; they have tests of their own. */
 static bool port_ends(unsigned port)
@@ -223,26 +192,11 @@ static void random_instructions(unsigned rounds, bool user)
     }
 }
 
-static uint64_t number(const char **text)
-{
-    uint64_t value = 0;
-
-    while (**text == ' ')
-        (*text)++;
-    for (; **text >= '0' && **text <= '9'; (*text)++)
-        value = value * 10 + **text - '0';
-    return value;
-}
-
 void payload_main(const char *cmdline)
 {
     char mode = *cmdline;
-    unsigned rounds;
+    unsigned rounds = hostile_begin(cmdline);
 
-    while (*cmdline && *cmdline != ' ')
-        cmdline++;
-    random_state = number(&cmdline) * 0x9e3779b97f4a7c15 + 1;
-    rounds = number(&cmdline);
     if (mode == 'p')
         random_ports(rounds);
     else if (mode == 'm')
