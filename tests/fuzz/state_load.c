@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * State of every kind of device, and of a vCPU, as a stranger may have written it: raw bytes, or
- * valid state with some bytes changed. What is refused changes nothing; what loads is saved again
- * and loads again.
+ * State of every kind of device, of a vCPU and of its model, as a stranger may have written it: raw
+ * bytes, or valid state with some bytes changed. What is refused changes nothing; what loads is
+ * saved again and loads again.
  */
 #include "tests/fuzz/fuzz.h"
 
@@ -12,8 +12,8 @@
 
 static const struct state_table *choose_table(uint8_t choice)
 {
-    const struct state_table *tables[64] = {&cpu_state_table};
-    unsigned count = 1;
+    const struct state_table *tables[64] = {&cpu_state_table, &cpu_definition_table};
+    unsigned count = 2;
 
     for (unsigned i = 0; device_kinds[i] && count < G_N_ELEMENTS(tables); i++)
         if (device_kinds[i]->state)

@@ -182,6 +182,24 @@ static void setting_the_time_leaves_the_counter_alone(void **state)
     clock_destroy(clock);
 }
 
+static void time_that_is_skipped_moves_the_counter_too(void **state)
+{
+    struct clock *clock = clock_create_manual(0);
+    int64_t now;
+    uint64_t tsc;
+
+    clock_step(clock, 500);
+    clock_pause(clock);
+    clock_sample(clock, &now, &tsc);
+    clock_skip(clock, 2500);
+    assert_int_equal(clock_now(clock), now + 2500);
+    assert_int_equal(clock_tsc(clock), tsc + 2500);
+    clock_resume(clock);
+    clock_step(clock, 10);
+    assert_int_equal(clock_now(clock), now + 2510);
+    clock_destroy(clock);
+}
+
 static void counter_values_convert_to_times_on_both_sides_of_now(void **state)
 {
     struct clock *clock = clock_create_manual(0);
@@ -357,6 +375,7 @@ int main(void)
         cmocka_unit_test(a_past_deadline_fires_at_the_next_step),
         cmocka_unit_test(a_paused_manual_clock_moves_wall_time_alone),
         cmocka_unit_test(setting_the_time_leaves_the_counter_alone),
+        cmocka_unit_test(time_that_is_skipped_moves_the_counter_too),
         cmocka_unit_test(counter_values_convert_to_times_on_both_sides_of_now),
         cmocka_unit_test(a_real_clock_keeps_the_hosts_pace_within_a_thousandth),
         cmocka_unit_test(a_paused_real_clock_stands_still_and_fires_nothing),

@@ -228,6 +228,84 @@ static void the_brand_string_is_whole(void **state)
     assert_string_equal(brand, cpu.brand);
 }
 
+/* ---- going on on the processors of a state ---- */
+
+static void assert_not_adopted(const struct cpu_definition *saved, const uint32_t words[CPU_WORDS],
+                               const char *phrase)
+{
+    struct cpu_definition cpu;
+    g_autoptr(GError) error = NULL;
+
+    assert_false(cpu_model_adopt(saved, words, 2, 2500000, &cpu, &error));
+    if (!strstr(error->message, phrase))
+        fail_msg("'%s' does not speak of '%s'", error->message, phrase);
+}
+
+/* As it comes out of a stream. */
+static struct cpu_definition through_a_stream(const struct cpu_definition *cpu)
+{
+    g_autoptr(GBytes) bytes = state_save(&cpu_definition_table, cpu);
+    struct cpu_definition loaded = {.cpus = 0};
+
+    assert_true(state_load(&cpu_definition_table, &loaded, bytes, NULL));
+    return loaded;
+}
+
+static void the_processors_of_a_state_are_had_bit_by_bit(void **state)
+{
+    uint32_t words[CPU_WORDS], more[CPU_WORDS];
+    struct cpu_definition cpu, adopted;
+
+    give_model(words, "x86-64-v2");
+    give_all(more);
+    cpu = resolve("x86-64-v2", words, 2);
+    struct cpu_definition saved = through_a_stream(&cpu);
+    /* Whatever more the engine has to give. */
+    assert_true(cpu_model_adopt(&saved, words, 2, 2500000, &adopted, NULL));
+    assert_memory_equal(&adopted, &cpu, sizeof(cpu));
+    assert_true(cpu_model_adopt(&saved, more, 2, 2500100, &adopted, NULL));
+    assert_memory_equal(&adopted, &cpu, sizeof(cpu));
+}
+
+static void processors_that_cannot_be_had_are_refused_with_what_they_lack(void **state)
+{
+    uint32_t words[CPU_WORDS];
+    struct cpu_definition cpu, other;
+
+    give_model(words, "x86-64-v2");
+    cpu = resolve("x86-64-v2", words, 2);
+    words[CPU_1_ECX] &= ~(1U << 20 | 1U << 30);
+    assert_not_adopted(&cpu, words, "has sse4_2, rdrand, which");
+    give_model(words, "x86-64-v2");
+    other = cpu;
+    other.tsc_khz = 2600000;
+    assert_not_adopted(&other, words, "2600000 kHz, this host at 2500000 kHz");
+    other = cpu;
+    other.cpus = 3;
+    assert_not_adopted(&other, words, "one of 3 CPUs, the machine has 2");
+    other = cpu;
+    other.physical_bits = 52;
+    if (cpu_host_physical_bits() < 52)
+        assert_not_adopted(&other, words, "addresses of 52 bits");
+    other = cpu;
+    other.xcr0_mask |= 1 << 9;
+    assert_not_adopted(&other, words, "XCR0 0x200");
+    other = cpu;
+    other.xsave[2].offset = 4000;
+    assert_not_adopted(&other, words, "XSAVE component 2");
+}
+
+static void a_definition_without_text_is_refused(void **state)
+{
+    uint32_t words[CPU_WORDS];
+
+    give_model(words, "x86-64-v2");
+    struct cpu_definition cpu = resolve("x86-64-v2", words, 1), loaded;
+    memset(cpu.name, 'x', sizeof(cpu.name));
+    g_autoptr(GBytes) bytes = state_save(&cpu_definition_table, &cpu);
+    assert_false(state_load(&cpu_definition_table, &loaded, bytes, NULL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -244,6 +322,9 @@ int main(void)
         cmocka_unit_test(the_hypervisor_leaves_speak_kvm),
         cmocka_unit_test(unknown_leaves_follow_the_vendor),
         cmocka_unit_test(the_brand_string_is_whole),
+        cmocka_unit_test(the_processors_of_a_state_are_had_bit_by_bit),
+        cmocka_unit_test(processors_that_cannot_be_had_are_refused_with_what_they_lack),
+        cmocka_unit_test(a_definition_without_text_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -119,6 +119,50 @@ static void what_is_written_is_read(void **state)
     close(fd);
 }
 
+static enum stream_verdict take_one(void *opaque, const struct stream_section *section,
+                                    GError **error)
+{
+    ++*(unsigned *)opaque;
+    return STREAM_ENOUGH;
+}
+
+static void a_receiver_that_has_enough_can_come_back(void **state)
+{
+    int fd = new_file();
+    struct stream_writer *writer = begin(fd);
+    unsigned sections = 0;
+
+    write_sample(writer, "one", 1, 0);
+    write_sample(writer, "two", 2, 0);
+    finish(writer);
+    lseek(fd, 0, SEEK_SET);
+    struct stream_reader *reader = stream_reader_create(fd, NULL);
+    for (unsigned i = 1; i <= 2; i++) {
+        assert_true(stream_read(reader, take_one, &sections, NULL));
+        assert_int_equal(sections, i);
+    }
+    assert_true(stream_read(reader, take_one, &sections, NULL));
+    assert_int_equal(sections, 2);
+    stream_reader_destroy(reader);
+    close(fd);
+}
+
+static void a_stream_that_moves_is_whole(void **state)
+{
+    int first = new_file(), second = new_file();
+    struct stream_writer *writer = begin(first);
+    struct received received = {0};
+
+    write_sample(writer, "sample", 0x1234, 0);
+    assert_true(stream_writer_move(writer, second, NULL));
+    write_sample(writer, "novelty", 1, STREAM_OPTIONAL);
+    finish(writer);
+    assert_true(read_back(second, &received, NULL));
+    assert_int_equal(received.sample.value, 0x1234);
+    close(first);
+    close(second);
+}
+
 static void unknown_sections_are_refused_unless_optional(void **state)
 {
     int fd = new_file();
@@ -397,6 +441,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_written_is_read),
+        cmocka_unit_test(a_receiver_that_has_enough_can_come_back),
+        cmocka_unit_test(a_stream_that_moves_is_whole),
         cmocka_unit_test(unknown_sections_are_refused_unless_optional),
         cmocka_unit_test(a_section_that_comes_twice_is_refused),
         cmocka_unit_test(a_stream_without_its_end_is_truncated),
