@@ -10,10 +10,13 @@
 
 #include <linux/pci_regs.h>
 #include <linux/virtio_pci.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "vmm/device/device.h"
 #include "vmm/device/pci/pci.h"
 #include "vmm/device/virtio/virtio_blk.h"
+#include "vmm/device/virtio/virtio_net.h"
 #include "vmm/util/loop.h"
 
 #define RAM         (1UL << 20)
@@ -36,6 +39,8 @@ struct window {
 struct bench {
     struct device_env env;
     struct block *disk; /* of a device that needs one, or NULL */
+    struct net_link *link;
+    int wire; /* the far end of the link, or -1 */
     struct device *device;
     struct bus *listed;
     struct window windows[WINDOWS_MAX];
@@ -77,6 +82,16 @@ static void add_memory(struct memory *memory)
     close(fd);
 }
 
+static struct net_link *make_link(int *wire)
+{
+    int ends[2];
+
+    fuzz_require(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+    struct net_link_config config = {NET_LINK_PACKETS, ends[0], "fuzz"};
+    *wire = ends[1];
+    return net_link_create(&config, NULL);
+}
+
 static struct block *make_disk(void)
 {
     struct block_config config = {
@@ -91,6 +106,7 @@ static void bench_init(struct bench *bench, const struct device_ops *ops)
     g_autofree void *config = g_malloc0(ops->config_size + 1);
 
     *bench = (struct bench){
+        .wire = -1,
         .env =
             {
                 .clock = clock_create_manual(0),
@@ -111,6 +127,8 @@ static void bench_init(struct bench *bench, const struct device_ops *ops)
         ops->defaults(&bench->env, config);
     if (ops == &virtio_blk_device)
         ((struct virtio_disk_config *)config)->block = bench->disk = make_disk();
+    if (ops == &virtio_net_device)
+        ((struct virtio_nic_config *)config)->link = bench->link = make_link(&bench->wire);
     bench->device = device_create(ops, ops->kind, &bench->env, config, NULL);
     fuzz_require(bench->device);
     device_resume(bench->device);
@@ -120,6 +138,9 @@ static void bench_finish(struct bench *bench)
 {
     device_destroy(bench->device);
     block_destroy(bench->disk);
+    net_link_destroy(bench->link);
+    if (bench->wire >= 0)
+        close(bench->wire);
     pci_bus_destroy(bench->env.pci);
     memory_destroy(bench->env.memory);
     bus_destroy(bench->env.mmio);
@@ -257,6 +278,20 @@ static void save_and_load(struct bench *bench, struct fuzz_input *input)
     device_resume(bench->device);
 }
 
+/* Frames go over the cable, and one comes. */
+static void exchange_frames(struct bench *bench, struct fuzz_input *input)
+{
+    uint8_t frame[4096] = {0}, byte;
+    size_t length = 1 + fuzz_byte(input) * 16;
+
+    if (bench->wire < 0)
+        return;
+    while (recv(bench->wire, &byte, 1, MSG_DONTWAIT) > 0)
+        continue;
+    fuzz_take(input, frame, MIN(length, 32));
+    send(bench->wire, frame, length, MSG_DONTWAIT);
+}
+
 static void act(struct bench *bench, struct fuzz_input *input)
 {
     uint8_t action = fuzz_byte(input);
@@ -274,6 +309,8 @@ static void act(struct bench *bench, struct fuzz_input *input)
     case 3:
         if (action >> 4 == 0)
             device_reset(bench->device);
+        else
+            exchange_frames(bench, input);
         break;
     case 4 ... 6:
         access_register(bench, input, false);

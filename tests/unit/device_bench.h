@@ -14,11 +14,13 @@
 #include <cmocka.h>
 
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "vmm/device/device.h"
 #include "vmm/device/pci/pci.h"
 #include "vmm/device/virtio/virtio_blk.h"
+#include "vmm/device/virtio/virtio_net.h"
 #include "vmm/util/loop.h"
 
 #define BENCH_WALL  (1700000000LL * NS_PER_SECOND) /* 2023-11-14 22:13:20 UTC, a Tuesday */
@@ -40,6 +42,8 @@ struct bench {
     uint64_t address;
     uint32_t data;
     struct block *disk; /* for a device that needs one */
+    struct net_link *link;
+    int wire; /* the far end of the link */
     unsigned resets, power_offs, sleeps, exits, crashes;
     unsigned s_state;
     int status;
@@ -107,6 +111,26 @@ static inline struct block *bench_disk(struct loop *loop)
     return block_raw_create(&config, NULL);
 }
 
+/* A cable; its far end takes frames until somebody has to read them. */
+static inline struct net_link *bench_link(int *wire)
+{
+    int ends[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    struct net_link_config config = {NET_LINK_PACKETS, ends[0], "bench"};
+    *wire = ends[1];
+    return net_link_create(&config, NULL);
+}
+
+/* Throw away what came over the cable. */
+static inline void bench_drain(struct bench *bench)
+{
+    uint8_t byte;
+
+    while (recv(bench->wire, &byte, 1, MSG_DONTWAIT) > 0)
+        continue;
+}
+
 static inline struct bench *bench_create(void)
 {
     struct bench *bench = g_new0(struct bench, 1);
@@ -119,6 +143,7 @@ static inline struct bench *bench_create(void)
     bench->env.loop = loop_create("io/bench", NULL);
     assert_non_null(bench->env.loop);
     bench->disk = bench_disk(bench->env.loop);
+    bench->link = bench_link(&bench->wire);
     bench->ram = memory_memfd("bench", BENCH_RAM, NULL);
     assert_true(bench->ram >= 0);
     assert_true(
@@ -142,6 +167,8 @@ static inline struct bench *bench_create(void)
 static inline void bench_destroy(struct bench *bench)
 {
     block_destroy(bench->disk);
+    net_link_destroy(bench->link);
+    close(bench->wire);
     loop_destroy(bench->env.loop);
     pci_bus_destroy(bench->env.pci);
     memory_destroy(bench->env.memory);
@@ -162,6 +189,8 @@ static inline struct device *bench_device(struct bench *bench, const struct devi
         ops->defaults(&bench->env, config);
     if (ops == &virtio_blk_device)
         ((struct virtio_disk_config *)config)->block = bench->disk;
+    if (ops == &virtio_net_device)
+        ((struct virtio_nic_config *)config)->link = bench->link;
     struct device *device = device_create(ops, ops->kind, &bench->env, config, &error);
     if (!device)
         fail_msg("%s: %s", ops->kind, error ? error->message : "no error given");

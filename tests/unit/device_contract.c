@@ -63,6 +63,7 @@ static void subject_settle(struct subject *subject)
     if (!subject->ops->pause)
         return;
     device_pause(subject->device);
+    bench_drain(subject->bench);
     device_resume(subject->device);
 }
 
