@@ -3,7 +3,8 @@
  * A hostile driver of every virtio device on bus 0: it negotiates well enough that the device
  * starts, and then gives it descriptors that loop, overlap, lie outside of RAM or in windows of
  * devices, are huge or change while the device works; rings anywhere, doorbells of queues that are
- * not there, resets and bus master bits in the middle. Half of the chains look like good requests,
+ * not there, resets and bus master bits in the middle. Most
+ * chains look like good requests,
  * so that more than the first check is reached. It checks nothing itself: the VMM has to live.
  */
 #include "hostile.h"
@@ -39,6 +40,7 @@ enum {
     QUEUE_DRIVER = 40,
     QUEUE_DEVICE = 48,
 };
+#define NEEDS_RESET 0x40 /* of STATUS */
 enum { F_NEXT = 1, F_WRITE = 2, F_INDIRECT = 4 };
 
 struct descriptor {
@@ -49,6 +51,7 @@ struct descriptor {
 
 struct device {
     unsigned slot; /* on bus 0 */
+    unsigned kind; /* the device ID of chapter 5: 1 net, 2 blk, 3 console, 4 rng */
     uint64_t at[CFG_TYPES];
     uint32_t multiplier;
     unsigned queues;
@@ -106,6 +109,7 @@ static void find_devices(void)
         if ((id & 0xffff) != VIRTIO_VENDOR || id >> 16 < 0x1040)
             continue;
         device->slot = slot;
+        device->kind = (id >> 16) - 0x1040;
         place_bars(device);
         find_structures(device);
         if (device->at[COMMON_CFG] && device->at[NOTIFY_CFG])
@@ -191,37 +195,57 @@ static void random_descriptor(struct descriptor *descriptor, unsigned size)
     }
 }
 
-/* Small numbers, as the headers of requests and control messages have. */
-static void fill_header(uint64_t at)
+/* What requests of this kind begin with, mostly right: of a network a frame's header or a command,
+ * of a disk type and sector, of a console's control queue port and event. */
+static void fill_header(const struct device *device, uint64_t at)
 {
-    for (unsigned i = 0; i < 8; i++)
-        put32(at + 4 * i, one_in(8) ? odd_value() : random64() % 12);
+    static const uint8_t disk_types[] = {0, 1, 1, 1, 4, 8, 11, 13};
+
+    for (unsigned i = 0; i < 4; i++)
+        put32(at + 4 * i, 0);
+    if (device->kind == 2) {
+        put32(at, disk_types[random64() % 8]);
+        put32(at + 8, one_in(8) ? odd_value() : random64() % 0x4000);
+    } else if (device->kind == 3) {
+        put32(at, random64() % 6);
+        put32(at + 4, random64() % 9 | (random64() % 2) << 16);
+    } else if (one_in(2)) {
+        put32(at, random64() % 0x0606);
+    }
+    if (one_in(8))
+        put32(at + 4 * (random64() % 4), odd_value());
 }
 
-/* A header, data one way or the other, and room for a status: what disks, networks and consoles
- * are given. Any part may be missing. */
-static void plausible_chain(struct descriptor *table, unsigned head, unsigned size)
+/* Room for input; or a header, data one way or the other, and room for a status, any of which may
+ * be missing. */
+static void plausible_chain(const struct device *device, struct descriptor *table, unsigned head,
+                            unsigned size)
 {
-    unsigned parts = 1 + random64() % 3, direction = one_in(2) ? F_WRITE : 0, at = head;
+    unsigned parts = one_in(8) ? 1 + random64() % 2 : 3, at = head;
+    unsigned direction = one_in(2) ? F_WRITE : 0;
+    bool input = device->kind != 2 && one_in(2);
 
-    for (unsigned part = 0; part < parts; part++) {
-        unsigned next = (at + 1) % size;
+    for (unsigned part = 0; part < (input ? 1 : parts); part++) {
+        const uint32_t lengths[] = {one_in(8)           ? any_length()
+                                    : device->kind == 1 ? 12
+                                                        : 16,
+                                    512 * (1 + random64() % 16), 1};
 
         table[at].address = buffer() & ~511UL;
-        table[at].length = part == 0   ? 8 + 4 * (random64() % 4)
-                           : part == 2 ? 1
-                                       : 512 * (1 + random64() % 16);
+        table[at].length = lengths[part];
         table[at].flags = (part == 0   ? 0
                            : part == 2 ? F_WRITE
                                        : direction) |
                           (part + 1 < parts ? F_NEXT : 0);
-        table[at].next = next;
+        table[at].next = (at + 1) % size;
         if (part == 0)
-            fill_header(table[at].address);
-        at = next;
+            fill_header(device, table[at].address);
+        at = (at + 1) % size;
     }
-    if (parts == 1 && one_in(2)) /* room for input */
+    if (input) {
         table[head].flags = F_WRITE;
+        table[head].length = 2048;
+    }
 }
 
 static void offer_requests(struct device *device, unsigned queue)
@@ -234,10 +258,10 @@ static void offer_requests(struct device *device, unsigned queue)
     for (unsigned i = 0; i < count; i++) {
         unsigned head = random64() % size;
 
-        if (one_in(2))
-            plausible_chain(table, head, size);
-        else
+        if (one_in(6))
             random_descriptor(&table[head], size);
+        else
+            plausible_chain(device, table, head, size);
         put16(available + 4 + 2 * (device->index[queue] % size), one_in(64) ? random64() : head);
         device->index[queue]++;
     }
@@ -341,6 +365,8 @@ static void act(struct device *device)
 {
     unsigned action = random64() % 64, queue = some_queue(device);
 
+    if (one_in(2) && *(volatile uint8_t *)(device->at[COMMON_CFG] + STATUS) & NEEDS_RESET)
+        start(device);
     if (action < 40) {
         offer_requests(device, queue);
         ring(device, queue);
