@@ -227,9 +227,10 @@ static void get_events(struct vcpu *vcpu, struct cpu_state *state)
     struct kvm_vcpu_events events = {0};
 
     kvm_ioctl(vcpu->fd, KVM_GET_VCPU_EVENTS, &events);
-    state->interrupt_shadow = events.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS ? 2
-                              : events.interrupt.shadow                           ? 1
-                                                                                  : 0;
+    /* AMD's processors have one bit for both, of which STI is by far the commoner cause. */
+    state->interrupt_shadow = events.interrupt.shadow == KVM_X86_SHADOW_INT_MOV_SS ? 2
+                              : events.interrupt.shadow                            ? 1
+                                                                                   : 0;
     state->nmi_masked = events.nmi.masked;
     state->nmi_pending = events.nmi.pending || atomic_load(&vcpu->nmi);
     state->sipi_vector = (uint8_t)events.sipi_vector;
