@@ -129,6 +129,25 @@ class Disks(AnimaTest):
             session.send("q")
             self.assert_ends(session, 0)
 
+    def test_a_block_device_that_is_mounted(self):
+        made = self.tool("losetup", "-f", "--show", self.disk)
+        if not made or made.returncode:
+            self.skipTest("no loop devices here")
+        device, folder = made.stdout.strip(), os.path.join(self.folder, "mounted")
+        os.mkdir(folder)
+        try:
+            self.assertEqual(self.tool("mke2fs", "-q", device).returncode, 0)
+            if self.tool("mount", device, folder).returncode:
+                self.skipTest("mounting is not allowed here")
+            self.assert_disk_refused("the host itself uses it; unmount it first", device)
+            subprocess.run(["umount", folder], check=True)
+            session = self.greeted("--disk", device)
+            self.assert_disk_refused(r"in use by process [0-9]+|the host itself uses it", device)
+            session.send("q")
+            self.assert_ends(session, 0)
+        finally:
+            subprocess.run(["losetup", "-d", device], check=False)
+
     def test_a_disk_that_qemu_has(self):
         if not shutil.which("qemu-nbd"):
             self.skipTest("qemu-utils is not installed")
