@@ -4,7 +4,7 @@
 BUILD := build
 JOBS  := $(shell nproc)
 
-.PHONY: all setup run test test-long lint bench install clean
+.PHONY: all setup run run-clean run-small test test-long lint bench install clean
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -16,8 +16,16 @@ $(BUILD)/build.ninja: | setup
 	@meson setup --buildtype=debugoptimized $(BUILD) >/dev/null
 
 run: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) cli/anima vmm/anima-vmm vmm/anima-nat
+	@scripts/run-debian
+
+# The next run starts with a fresh disk.
+run-clean:
+	@rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/anima/run"
+
+run-small: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) cli/anima vmm/anima-vmm
-	@scripts/run-guest
+	@scripts/run-small
 
 test:
 	@scripts/setup test
