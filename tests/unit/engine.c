@@ -4,6 +4,7 @@
 
 #include "tests/unit/engine_fixture.h"
 #include "vmm/engine/cpu_msr.h"
+#include "vmm/memory/dma.h"
 
 /* ---- payloads ---- */
 
@@ -225,6 +226,39 @@ static void writes_are_seen_in_memory_and_as_dirty(void **state)
     /* KVM may map the page of the code writable too, and calls it dirty then. */
     assert_int_equal(bitmap[0] & ~(1UL << 5 | 1UL << (CODE >> 12)), 0);
     assert_int_equal(bitmap[1] | bitmap[2] | bitmap[3], 0);
+}
+
+/* What a program writes and what a device does by DMA: just these pages, on each engine. */
+static void the_set_of_dirty_pages_is_exact(void **state)
+{
+    static const unsigned written[] = {2, 5, 7, 63, 64, 65, 127, 128, 200, 255};
+    static const uint8_t byte = 0x5a;
+    uint64_t bitmap[4], expected[4] = {0};
+    uint8_t code[G_N_ELEMENTS(written) * 7 + 3];
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(written); i++) {
+        const uint32_t address = (written[i] << 12) + i;
+        /* mov byte [address], i */
+        const uint8_t store[] = {
+            0xc6, 0x05,      (uint8_t)address, (uint8_t)(address >> 8), (uint8_t)(address >> 16),
+            0,    (uint8_t)i};
+        memcpy(code + 7 * i, store, sizeof(store));
+        expected[written[i] / 64] |= 1UL << written[i] % 64;
+    }
+    memcpy(code + sizeof(code) - 3, (const uint8_t[]){OUT_KICK, HLT}, 3);
+    load_flat(code, sizeof(code));
+    memory_dirty_start(fixture.memory, MEMORY_CLIENT_MIGRATION);
+    run_until_kicked();
+    struct dma_space dma = {.memory = fixture.memory, .enabled = true};
+    assert_true(dma_write(&dma, 150 << 12, &byte, 1));
+    expected[150 / 64] |= 1UL << 150 % 64;
+    memory_dirty_collect(fixture.memory, MEMORY_CLIENT_MIGRATION, 0, 256, bitmap);
+    bitmap[0] &=
+        ~(1UL << (CODE >> 12)); /* KVM may map the code's page writable and call it dirty */
+    assert_memory_equal(bitmap, expected, sizeof(expected));
+    memory_dirty_collect(fixture.memory, MEMORY_CLIENT_MIGRATION, 0, 256, bitmap);
+    assert_int_equal(bitmap[0] | bitmap[1] | bitmap[2] | bitmap[3], 0);
+    memory_dirty_stop(fixture.memory, MEMORY_CLIENT_MIGRATION);
 }
 
 /* Clients that collect at different times each see all that was written since their own last time,
@@ -581,6 +615,7 @@ int main(void)
         TEST(model_specific_registers_are_the_models),
         TEST(model_specific_registers_are_written),
         TEST(writes_are_seen_in_memory_and_as_dirty),
+        TEST(the_set_of_dirty_pages_is_exact),
         TEST(each_client_sees_every_write_once),
         TEST(a_message_interrupts_a_halted_vcpu),
         TEST(interrupts_wait_for_the_flag),

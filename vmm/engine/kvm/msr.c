@@ -30,14 +30,19 @@ struct bitmaps {
     uint8_t low[LOW_COUNT / 8], kvm[KVM_COUNT / 8], system[SYSTEM_COUNT / 8];
 };
 
+static void allow_in(uint8_t *bitmap, uint32_t base, uint32_t count, uint32_t index)
+{
+    uint32_t bit = index - base;
+
+    if (bit < count)
+        bitmap[bit / 8] |= (uint8_t)(1 << bit % 8);
+}
+
 static void allow(struct bitmaps *bitmaps, uint32_t index)
 {
-    if (index < LOW_COUNT)
-        bitmaps->low[index / 8] |= (uint8_t)(1 << index % 8);
-    else if (index - KVM_BASE < KVM_COUNT)
-        bitmaps->kvm[(index - KVM_BASE) / 8] |= (uint8_t)(1 << index % 8);
-    else if (index - SYSTEM_BASE < SYSTEM_COUNT)
-        bitmaps->system[(index - SYSTEM_BASE) / 8] |= (uint8_t)(1 << index % 8);
+    allow_in(bitmaps->low, LOW_BASE, LOW_COUNT, index);
+    allow_in(bitmaps->kvm, KVM_BASE, KVM_COUNT, index);
+    allow_in(bitmaps->system, SYSTEM_BASE, SYSTEM_COUNT, index);
 }
 
 /* DEBUGCTL has an effect in the kernel, which would take more bits than the model has. */
