@@ -93,8 +93,8 @@ bool anima_definition_load(struct anima_definition *definition, const char *path
 bool anima_definition_load_named(struct anima_definition *definition, const char *name,
                                  struct anima_error **error);
 /**
- * Read the definition of the machine whose state is in the file (see "state.save"), and let it go on
- * from there. Other options may be set afterwards: where lines lead, or the engine.
+ * Read the definition of the machine whose state is in the file (see "state.save"), and let it go
+ * on from there. Other options may be set afterwards: where lines lead, or the engine.
  */
 bool anima_definition_load_state(struct anima_definition *definition, const char *path,
                                  struct anima_error **error);

@@ -221,20 +221,21 @@ static bool check_cpu_name(const struct vmm *vmm, const struct cpu_definition *c
 }
 
 /* Go on from a stream, or be ready to: its beginning says on which processors. */
-static bool create_from_stream(struct vmm *vmm, struct machine_config *config, GError **error)
+static bool create_from_stream(struct vmm *vmm, const struct machine_config *plain, GError **error)
 {
+    struct machine_config config = *plain;
     struct stream_reader *reader = stream_reader_create(vmm->attachments.incoming, error);
     struct cpu_definition cpu;
     bool good =
         reader && machine_load_head(reader, &cpu, error) && check_cpu_name(vmm, &cpu, error);
 
-    config->incoming = true;
-    config->takes_over = vmm->quiet = vmm->attachments.ram >= 0;
-    config->ram_fd = vmm->attachments.ram;
-    config->cpu = &cpu;
+    config.incoming = true;
+    config.takes_over = vmm->quiet = vmm->attachments.ram >= 0;
+    config.ram_fd = vmm->attachments.ram;
+    config.cpu = &cpu;
     if (good)
-        vmm->machine = machine_create(config, error);
-    good = vmm->machine && (config->takes_over || machine_load(vmm->machine, reader, NULL, error));
+        vmm->machine = machine_create(&config, error);
+    good = vmm->machine && (config.takes_over || machine_load(vmm->machine, reader, NULL, error));
     stream_reader_destroy(reader);
     return good;
 }
@@ -531,7 +532,7 @@ int vmm_main(void)
     if (vmm.save) {
         /* Its thread may wait for ever, with the machine's memory in its hands. */
         peer_flush(vmm.link, LAST_WORDS_MS);
-        _exit(0);
+        return 0;
     }
     gdb_server_destroy(vmm.debugger);
     machine_destroy(vmm.machine);

@@ -84,8 +84,8 @@ struct chardev_fd_config {
     int out;          /* output, may be the same as `in`; or -1 */
     /* `in` is a listening socket: one client at a time is accepted, and `out` is ignored. */
     bool listen;
-    /* The other end comes and goes, as the slave of a pty does: hang-ups are not the end. A pty must
-     * not block, since one that polls as writable may take a byte only. */
+    /* The other end comes and goes, as the slave of a pty does: hang-ups are not the end. A pty
+     * must not block, since one that polls as writable may take a byte only. */
     bool reopens;
     bool suspended; /* as if after chardev_suspend */
     size_t buffer;  /* bytes of output that are kept; 0 for 64 KiB */

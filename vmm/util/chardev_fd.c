@@ -506,14 +506,14 @@ int chardev_client(const struct chardev *chardev)
 
 GBytes *chardev_pending(struct chardev *chardev)
 {
+    GByteArray *bytes = g_byte_array_new();
+
     g_mutex_lock(&chardev->lock);
     size_t first = MIN(chardev->used, chardev->size - chardev->head);
-    uint8_t *bytes = g_malloc(chardev->used + 1);
-    size_t length = chardev->used;
-    memcpy(bytes, chardev->ring + chardev->head, first);
-    memcpy(bytes + first, chardev->ring, length - first);
+    g_byte_array_append(bytes, chardev->ring + chardev->head, first);
+    g_byte_array_append(bytes, chardev->ring, chardev->used - first);
     g_mutex_unlock(&chardev->lock);
-    return g_bytes_new_take(bytes, length);
+    return g_byte_array_free_to_bytes(bytes);
 }
 
 bool chardev_adopt_client(struct chardev *chardev, int client)
