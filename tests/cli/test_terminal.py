@@ -230,6 +230,14 @@ class Terminal(AnimaTest):
         os.kill(session.pid, signal.SIGINT)
         self.assert_ends(session, -signal.SIGINT)
 
+    def test_serial_in_a_fifo_that_nobody_reads(self):
+        path = os.path.join(self.folder, "fifo")
+        os.mkfifo(path)
+        session = self.start("--serial", f"file={path}")
+        session.expect(r"anima: serial: .*/fifo: nobody reads from this FIFO; start its reader "
+                       r"first\r\n")
+        self.assert_ends(session, 1)
+
     def test_serial_on_a_pty(self):
         session = self.start("--serial", "pty")
         session.expect(r"anima: serial is (/dev/pts/\d+)\r\n")

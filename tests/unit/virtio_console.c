@@ -57,7 +57,6 @@ static struct chardev *listener_create(struct sockaddr_un *address)
         &(struct chardev_fd_config){.name = "test", .in = fd, .out = -1, .listen = true}, NULL);
 }
 
-/* With small buffers of the character devices, so that they are full soon. */
 static void console_plug(struct console_bench *it)
 {
     struct virtio_console_setup setup;
@@ -71,14 +70,21 @@ static void console_plug(struct console_bench *it)
     driver_open(&it->driver, it->bench, it->device);
 }
 
-static void console_create(struct console_bench *it, bool listens)
+/* A port whose character device has this much room for output; 0: one that listens. */
+static void console_create_with(struct console_bench *it, size_t buffer)
 {
     *it = (struct console_bench){.bench = bench_create(), .host = {-1, -1}};
     it->chardevs[0] = line_create(&it->host[0], 64);
-    it->chardevs[1] = listens ? listener_create(&it->address) : line_create(&it->host[1], 64);
+    it->chardevs[1] = buffer ? line_create(&it->host[1], buffer) : listener_create(&it->address);
     console_plug(it);
     device_resume(it->device);
     driver_msix(&it->driver, QUEUES + 1);
+}
+
+/* With a small buffer, which is full soon. */
+static void console_create(struct console_bench *it, bool listens)
+{
+    console_create_with(it, listens ? 0 : 64);
 }
 
 static void console_destroy(struct console_bench *it)
@@ -305,6 +311,33 @@ static void a_host_that_does_not_read_leaves_the_buffer_in_flight(void **state)
     console_destroy(&it);
 }
 
+/* The guest's processor is not kept for longer than 64 KiB take. */
+static void a_long_request_goes_on_by_the_timer(void **state)
+{
+    struct console_bench it;
+    enum { LENGTH = 100000 };
+    g_autofree uint8_t *sent = g_malloc(LENGTH), *got = g_malloc0(LENGTH);
+
+    console_create_with(&it, 1 << 20);
+    handshake(&it, true);
+    for (unsigned i = 0; i < LENGTH; i++)
+        sent[i] = (uint8_t)(i * 2654435761U >> 24);
+    driver_poke(&it.driver, 0x80000, sent, LENGTH);
+    driver_descriptor(&it.driver, DRIVER_DESCRIPTORS(TRANSMIT1), 0, 0x80000, LENGTH, 0, 0);
+    driver_put(&it.driver, TRANSMIT1, 0);
+    driver_notify(&it.driver, TRANSMIT1);
+    assert_false(has_used(&it, TRANSMIT1));
+    bench_step(it.bench, 1);
+    next_used(&it, TRANSMIT1);
+    for (size_t length = 0; length < LENGTH;) {
+        ssize_t count = recv(it.host[1], got + length, LENGTH - length, 0);
+        assert_true(count > 0);
+        length += count;
+    }
+    assert_memory_equal(sent, got, LENGTH);
+    console_destroy(&it);
+}
+
 static void requests_in_flight_go_on_after_a_load(void **state)
 {
     struct console_bench it;
@@ -521,6 +554,7 @@ int main(void)
         cmocka_unit_test(bytes_go_both_ways_on_each_port),
         cmocka_unit_test(input_waits_for_the_guest_to_open_the_port_and_for_buffers),
         cmocka_unit_test(a_host_that_does_not_read_leaves_the_buffer_in_flight),
+        cmocka_unit_test(a_long_request_goes_on_by_the_timer),
         cmocka_unit_test(requests_in_flight_go_on_after_a_load),
         cmocka_unit_test(clients_come_and_go),
         cmocka_unit_test(what_a_client_left_is_dropped_when_the_guest_has_closed_the_port),
