@@ -406,7 +406,7 @@ static void handle_nmi(void *opaque, struct control_call *call)
 {
     struct vmm *vmm = opaque;
 
-    machine_engine(vmm->machine)->nmi(machine_vcpu(vmm->machine, 0));
+    machine_nmi(vmm->machine);
     control_reply(call, NULL);
 }
 

@@ -175,6 +175,9 @@ struct vcpu *machine_vcpu(struct machine *machine, unsigned index);
 /* The device called `id`, or NULL. */
 struct device *machine_device(struct machine *machine, const char *id);
 
+/* An NMI at every vCPU, as from the button of a server: boards wire it to all of them. */
+void machine_nmi(struct machine *machine);
+
 /* Whether a vCPU stays parked while the machine runs. Control thread. */
 void machine_hold(struct machine *machine, unsigned cpu, bool hold);
 

@@ -127,6 +127,12 @@ void machine_cpus_park(struct machine *machine)
     g_mutex_unlock(&machine->lock);
 }
 
+void machine_nmi(struct machine *machine)
+{
+    for (unsigned i = 0; i < machine->config.cpus; i++)
+        machine->config.engine->nmi(machine->cpus[i].vcpu);
+}
+
 void machine_hold(struct machine *machine, unsigned cpu, bool hold)
 {
     g_mutex_lock(&machine->lock);

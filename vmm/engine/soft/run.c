@@ -121,7 +121,7 @@ static bool serve_requests(struct soft_cpu *cpu, uint32_t requests)
         soft_take_sipi(cpu);
     if (requests & SOFT_REQUEST_TIMER)
         soft_lapic_timer(cpu);
-    if (requests & SOFT_REQUEST_NMI)
+    if (requests & SOFT_REQUEST_NMI && cpu->mp_state != CPU_WAIT_FOR_SIPI)
         cpu->nmi_waiting = true;
     if (requests & SOFT_REQUEST_INTERRUPT)
         cpu->interrupt_waiting = true;
