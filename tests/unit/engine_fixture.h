@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A small machine for tests of engines: RAM, two ports, a register, one or two vCPUs, and payloads
+/* A small machine for tests of engines: RAM, two ports, a register, up to four vCPUs, and payloads
  * as bytes. Each test runs on every engine that this host has. */
 #pragma once
 
@@ -19,6 +19,7 @@
 
 #include "vmm/engine/engine.h"
 
+#define CPUS         4 /* at most */
 #define RAM_SIZE     0x100000UL
 #define CODE         0x1000U
 #define PORT_LOG     0xe9 /* each byte is noted */
@@ -35,7 +36,9 @@ static struct fixture {
     struct memory *memory;
     struct clock *clock;
     struct engine *engine;
-    struct vcpu *vcpu, *second;
+    struct vcpu *vcpu, *second; /* the first two of vcpus */
+    struct vcpu *vcpus[CPUS];
+    unsigned count; /* of vcpus */
     char log[64];
     unsigned logged;
     uint64_t mmio_address, mmio_value;
@@ -143,9 +146,10 @@ static inline int setup_cpus(unsigned cpus)
     fixture.engine = ops->create(&config, &error);
     if (!fixture.engine)
         fail_msg("%s", error->message);
-    fixture.vcpu = create_vcpu(0);
-    if (cpus > 1)
-        fixture.second = create_vcpu(1);
+    for (fixture.count = 0; fixture.count < cpus; fixture.count++)
+        fixture.vcpus[fixture.count] = create_vcpu(fixture.count);
+    fixture.vcpu = fixture.vcpus[0];
+    fixture.second = fixture.vcpus[1];
     return 0;
 }
 
@@ -159,10 +163,15 @@ static inline int setup_two(void **state)
     return setup_cpus(2);
 }
 
+static inline int setup_four(void **state)
+{
+    return setup_cpus(4);
+}
+
 static inline int teardown(void **state)
 {
-    ops->vcpu_destroy(fixture.second);
-    ops->vcpu_destroy(fixture.vcpu);
+    for (unsigned i = CPUS; i-- > 0;)
+        ops->vcpu_destroy(fixture.vcpus[i]);
     ops->destroy(fixture.engine);
     clock_destroy(fixture.clock);
     memory_destroy(fixture.memory);
@@ -261,5 +270,6 @@ static inline void run_until_kicked(void)
         failures_;                                                                      \
     })
 
-#define TEST(name)     cmocka_unit_test_setup_teardown(name, setup, teardown)
-#define TEST_TWO(name) cmocka_unit_test_setup_teardown(name, setup_two, teardown)
+#define TEST(name)      cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST_TWO(name)  cmocka_unit_test_setup_teardown(name, setup_two, teardown)
+#define TEST_FOUR(name) cmocka_unit_test_setup_teardown(name, setup_four, teardown)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Two vCPUs on threads of their own: start, locked accesses, dirty tracking, cross-modified code.
- */
+/* Two and four vCPUs on threads of their own: start, locked accesses, dirty tracking, cross-modified
+ * code. */
 #include "tests/unit/engine_fixture.h"
 
 static void *run_thread(void *vcpu)
@@ -90,15 +90,15 @@ static void the_counters_of_two_processors_agree(void **state)
     }
 }
 
-/* The second vCPU in the mode of the first, at `rip`. */
-static void set_second(uint64_t rip)
+/* Another vCPU in the mode of the first, at `rip`. */
+static void set_other(unsigned index, uint64_t rip)
 {
-    struct cpu_state second = get();
+    struct cpu_state other = get();
 
-    second.lapic.id = 1;
-    second.lapic.base_msr &= ~(1UL << 8);
-    second.rip = rip;
-    assert_true(ops->vcpu_set_state(fixture.second, &second, NULL));
+    other.lapic.id = index;
+    other.lapic.base_msr &= ~(1UL << 8);
+    other.rip = rip;
+    assert_true(ops->vcpu_set_state(fixture.vcpus[index], &other, NULL));
 }
 
 /* Both vCPUs write all the time: a page that changed between two collections is dirty in the
@@ -113,7 +113,7 @@ static void no_write_is_lost_to_a_collector(void **state)
     unsigned changes = 0;
 
     load_flat(code, sizeof(code));
-    set_second(CODE);
+    set_other(1, CODE);
     pthread_create(&threads[0], NULL, run_thread, fixture.vcpu);
     pthread_create(&threads[1], NULL, run_thread, fixture.second);
     memory_dirty_start(fixture.memory, MEMORY_CLIENT_MIGRATION);
@@ -147,32 +147,34 @@ static void code_that_another_processor_writes_is_seen(void **state)
      * kick */
     FLAT(0xb9, 200, 0, 0, 0, 0x89, 0x0d, 0x01, 0x30, 0x00, 0x00, 0x39, 0x0d, 0x00, 0x08, 0x00, 0x00,
          0x75, 0xf8, 0x49, 0x75, 0xef, OUT_KICK, HLT);
-    set_second(0x3000);
+    set_other(1, 0x3000);
     pthread_create(&thread, NULL, run_thread, fixture.second);
     run_until_kicked();
     join_kicked(thread, fixture.second);
     assert_int_equal(get().gpr[GPR_RCX] & 0xffffffff, 0);
 }
 
-#define ROUNDS 20000U
+#define ROUNDS 5000U
 
-/* Both vCPUs run `code`, which ends with a byte written to PORT_ENDED, then HLT. */
-static void run_both(const uint8_t *code, size_t size)
+/* All vCPUs run `code`, which ends with a byte written to PORT_ENDED, then HLT. */
+static void run_all(const uint8_t *code, size_t size)
 {
-    pthread_t threads[2];
+    pthread_t threads[CPUS];
 
     load_flat(code, size);
-    set_second(CODE);
+    for (unsigned i = 1; i < fixture.count; i++)
+        set_other(i, CODE);
     atomic_store(&fixture.ended, 0);
-    pthread_create(&threads[0], NULL, run_thread, fixture.vcpu);
-    pthread_create(&threads[1], NULL, run_thread, fixture.second);
-    for (int i = 0; atomic_load(&fixture.ended) < 2; i++) {
+    for (unsigned i = 0; i < fixture.count; i++)
+        pthread_create(&threads[i], NULL, run_thread, fixture.vcpus[i]);
+    for (int i = 0; atomic_load(&fixture.ended) < fixture.count; i++) {
         if (i == 100000)
-            fail_msg("%u of 2 processors came to their end", atomic_load(&fixture.ended));
+            fail_msg("%u of %u processors came to their end", atomic_load(&fixture.ended),
+                     fixture.count);
         usleep(100);
     }
-    join_kicked(threads[0], fixture.vcpu);
-    join_kicked(threads[1], fixture.second);
+    for (unsigned i = 0; i < fixture.count; i++)
+        join_kicked(threads[i], fixture.vcpus[i]);
 }
 
 /* Within a line, across lines (a split lock of the host's), across pages (no host address). */
@@ -184,7 +186,7 @@ static unsigned counters_used(void)
     return strcmp(ops->name, "kvm") == 0 ? 2 : 3;
 }
 
-static void locked_additions_of_two_processors_all_count(void **state)
+static void locked_additions_of_all_processors_count(void **state)
 {
     for (unsigned i = 0; i < counters_used(); i++) {
         const uint8_t low = (uint8_t)counters[i], high = (uint8_t)(counters[i] >> 8);
@@ -198,14 +200,14 @@ static void locked_additions_of_two_processors_all_count(void **state)
         uint32_t sum = 0;
 
         put(counters[i], &sum, sizeof(sum));
-        run_both(code, sizeof(code));
+        run_all(code, sizeof(code));
         assert_true(memory_read(fixture.memory, counters[i], &sum, sizeof(sum)));
-        assert_int_equal(sum, 2 * 3 * ROUNDS);
+        assert_int_equal(sum, fixture.count * 3 * ROUNDS);
     }
 }
 
 /* A lock taken by CMPXCHG and given back by XCHG keeps plain additions apart. */
-static void a_lock_of_two_processors_excludes(void **state)
+static void a_lock_excludes_all_other_processors(void **state)
 {
     for (unsigned i = 0; i < counters_used(); i++) {
         const uint8_t low = (uint8_t)counters[i], high = (uint8_t)(counters[i] >> 8);
@@ -221,15 +223,15 @@ static void a_lock_of_two_processors_excludes(void **state)
 
         put(counters[i], &zero, sizeof(zero));
         put(0x7000, &zero, sizeof(zero));
-        run_both(code, sizeof(code));
+        run_all(code, sizeof(code));
         assert_true(memory_read(fixture.memory, 0x7000, &count, sizeof(count)));
-        assert_int_equal(count, 2 * ROUNDS);
+        assert_int_equal(count, fixture.count * ROUNDS);
     }
 }
 
 /* A register whose device has aliases dropped: who waits for the other's locked access to it must
  * give up its own. */
-static void a_wait_for_the_others_locked_access_holds_no_alias(void **state)
+static void a_wait_for_anothers_locked_access_holds_no_alias(void **state)
 {
     /* mov ecx, 5000; again: lock inc dword [5000h]; lock inc dword [MMIO_COLLECT]; dec ecx;
      * jnz again; out PORT_ENDED, al; hlt */
@@ -238,7 +240,7 @@ static void a_wait_for_the_others_locked_access_holds_no_alias(void **state)
                                    0xd0, 0x49, 0x75, 0xef, 0xe6, PORT_ENDED, HLT};
 
     memory_dirty_start(fixture.memory, MEMORY_CLIENT_DISPLAY);
-    run_both(code, sizeof(code));
+    run_all(code, sizeof(code));
     memory_dirty_stop(fixture.memory, MEMORY_CLIENT_DISPLAY);
 }
 
@@ -250,9 +252,9 @@ int main(void)
         TEST_TWO(the_counters_of_two_processors_agree),
         TEST_TWO(no_write_is_lost_to_a_collector),
         TEST_TWO(code_that_another_processor_writes_is_seen),
-        TEST_TWO(locked_additions_of_two_processors_all_count),
-        TEST_TWO(a_lock_of_two_processors_excludes),
-        TEST_TWO(a_wait_for_the_others_locked_access_holds_no_alias),
+        TEST_FOUR(locked_additions_of_all_processors_count),
+        TEST_FOUR(a_lock_excludes_all_other_processors),
+        TEST_FOUR(a_wait_for_anothers_locked_access_holds_no_alias),
     };
 
     kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);

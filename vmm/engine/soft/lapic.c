@@ -316,22 +316,38 @@ static void send_lowest(struct soft_apics *apics, const struct soft_message *mes
     pthread_mutex_unlock(&best->lock);
 }
 
+/* Deliver to one if it is addressed. */
+static bool offer(struct soft_lapic *lapic, const struct soft_message *message)
+{
+    if (!lapic)
+        return false;
+    pthread_mutex_lock(&lapic->lock);
+    bool addressed = matches_locked(lapic, message);
+    if (addressed)
+        receive_locked(lapic, message);
+    pthread_mutex_unlock(&lapic->lock);
+    return addressed;
+}
+
+/* The one that a physical destination names is at the place of its id, which is fixed. */
+static bool send_to_one(struct soft_apics *apics, const struct soft_message *message)
+{
+    uint32_t id = message->destination;
+
+    return !message->logical && id < apics->capacity && id != 0xff &&
+           offer(atomic_load(&apics->lapics[id]), message);
+}
+
 void soft_apics_send(struct soft_apics *apics, const struct soft_message *message)
 {
     if (message->delivery == SOFT_DELIVER_LOWEST) {
         send_lowest(apics, message);
         return;
     }
-    for (unsigned i = 0; i < apics->capacity; i++) {
-        struct soft_lapic *lapic = atomic_load(&apics->lapics[i]);
-
-        if (!lapic)
-            continue;
-        pthread_mutex_lock(&lapic->lock);
-        if (matches_locked(lapic, message))
-            receive_locked(lapic, message);
-        pthread_mutex_unlock(&lapic->lock);
-    }
+    if (send_to_one(apics, message))
+        return;
+    for (unsigned i = 0; i < apics->capacity; i++)
+        offer(atomic_load(&apics->lapics[i]), message);
 }
 
 /* Shorthands "all" and "all but self". */
