@@ -308,7 +308,7 @@ static bool set_activity(struct vcpu *vcpu, const struct cpu_state *state, GErro
     static const uint32_t states[] = {
         [CPU_RUNNABLE] = KVM_MP_STATE_RUNNABLE,
         [CPU_HALTED] = KVM_MP_STATE_HALTED,
-        [CPU_WAIT_FOR_SIPI] = KVM_MP_STATE_UNINITIALIZED,
+        [CPU_WAIT_FOR_SIPI] = KVM_MP_STATE_INIT_RECEIVED, /* in the other one it takes no SIPI */
         [CPU_SHUTDOWN] = KVM_MP_STATE_RUNNABLE,
     };
     struct kvm_mp_state mp = {.mp_state = states[state->mp_state & 3]};
@@ -337,6 +337,7 @@ void kvm_vcpu_get_state(struct vcpu *vcpu, struct cpu_state *state)
 bool kvm_vcpu_set_state(struct vcpu *vcpu, const struct cpu_state *state, GError **error)
 {
     vcpu->unfinished = false;
+    atomic_store(&vcpu->nmi, false);
     if (!cpu_state_check(state, &vcpu->engine->model, error) || !set_regs(vcpu, state, error) ||
         !set_xcr0(vcpu, state, error) || !kvm_xsave_set(vcpu, state, error) ||
         !set_sregs(vcpu, state, error) || !kvm_msr_set(vcpu, state, error))
