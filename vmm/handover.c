@@ -43,7 +43,15 @@ static struct machine_stream_extra lines_of(struct vmm *vmm)
 /* Since `since_ns` of the host's monotonic time. */
 static int64_t away_ns(int64_t since_ns)
 {
-    return CLAMP(monotonic_ns() - since_ns, 0, AWAY_MAX_NS);
+    int64_t now = monotonic_ns();
+
+    return now - CLAMP(since_ns, now - AWAY_MAX_NS, now);
+}
+
+/* A time in the past, as the other vmm tells it. */
+static int64_t get_past(const struct control_call *call, const char *key, int64_t now)
+{
+    return CLAMP(json_integer_value(json_object_get(call->params, key)), 0, now);
 }
 
 /* The guest goes on, and finds its clocks right. */
@@ -192,9 +200,9 @@ void handover_go(void *opaque, struct control_call *call)
     json_t *result = json_object();
 
     vmm->resumes = json_is_true(json_object_get(call->params, "running"));
-    vmm->began_ns = json_integer_value(json_object_get(call->params, "began_ns"));
-    vmm->started_us = json_integer_value(json_object_get(call->params, "started_us"));
-    go_on(vmm, json_integer_value(json_object_get(call->params, "stopped_ns")));
+    vmm->began_ns = get_past(call, "began_ns", monotonic_ns());
+    vmm->started_us = get_past(call, "started_us", g_get_monotonic_time());
+    go_on(vmm, get_past(call, "stopped_ns", monotonic_ns()));
     json_object_set_new(result, "downtime_ns",
                         json_integer(vmm->resumes ? away_ns(vmm->began_ns) : 0));
     vmm_await_debugger(vmm);

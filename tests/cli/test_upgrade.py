@@ -48,7 +48,7 @@ class Upgrade(AnimaTest):
         session.expect("=")
 
     def test_the_terminal_goes_on(self):
-        session = self.greeted()
+        session = self.greeted("--device", "debugcon,virtio-rng")
         pids = [self.query()["pid"]]
         uptime = self.query()["uptime_ms"]
         for i in range(5):
@@ -157,6 +157,20 @@ class Upgrade(AnimaTest):
         client.sendall(b"5")
         self.assertEqual(client.recv(1), b"5")
         client.close()
+        self.anima("kill", "test")
+
+    def test_a_pty_stays_open(self):
+        self.start("--serial", "pty")
+        wait_for(lambda: self.anima("query", "test").returncode == 0, "the machine")
+        (path,) = self.query()["ptys"].values()
+        line = os.open(path, os.O_RDWR | os.O_NOCTTY)
+        for byte in b"12345":
+            os.write(line, bytes([byte]))
+            while os.read(line, 1)[0] != byte:
+                pass  # the greeting
+            self.upgraded()
+        self.assertEqual(list(self.query()["ptys"].values()), [path])
+        os.close(line)
         self.anima("kill", "test")
 
     def test_all_machines(self):

@@ -81,6 +81,9 @@ static bool refuse(const struct cpu_definition *saved, GError **error, const cha
     return false;
 }
 
+/* Bits of leaf 80000001 EDX that AMD's processors repeat there: they follow from leaf 1. */
+#define REPEATED (0x0183f3ffU & ~(1U << 11))
+
 /* Every feature of the saved processors is one that the engine gives. */
 static bool check_features(const struct cpu_definition *saved, const struct cpu_definition *mine,
                            GError **error)
@@ -89,6 +92,8 @@ static bool check_features(const struct cpu_definition *saved, const struct cpu_
 
     for (unsigned word = 0; word < CPU_WORDS; word++) {
         missing[word] = saved->words[word] & ~mine->words[word];
+        if (word == CPU_80000001_EDX)
+            missing[word] &= ~REPEATED;
         any |= missing[word];
     }
     if (!any)

@@ -26,9 +26,12 @@
 /* Bytes of frames between a card and its helper, or as many as the host allows. */
 #define NAT_QUEUE_SIZE (4 << 20)
 
+/* As many as go beside one message; an upgrade adds three of its own. */
+#define FILES_MAX (PEER_FDS_MAX - 3)
+
 struct files {
-    int fds[PEER_FDS_MAX];
-    const char *names[PEER_FDS_MAX];
+    int fds[FILES_MAX];
+    const char *names[FILES_MAX];
     unsigned count;
     GPtrArray *sockets; /* paths to remove at the end */
     struct pty {
@@ -45,7 +48,7 @@ struct files {
 static bool add_for(struct files *files, const char *name, const char *about, int fd,
                     const char *path, GError **error)
 {
-    if (fd >= 0 && files->count < PEER_FDS_MAX) {
+    if (fd >= 0 && files->count < FILES_MAX) {
         files->names[files->count] = name;
         files->fds[files->count++] = fd;
         return true;

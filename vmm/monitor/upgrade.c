@@ -206,7 +206,7 @@ static bool collect(struct upgrade *upgrade, json_t *names, int fds[PEER_FDS_MAX
     if (kvm && !files_add_kvm(upgrade->config.files, error))
         return false;
     all = files_fds(upgrade->config.files, &total);
-    for (unsigned i = 0; i < total && *count < PEER_FDS_MAX - 2; i++) {
+    for (unsigned i = 0; i < total; i++) {
         const char *name = files_name(upgrade->config.files, i);
 
         if ((g_str_equal(name, "kvm") && !kvm) || g_str_equal(name, "state"))
