@@ -100,8 +100,8 @@ class Words(AnimaTest):
                 if protocol == "tcp":
                     other.listen()
                 port = other.getsockname()[1]
-                self.nic_refused(1, f"nic: forward {protocol} 127.0.0.1:{port}: Address already in use",
-                                 f"user,forward={protocol}:{port}:80")
+                self.nic_refused(1, f"nic: forward {protocol} 127.0.0.1:{port}: Address already in use, by process "
+                                 f"{os.getpid()} (python3)", f"user,forward={protocol}:{port}:80")
 
     def test_nothing_to_boot(self):
         self.run_refused(2, "nothing to boot")

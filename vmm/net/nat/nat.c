@@ -17,6 +17,7 @@
 #include "config/schema.h"
 #include "vmm/net/link.h"
 #include "vmm/net/nat/fragment.h"
+#include "vmm/net/nat/owner.h"
 
 #define BURST_MAX       256        /* frames of the guest's in one turn */
 #define BACKLOG_MAX     (4U << 20) /* bytes of frames that wait for the other end */
@@ -229,10 +230,13 @@ bool nat_forward(struct nat *nat, const struct forward *forward, GError **error)
         listen_further(nat);
         return true;
     }
-    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "forward %s %s:%u: %s",
+    int reason = errno;
+    g_autofree char *owner = reason == EADDRINUSE ? port_owner(forward->udp, &forward->host) : NULL;
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "forward %s %s:%u: %s%s%s",
                 forward->udp ? "udp" : "tcp",
                 inet_ntop(AF_INET, &forward->host.sin_addr, address, sizeof(address)),
-                ntohs(forward->host.sin_port), g_strerror(errno));
+                ntohs(forward->host.sin_port), g_strerror(reason), owner ? ", by " : "",
+                owner ? owner : "");
     return false;
 }
 
