@@ -111,7 +111,7 @@ static void a_reset_ends_everything(void **state)
     assert_non_null(request);
     driver_set_status(&it->driver, 0);
     assert_int_equal(it->echo->stops, stops + 1);
-    assert_false(request->taken);
+    assert_false(request->queue->taken[request->head]);
     echo_complete(it->echo, request, 1);
     assert_int_equal(driver_used_count(&it->driver, 1), 0);
     for (unsigned queue = 0; queue < 2; queue++) {

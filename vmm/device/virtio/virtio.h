@@ -86,7 +86,6 @@ struct virtqueue_buffer {
 struct virtqueue_request {
     struct virtqueue *queue;
     uint16_t head;
-    bool taken;
     uint16_t readable, writable;               /* counts of buffers */
     uint32_t readable_length, writable_length; /* bytes; together they fit into 32 bits */
     /* The readable ones, then the writable ones. */
@@ -107,7 +106,8 @@ bool virtqueue_request_write(const struct virtqueue_request *request, uint64_t o
 struct virtqueue {
     struct virtio_device *device;
     struct virtqueue_state *state;
-    struct virtqueue_request *requests; /* by head */
+    struct virtqueue_request *requests; /* by head; memory for them comes with their first use */
+    bool taken[VIRTQUEUE_SIZE_MAX];     /* which of them are the device's */
     uint16_t size_max;
     uint16_t to_retake; /* of state->in_flight: those from a load, to be taken again */
     uint16_t retaken;   /* ...and how many of them were looked at */

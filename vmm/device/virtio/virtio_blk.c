@@ -93,7 +93,7 @@ void blk_request_end(struct blk_request *request, uint8_t status, uint32_t writt
     /* The status stands behind the data, where nothing is missing in between. */
     if (told && written == chain->writable_length - 1)
         written++;
-    request->state = BLK_FREE;
+    LIST_REMOVE(request, link);
     signal_soon(blk, queue_of(request));
     g_mutex_lock(lock_of(blk));
     virtqueue_complete(chain, written);
@@ -105,7 +105,7 @@ void blk_request_break(struct blk_request *request)
 {
     struct virtio_blk *blk = request->blk;
 
-    request->state = BLK_FREE;
+    LIST_REMOVE(request, link);
     g_mutex_lock(lock_of(blk));
     virtio_break(&blk->virtio, "a request without header or place for its status");
     busy_less_locked(blk);
@@ -129,8 +129,9 @@ static struct blk_request *request_take_locked(struct virtio_blk *blk, unsigned 
     if (!chain)
         return NULL;
     struct blk_request *request = &blk->host.queues[queue].requests[chain->head % BLK_QUEUE_SIZE];
+    request->blk = blk;
     request->chain = chain;
-    request->state = BLK_TAKEN;
+    LIST_INSERT_HEAD(&blk->host.taken, request, link);
     blk->host.busy++;
     return request;
 }
@@ -185,56 +186,41 @@ static void on_doorbell(void *opaque, short events)
 
 /* ---- letting the host end ---- */
 
-typedef void (*request_fn)(struct blk_request *request);
-
-static void for_each_request(struct virtio_blk *blk, request_fn function)
-{
-    for (unsigned i = 0; i < blk->config.queues; i++)
-        for (unsigned j = 0; j < BLK_QUEUE_SIZE; j++)
-            if (blk->host.queues[i].requests[j].state != BLK_FREE)
-                function(&blk->host.queues[i].requests[j]);
-}
-
-/* Take it back if the node holds it. */
-static void request_park(struct blk_request *request)
-{
-    struct virtio_blk *blk = request->blk;
-
-    if (request->state != BLK_TAKEN || !block_cancel(blk->config.block, &request->block))
-        return;
-    request->state = BLK_PARKED;
-    g_mutex_lock(lock_of(blk));
-    busy_less_locked(blk);
-    g_mutex_unlock(lock_of(blk));
-}
-
-static void request_unpark(struct blk_request *request)
-{
-    struct virtio_blk *blk = request->blk;
-
-    if (request->state != BLK_PARKED)
-        return;
-    request->state = BLK_TAKEN;
-    g_mutex_lock(lock_of(blk));
-    blk->host.busy++;
-    g_mutex_unlock(lock_of(blk));
-    block_submit(blk->config.block, &request->block);
-}
-
-static void request_forget(struct blk_request *request)
-{
-    if (request->state == BLK_PARKED)
-        request->state = BLK_FREE;
-}
-
+/* Take back what the node holds. */
 static void park_on_loop(void *opaque)
 {
-    for_each_request(opaque, request_park);
+    struct virtio_blk *blk = opaque;
+    struct blk_request *request, *next;
+
+    for (request = LIST_FIRST(&blk->host.taken); request; request = next) {
+        next = LIST_NEXT(request, link);
+        if (!block_cancel(blk->config.block, &request->block))
+            continue;
+        LIST_REMOVE(request, link);
+        LIST_INSERT_HEAD(&blk->host.parked, request, link);
+        g_mutex_lock(lock_of(blk));
+        busy_less_locked(blk);
+        g_mutex_unlock(lock_of(blk));
+    }
+}
+
+static void unpark_on_loop(struct virtio_blk *blk)
+{
+    struct blk_request *request;
+
+    while ((request = LIST_FIRST(&blk->host.parked))) {
+        LIST_REMOVE(request, link);
+        LIST_INSERT_HEAD(&blk->host.taken, request, link);
+        g_mutex_lock(lock_of(blk));
+        blk->host.busy++;
+        g_mutex_unlock(lock_of(blk));
+        block_submit(blk->config.block, &request->block);
+    }
 }
 
 static void forget_on_loop(void *opaque)
 {
-    for_each_request(opaque, request_forget);
+    LIST_INIT(&((struct virtio_blk *)opaque)->host.parked);
 }
 
 /* Return when nothing is at the host any more: requests are over, or parked. */
@@ -348,8 +334,6 @@ static bool queues_open(struct virtio_blk *blk, GError **error)
 
         queue->blk = blk;
         queue->requests = g_new0(struct blk_request, BLK_QUEUE_SIZE);
-        for (unsigned j = 0; j < BLK_QUEUE_SIZE; j++)
-            queue->requests[j].blk = blk;
         blk->host.doorbells[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (blk->host.doorbells[i] >= 0)
             continue;
@@ -453,7 +437,7 @@ static void resume_on_loop(void *opaque)
     struct virtio_blk *blk = opaque;
 
     blk->host.running = true;
-    for_each_request(blk, request_unpark);
+    unpark_on_loop(blk);
 }
 
 static void pause_device(struct device *device)

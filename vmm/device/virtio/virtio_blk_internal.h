@@ -6,6 +6,7 @@
 #pragma once
 
 #include <linux/virtio_blk.h>
+#include <sys/queue.h>
 
 #include "vmm/device/virtio/virtio.h"
 #include "vmm/device/virtio/virtio_blk.h"
@@ -16,26 +17,22 @@
 #define BLK_ZEROES_MAX  (1U << 17) /* sectors of one request: what a pause may have to wait for */
 #define BLK_DISCARD_MAX (1U << 22)
 
-enum blk_request_state {
-    BLK_FREE,
-    BLK_TAKEN,  /* at the block node, or on the way */
-    BLK_PARKED, /* taken back from a node that is held, while the machine is paused */
-};
-
 /* The host's part of a request; its place is by queue and head. The loop's thread only. */
 struct blk_request {
     struct virtio_blk *blk;
-    enum blk_request_state state;
+    LIST_ENTRY(blk_request) link; /* in `taken` or `parked` */
     struct virtqueue_request *chain;
     struct block_request block;
     struct iovec vectors[BLK_VECTORS_MAX];
 };
 
+LIST_HEAD(blk_list, blk_request);
+
 /* The host's part of a queue. */
 struct blk_queue {
     struct virtio_blk *blk;
     struct loop_watch *watch;     /* of its doorbell */
-    struct blk_request *requests; /* BLK_QUEUE_SIZE of them, by head */
+    struct blk_request *requests; /* BLK_QUEUE_SIZE, by head; memory comes with their first use */
 };
 
 struct virtio_blk {
@@ -49,13 +46,15 @@ struct virtio_blk {
     } state;
     struct {
         int doorbells[VIRTIO_BLK_QUEUES_MAX];
-        unsigned busy; /* requests in BLK_TAKEN; device locked */
+        unsigned busy; /* requests in `taken`; device locked */
         GCond idle;    /* ...there is none any more */
         /* The loop's thread only. */
         struct blk_queue queues[VIRTIO_BLK_QUEUES_MAX];
-        bool running;       /* the machine is not paused */
-        bool signalling;    /* a call is on its way to interrupt... */
-        uint32_t to_signal; /* ...for these queues */
+        struct blk_list taken;  /* at the block node, or on the way */
+        struct blk_list parked; /* taken back from a node that is held, while it is paused */
+        bool running;           /* the machine is not paused */
+        bool signalling;        /* a call is on its way to interrupt... */
+        uint32_t to_signal;     /* ...for these queues */
     } host;
 };
 

@@ -211,13 +211,14 @@ static struct virtqueue_request *request_open(struct virtqueue *queue, uint16_t 
 {
     struct virtqueue_request *request = &queue->requests[head];
 
+    request->queue = queue;
     request->head = head;
     const char *fault = chain_read(queue, request);
     if (fault) {
         virtio_break(queue->device, fault);
         return NULL;
     }
-    request->taken = true;
+    queue->taken[head] = true;
     return request;
 }
 
@@ -271,7 +272,7 @@ static struct virtqueue_request *take_new(struct virtqueue *queue)
         virtio_break(queue->device, "a head outside of the descriptor table");
         return NULL;
     }
-    if (queue->requests[head].taken || state->in_flight_count == state->size) {
+    if (queue->taken[head] || state->in_flight_count == state->size) {
         virtio_break(queue->device, "a head that is still in use");
         return NULL;
     }
@@ -343,9 +344,9 @@ void virtqueue_complete_all(struct virtqueue *queue, struct virtqueue_request *c
     for (unsigned i = 0; i < count; i++) {
         struct virtqueue_request *request = requests[i];
 
-        if (!request->taken)
+        if (!queue->taken[request->head])
             continue;
-        request->taken = false;
+        queue->taken[request->head] = false;
         if (!running)
             continue;
         in_flight_remove(queue, request->head);
@@ -445,8 +446,6 @@ void virtqueue_init(struct virtqueue *queue, struct virtio_device *device,
 {
     *queue = (struct virtqueue){.device = device, .state = state, .size_max = size_max};
     queue->requests = g_new0(struct virtqueue_request, size_max);
-    for (unsigned i = 0; i < size_max; i++)
-        queue->requests[i].queue = queue;
     virtqueue_reset(queue);
 }
 
@@ -458,8 +457,7 @@ void virtqueue_finish(struct virtqueue *queue)
 
 static void requests_forget(struct virtqueue *queue)
 {
-    for (unsigned i = 0; i < queue->size_max; i++)
-        queue->requests[i].taken = false;
+    memset(queue->taken, 0, sizeof(queue->taken));
     queue->to_retake = queue->retaken = 0;
 }
 
