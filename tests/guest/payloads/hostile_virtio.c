@@ -3,9 +3,9 @@
  * A hostile driver of every virtio device on bus 0: it negotiates well enough that the device
  * starts, and then gives it descriptors that loop, overlap, lie outside of RAM or in windows of
  * devices, are huge or change while the device works; rings anywhere, doorbells of queues that are
- * not there, resets and bus master bits in the middle. Most
- * chains look like good requests,
- * so that more than the first check is reached. It checks nothing itself: the VMM has to live.
+ * not there, resets and bus master bits in the middle. Most chains look like good requests, so that
+ * more than the first check is reached. A second processor, where there is one, writes to the rings
+ * and buffers meanwhile. It checks nothing itself: the VMM has to live.
  */
 #include "hostile.h"
 
@@ -40,6 +40,12 @@ enum {
     QUEUE_DRIVER = 40,
     QUEUE_DEVICE = 48,
 };
+#define AP_START 0x8000UL /* where lib/ap.S runs */
+
+extern char ap_trampoline[], ap_trampoline_end[];
+extern void (*ap_entry)(void);
+extern uint64_t ap_stacks;
+
 #define NEEDS_RESET 0x40 /* of STATUS */
 enum { F_NEXT = 1, F_WRITE = 2, F_INDIRECT = 4 };
 
@@ -279,6 +285,41 @@ static void change_memory(void)
     }
 }
 
+/* ---- another processor, which changes memory under devices that work ---- */
+
+static volatile unsigned scribbles;
+
+static void scribble(void)
+{
+    uint64_t state = random_state;
+
+    for (;;) {
+        state = state * 6364136223846793005 + 1442695040888963407;
+        uint64_t place = state >> 33, value = state >> 20;
+        uint64_t at = place % 2 ? rings_of(place / 2 % 8) + place / 16 % RINGS_SIZE
+                                : BUFFERS + place / 2 % BUFFERS_SIZE;
+
+        /* Lengths and flags matter most, and most of all when they nearly fit. */
+        *(volatile uint16_t *)(at & ~1UL) = value % 8 ? value % 5 : value;
+        scribbles++;
+        for (unsigned i = 0; i < 100; i++)
+            asm volatile("");
+    }
+}
+
+static void start_scribbler(void)
+{
+    static uint8_t stack[8192] __attribute__((aligned(16)));
+    volatile uint32_t *lapic = (volatile uint32_t *)0xfee00000;
+
+    memcpy((void *)AP_START, ap_trampoline, ap_trampoline_end - ap_trampoline);
+    ap_entry = scribble;
+    ap_stacks = (uint64_t)stack + sizeof(stack);
+    lapic[0xf0 / 4] = 0x1ff;
+    lapic[0x300 / 4] = 0xc4500; /* INIT, then SIPI, to all others */
+    lapic[0x300 / 4] = 0xc4600 | AP_START >> 12;
+}
+
 /* ---- what a driver does ---- */
 
 static void enable_queue(struct device *device, unsigned queue)
@@ -397,7 +438,9 @@ void payload_main(const char *cmdline)
     print("%u virtio devices\n", device_count);
     for (unsigned i = 0; i < device_count; i++)
         start(&devices[i]);
+    start_scribbler();
     for (unsigned i = 0; device_count && i < rounds; i++)
         act(&devices[random64() % device_count]);
+    print("another processor wrote %u times\n", scribbles);
     check(device_count > 0, "no virtio device");
 }
