@@ -44,8 +44,8 @@ struct nat {
     uint64_t complaints; /* about the guest */
     struct fragment_guard fragments;
     struct {
-        uint8_t *bytes; /* each frame behind its length */
         size_t head, tail;
+        uint8_t bytes[BACKLOG_MAX]; /* each frame behind its length */
     } backlog;
     uint8_t frame[NET_FRAME_MAX];
 };
@@ -200,7 +200,6 @@ struct nat *nat_create(const struct nat_config *config)
     nat->frames = config->frames;
     nat->polled = g_array_new(FALSE, TRUE, sizeof(struct pollfd));
     nat->timers = g_ptr_array_new();
-    nat->backlog.bytes = g_malloc(BACKLOG_MAX);
     nat->slirp = slirp_new(&slirp, &callbacks, nat);
     return nat;
 }

@@ -6,28 +6,41 @@
 #include "vmm/net/nat/owner.h"
 
 #include <glib.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define TCP_LISTEN 0x0A
+#define TCP_LISTEN  0x0A
+#define IPV4_DIGITS 8
+
+/* The fields of a line that are used: "12: 0100007F:1F90 00000000:0000 0A ... 33 0 45678 ...". */
+enum { LOCAL = 1, STATE = 3, INODE = 9, FIELDS };
+
+/* The words of `line`, the first FIELDS of them; false when it has fewer. */
+static bool line_split(char *line, char *fields[FIELDS])
+{
+    unsigned count = 0;
+    char *rest = NULL;
+
+    for (char *word = strtok_r(line, " ", &rest); word && count < FIELDS;
+         word = strtok_r(NULL, " ", &rest))
+        fields[count++] = word;
+    return count == FIELDS;
+}
 
 /* The inode of the socket on the port, from one line of a list; 0: it is another. An address of
  * IPv6 is taken for any, which sockets for both families have. */
-static unsigned long line_inode(const char *line, bool udp, const struct sockaddr_in *address)
+static unsigned long line_inode(char *line, bool udp, const struct sockaddr_in *address)
 {
-    char host[33];
-    unsigned port, state;
-    unsigned long inode;
+    char *fields[FIELDS], *colon;
 
-    if (sscanf(line, "%*d: %32[0-9A-F]:%x %*[0-9A-F]:%*x %x %*x:%*x %*x:%*x %*x %*u %*u %lu", host,
-               &port, &state, &inode) != 4)
+    if (!line_split(line, fields) || !(colon = strchr(fields[LOCAL], ':')))
         return 0;
-    bool all = strlen(host) > 8 || address->sin_addr.s_addr == INADDR_ANY;
-    unsigned long number = all ? 0 : strtoul(host, NULL, 16);
-    if (port != ntohs(address->sin_port) || (!udp && state != TCP_LISTEN))
+    bool any = colon - fields[LOCAL] > IPV4_DIGITS || address->sin_addr.s_addr == INADDR_ANY;
+    unsigned long host = any ? 0 : strtoul(fields[LOCAL], NULL, 16);
+    if (strtoul(colon + 1, NULL, 16) != ntohs(address->sin_port) ||
+        (!udp && strtoul(fields[STATE], NULL, 16) != TCP_LISTEN))
         return 0;
-    return all || !number || number == address->sin_addr.s_addr ? inode : 0;
+    return !host || host == address->sin_addr.s_addr ? strtoul(fields[INODE], NULL, 10) : 0;
 }
 
 static unsigned long find_inode(const char *list, bool udp, const struct sockaddr_in *address)
