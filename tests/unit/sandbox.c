@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -54,10 +55,10 @@ static int attempt_in(enum sandbox_role role, bool kvm, attempt_fn attempt, char
 
 /* The attempt kills the process, and the monitor can tell by which call. In a sanitized build the
  * calls that its runtime tries are refused instead. */
-static void assert_killed(bool kvm, attempt_fn attempt, const char *call)
+static void assert_killed_in(enum sandbox_role role, bool kvm, attempt_fn attempt, const char *call)
 {
     char said[256];
-    int status = attempt_in(SANDBOX_VMM, kvm, attempt, said);
+    int status = attempt_in(role, kvm, attempt, said);
     g_autofree char *sentence = NULL;
 
     if (WIFEXITED(status)) {
@@ -68,9 +69,15 @@ static void assert_killed(bool kvm, attempt_fn attempt, const char *call)
     if (strchr(said, '\n'))
         *strchr(said, '\n') = 0;
     sentence = sandbox_explain(said);
-    assert_non_null(sentence);
+    if (!sentence)
+        fail_msg("%s: %s", call, said);
     if (!strstr(sentence, call))
         fail_msg("%s: %s", call, sentence);
+}
+
+static void assert_killed(bool kvm, attempt_fn attempt, const char *call)
+{
+    assert_killed_in(SANDBOX_VMM, kvm, attempt, call);
 }
 
 static void assert_exit(enum sandbox_role role, bool kvm, attempt_fn attempt, int expected)
@@ -212,12 +219,77 @@ static int make_thread(void)
     return pthread_create(&thread, NULL, increment, &number);
 }
 
-static void a_dump_has_no_threads(void **state)
+static void only_a_vmm_has_threads(void **state)
 {
-    char said[256];
-    int status = attempt_in(SANDBOX_DUMP, false, make_thread, said);
+    const enum sandbox_role roles[] = {SANDBOX_DUMP, SANDBOX_NAT};
 
-    assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) == REFUSED);
+    for (unsigned i = 0; i < G_N_ELEMENTS(roles); i++) {
+        char said[256];
+        int status = attempt_in(roles[i], false, make_thread, said);
+
+        assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) == REFUSED);
+    }
+}
+
+/* Look up the resolvers, and be client and server of the host's network. */
+static int use_network(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t length = sizeof(address);
+    int resolvers = open("/etc/resolv.conf", O_RDONLY), server = socket(AF_INET, SOCK_STREAM, 0);
+    int client = socket(AF_INET, SOCK_STREAM, 0);
+
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if ((resolvers < 0 && errno != ENOENT) || server < 0 || client < 0)
+        return EACCES;
+    return bind(server, (struct sockaddr *)&address, length) == 0 && listen(server, 1) == 0 &&
+                   getsockname(server, (struct sockaddr *)&address, &length) == 0 &&
+                   connect(client, (struct sockaddr *)&address, length) == 0
+               ? 0
+               : errno;
+}
+
+static int open_folder_of_root(void)
+{
+    return open("/root/.profile", O_RDONLY) < 0 && errno != ENOENT ? errno : 0;
+}
+
+static int open_program(void)
+{
+    return open("/bin/true", O_RDONLY) < 0 ? errno : 0;
+}
+
+static int write_file(void)
+{
+    return open("/etc/resolv.conf", O_WRONLY) < 0 ? errno : 0;
+}
+
+static int make_local_socket(void)
+{
+    return socket(AF_UNIX, SOCK_STREAM, 0) < 0 ? errno : 0;
+}
+
+static void nat_has_the_network_and_the_list_of_resolvers(void **state)
+{
+    struct sandbox_report report = {0};
+    int pipe_ends[2], landlock = 0;
+
+    assert_exit(SANDBOX_NAT, false, use_network, ALLOWED);
+    assert_killed_in(SANDBOX_NAT, false, write_file, "openat");
+    assert_killed_in(SANDBOX_NAT, false, make_local_socket, "socket");
+    assert_killed_in(SANDBOX_NAT, false, execute, "execve");
+    assert_killed_in(SANDBOX_NAT, false, make_process, "fork");
+    assert_killed_in(SANDBOX_NAT, false, signal_another, "kill");
+    /* Which files may be read is Landlock's to say, where there is one. */
+    assert_int_equal(pipe(pipe_ends), 0);
+    if (fork() == 0) {
+        sandbox_enter(SANDBOX_NAT, false, &report, NULL);
+        _exit(write(pipe_ends[1], &report.landlock, sizeof(report.landlock)) < 0);
+    }
+    assert_int_equal(read(pipe_ends[0], &landlock, sizeof(landlock)), sizeof(landlock));
+    wait(NULL);
+    assert_exit(SANDBOX_NAT, false, open_program, landlock ? REFUSED : ALLOWED);
+    assert_exit(SANDBOX_NAT, false, open_folder_of_root, REFUSED);
 }
 
 static void only_a_violation_is_explained(void **state)
@@ -233,7 +305,8 @@ int main(void)
         cmocka_unit_test(forbidden_calls_end_a_process_with_kvm_too),
         cmocka_unit_test(a_vmm_has_memory_threads_and_its_descriptors),
         cmocka_unit_test(an_error_number_can_be_explained),
-        cmocka_unit_test(a_dump_has_no_threads),
+        cmocka_unit_test(only_a_vmm_has_threads),
+        cmocka_unit_test(nat_has_the_network_and_the_list_of_resolvers),
         cmocka_unit_test(only_a_violation_is_explained),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
