@@ -283,6 +283,29 @@ class Nat(unittest.TestCase):
         server = self.server()
         guest.connect(server.getsockname()[1])
 
+    def test_a_guest_that_takes_all_descriptors_makes_no_busy_helper(self):
+        port = free_port()
+        guest, server = self.guest(f"tcp:{port}:80"), self.server()
+        server.listen(4096)
+        guest.cable.setblocking(False)
+        for number in range(4200):
+            try:
+                guest.tcp(1000 + number, server.getsockname()[1], 100, 0, SYN)
+                while True:
+                    guest.cable.recv(70000)
+            except BlockingIOError:
+                time.sleep(0.0001)
+        end = time.monotonic() + PATIENCE
+        while len(os.listdir(f"/proc/{guest.process.pid}/fd")) < 4000 and time.monotonic() < end:
+            time.sleep(0.05)
+        clients = [socket.create_connection(("127.0.0.1", port), PATIENCE) for _ in range(10)]
+        before = used_seconds(guest.process.pid)
+        time.sleep(0.5)
+        self.assertLess(used_seconds(guest.process.pid) - before, 0.25)
+        self.assertIsNone(guest.process.poll())
+        for client in clients:
+            client.close()
+
     def test_it_ends_with_its_monitor(self):
         guest = Guest()
         guest.link.close()
@@ -301,6 +324,13 @@ class Nat(unittest.TestCase):
         while guest.segment(1000).flags & RESET == 0:
             continue
         guest.connect(server.getsockname()[1], port=1001)
+
+
+def used_seconds(pid):
+    """Processor time of a process."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def is_connected(client):

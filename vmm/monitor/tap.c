@@ -61,7 +61,7 @@ static int refuse_attach(const char *name, int reason, GError **error)
     case EBUSY:
         return refuse(name, "another program uses the interface", NULL, error);
     case EINVAL:
-        return refuse(name, "this interface is no TAP", how, error);
+        return refuse(name, "this interface is no TAP", NULL, error);
     default:
         return refuse(name, g_strerror(reason), NULL, error);
     }

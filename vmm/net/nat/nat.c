@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <slirp/libslirp.h>
 #include <string.h>
@@ -39,6 +40,7 @@ struct nat {
     GArray *polled;    /* of struct pollfd: our own, then libslirp's */
     GPtrArray *timers; /* of struct nat_timer * */
     rlim_t descriptors_max;
+    bool full; /* few descriptors are left */
     int listeners[LISTENERS_MAX];
     unsigned listener_count;
     uint64_t complaints; /* about the guest */
@@ -252,7 +254,7 @@ static bool is_listener(const struct nat *nat, int fd)
 static int add_poll(int fd, int events, void *opaque)
 {
     struct nat *nat = opaque;
-    bool full = nat->polled->len + DESCRIPTORS_LOW > nat->descriptors_max && is_listener(nat, fd);
+    bool full = nat->full && is_listener(nat, fd);
     struct pollfd polled = {.fd = fd};
 
     if (events & SLIRP_POLL_IN && !has_backlog(nat) && !full)
@@ -319,6 +321,17 @@ static void frames_read(struct nat *nat)
     }
 }
 
+/* Whether few descriptors are left, as the lowest free one tells: an accept that fails would be
+ * tried again at once, and for ever. */
+static bool is_full(const struct nat *nat)
+{
+    int lowest = fcntl(nat->frames, F_DUPFD_CLOEXEC, 0);
+
+    if (lowest >= 0)
+        close(lowest);
+    return lowest < 0 || (rlim_t)lowest + DESCRIPTORS_LOW > nat->descriptors_max;
+}
+
 /* false at the end. */
 static bool turn(struct nat *nat, int lifeline)
 {
@@ -328,6 +341,7 @@ static bool turn(struct nat *nat, int lifeline)
     };
     uint32_t timeout = UINT32_MAX;
 
+    nat->full = nat->listener_count && is_full(nat);
     g_array_set_size(nat->polled, 0);
     g_array_append_vals(nat->polled, own, OWN_DESCRIPTORS);
     slirp_pollfds_fill(nat->slirp, &timeout, add_poll, nat);
