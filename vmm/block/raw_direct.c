@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Direct I/O (O_DIRECT, open(2)): memory, offset and length must be multiples of what the storage
+ * Direct I/O (O_DIRECT of open): memory, offset and length must be multiples of what the storage
  * below demands, 512 or 4096 bytes. A request that is not goes piece by piece by way of a buffer.
  *
  * A write of less than whole blocks reads the blocks, changes them and writes them back, so no

@@ -34,7 +34,7 @@ static const char *advice(int problem, bool readonly, bool direct)
     return problem == EISDIR ? "this is a folder" : g_strerror(problem);
 }
 
-/* A block device that is mounted is refused to writers (O_EXCL, open(2)). */
+/* A block device that is mounted is refused to writers (by O_EXCL). */
 static int open_disk(const char *path, bool readonly, bool direct)
 {
     int flags = (readonly ? O_RDONLY : O_RDWR) | (direct ? O_DIRECT : 0);
