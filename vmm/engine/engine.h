@@ -111,7 +111,8 @@ struct engine_ops {
      * thread, called at each change of a redirection entry. */
     void (*ioapic_route)(struct engine *engine, unsigned pin, uint64_t address, uint32_t data,
                          bool masked, bool level);
-    /* NMI to a vCPU (control socket's "nmi"); one that waits for its start takes none. Any thread. */
+    /* NMI to a vCPU (control socket's "nmi"); one that waits for its start takes none. Any thread.
+     */
     void (*nmi)(struct vcpu *vcpu);
 
     /* Have guests' writes, of any width and value, that begin at `address` (where no memory is)

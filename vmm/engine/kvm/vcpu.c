@@ -294,7 +294,7 @@ static bool prepare_entry(struct vcpu *vcpu)
             atomic_store(&vcpu->kicked, false);
             return true;
         }
-        vcpu->run->immediate_exit = 1;
+        __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELAXED);
         return false;
     }
     if (atomic_exchange(&vcpu->nmi, false))

@@ -54,6 +54,21 @@ void soft_take_flush(struct soft_cpu *cpu)
     wake(&vcpu->flush_done);
 }
 
+void soft_leave(struct soft_cpu *cpu)
+{
+    struct vcpu *vcpu = cpu->vcpu;
+
+    if (!vcpu)
+        return;
+    atomic_store(&vcpu->outside, 1);
+    if (atomic_load(&cpu->engine->exclusive))
+        wake(&vcpu->outside);
+    /* Who waits may have looked at `outside` before, and sleeps on the other word from now on: that
+     * one must change. */
+    if (atomic_load(&vcpu->flush_wanted) != atomic_load(&vcpu->flush_done))
+        soft_take_flush(cpu);
+}
+
 /* Come in, which another that executes alone forbids. Who comes first is decided by the order of
  * two stores and loads: each tells first and looks then. */
 static void pass_in(struct soft_cpu *cpu)
@@ -66,8 +81,7 @@ static void pass_in(struct soft_cpu *cpu)
 
         if (!alone || alone == cpu->index + 1)
             return;
-        atomic_store(&cpu->vcpu->outside, 1);
-        wake(&cpu->vcpu->outside);
+        soft_leave(cpu);
         wait_while(exclusive, alone);
     }
 }
@@ -83,21 +97,6 @@ void soft_enter(struct soft_cpu *cpu)
         soft_take_flush(cpu);
     if (soft_blocks_written(cpu))
         atomic_fetch_or(&cpu->requests, SOFT_REQUEST_CODE);
-}
-
-void soft_leave(struct soft_cpu *cpu)
-{
-    struct vcpu *vcpu = cpu->vcpu;
-
-    if (!vcpu)
-        return;
-    atomic_store(&vcpu->outside, 1);
-    if (atomic_load(&cpu->engine->exclusive))
-        wake(&vcpu->outside);
-    /* Who waits may have looked at `outside` before, and sleeps on the other word from now on: that
-     * one must change. */
-    if (atomic_load(&vcpu->flush_wanted) != atomic_load(&vcpu->flush_done))
-        soft_take_flush(cpu);
 }
 
 /* Until `vcpu` holds no alias from before. One that is outside is left alone: it looks when it
