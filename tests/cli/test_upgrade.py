@@ -285,6 +285,23 @@ for line in monitor.makefile():
         wait_for(lambda: self.query()["state"] == "paused", "the debugger's stop")
         debugger.close()
 
+    def test_between_the_engines(self):
+        if not (os.path.exists("/dev/kvm") and os.access("/dev/kvm", os.R_OK | os.W_OK)):
+            self.skipTest("this host has no /dev/kvm")
+        session = self.start("--engine", "kvm")
+        session.expect(["hello", "anima: "])
+        if session.after != "hello":
+            self.assertEqual(session.wait(), 1)
+            self.skipTest("engine kvm does not run on this host")
+        before = "kvm"
+        for engine in "soft", "kvm", "kvm", "soft", "soft", "kvm":
+            change = f"{before} to {engine}" if engine != before else engine
+            self.assertIn(f"(engine {change})", self.upgraded("--engine", engine))
+            self.assertEqual(self.query()["engine"], engine)
+            session.send("!")
+            session.expect("!")
+            before = engine
+
     def test_no_kvm_is_there(self):
         if os.path.exists("/dev/kvm") and os.access("/dev/kvm", os.R_OK | os.W_OK):
             self.skipTest("this host has /dev/kvm")
