@@ -212,6 +212,46 @@ static void counter_values_convert_to_times_on_both_sides_of_now(void **state)
     clock_destroy(clock);
 }
 
+static void the_guests_counter_runs_at_the_frequency_that_was_set(void **state)
+{
+    struct clock *clock = clock_create_manual(0);
+    int64_t now;
+    uint64_t tsc;
+
+    clock_set_tsc_khz(clock, 2500000);
+    assert_int_equal(clock_tsc_khz(clock), 2500000);
+    clock_step(clock, NS_PER_SECOND);
+    clock_sample(clock, &now, &tsc);
+    assert_int_equal(now, NS_PER_SECOND);
+    assert_int_equal(tsc, 2500000000);
+    assert_in_range(clock_tsc_to_ns(clock, 5000000000), 2 * NS_PER_SECOND, 2 * NS_PER_SECOND + 1);
+    clock_pause(clock);
+    clock_skip(clock, NS_PER_SECOND);
+    assert_int_equal(clock_tsc(clock), 5000000000);
+    clock_destroy(clock);
+}
+
+static void every_stop_and_jump_begins_an_epoch(void **state)
+{
+    struct clock *clock = clock_create_manual(0);
+    uint32_t epoch = clock_epoch(clock), next;
+
+    clock_step(clock, MS);
+    assert_int_equal(clock_epoch(clock), epoch);
+    clock_pause(clock);
+    next = clock_epoch(clock);
+    assert_int_not_equal(next, epoch);
+    clock_set(clock, 5 * MS);
+    epoch = clock_epoch(clock);
+    assert_int_not_equal(next, epoch);
+    clock_skip(clock, MS);
+    next = clock_epoch(clock);
+    assert_int_not_equal(next, epoch);
+    clock_resume(clock);
+    assert_int_not_equal(clock_epoch(clock), next);
+    clock_destroy(clock);
+}
+
 static int64_t host_now(void)
 {
     struct timespec now;
@@ -380,6 +420,8 @@ int main(void)
         cmocka_unit_test(a_real_clock_keeps_the_hosts_pace_within_a_thousandth),
         cmocka_unit_test(a_paused_real_clock_stands_still_and_fires_nothing),
         cmocka_unit_test(a_real_timer_never_fires_early),
+        cmocka_unit_test(the_guests_counter_runs_at_the_frequency_that_was_set),
+        cmocka_unit_test(every_stop_and_jump_begins_an_epoch),
         cmocka_unit_test(destroying_a_timer_waits_for_its_callback),
         cmocka_unit_test(pausing_waits_for_a_running_callback),
         cmocka_unit_test(time_never_goes_back_while_the_clock_stops_and_goes),

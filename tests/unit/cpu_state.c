@@ -187,6 +187,7 @@ static const struct hostile hostile_values[] = {
     HOSTILE(msrs.mtrr_fixed[10], 7),
     HOSTILE(msrs.mtrr_base[7], 3),
     HOSTILE(msrs.tsc_aux, 1UL << 32),
+    HOSTILE(msrs.kvm_steal_time, 1),
     HOSTILE(gdtr.base, 0x800000000000),
     HOSTILE(segments[SEG_FS].base, 0x800000000000),
     HOSTILE(segments[SEG_CS].attributes, 0x2000),
@@ -218,6 +219,40 @@ static void hostile_values_are_refused(void **unused)
     }
 }
 
+/* A register that the model has not, and bits that no guest could have written. */
+static void registers_that_no_guest_could_have_written_are_refused(void **unused)
+{
+    static const struct hostile cases[] = {
+        HOSTILE(msrs.tsc_adjust, 1), HOSTILE(msrs.spec_ctrl, 1),
+        HOSTILE(msrs.debugctl, 1),   HOSTILE(msrs.misc_enable, 1 | 1 << 11),
+        HOSTILE(msrs.hwcr, 0x10),    HOSTILE(msrs.de_cfg, 0x202 | 1 << 5),
+        HOSTILE(msrs.mcg_status, 8), HOSTILE(msrs.mtrr_base[0], 0x6),
+        HOSTILE(msrs.tsc_aux, 1),
+    };
+    /* AMD's has no MISC_ENABLE, Intel's none of the other two. */
+    struct cpu_definition cpu = {.name = "tiny", .physical_bits = 40};
+    GError *error = NULL;
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct cpu_state state = fresh();
+
+        memcpy((uint8_t *)&state + cases[i].offset, &cases[i].value, cases[i].size);
+        assert_true(cpu_state_check(&state, NULL, NULL));
+        for (int vendor = CPU_VENDOR_INTEL; vendor <= CPU_VENDOR_AMD; vendor++) {
+            cpu.vendor = (enum cpu_vendor)vendor;
+            if (cpu_state_check(&state, &cpu, &error))
+                fail_msg("%s = 0x%lx was accepted", cases[i].what, cases[i].value);
+            assert_non_null(strstr(error->message, "MSR 0x"));
+            g_clear_error(&error);
+        }
+    }
+    struct cpu_state state = fresh();
+    cpu.vendor = CPU_VENDOR_AMD;
+    state.msrs.hwcr |= 1 << 6;
+    state.msrs.de_cfg |= 1 << 9;
+    assert_true(cpu_state_check(&state, &cpu, NULL));
+}
+
 static void a_feature_that_the_model_has_not_is_refused_by_name(void **unused)
 {
     struct cpu_state state = fresh();
@@ -242,6 +277,7 @@ int main(void)
         cmocka_unit_test(a_stream_gives_back_every_field),
         cmocka_unit_test(the_table_covers_the_struct_but_for_padding),
         cmocka_unit_test(hostile_values_are_refused),
+        cmocka_unit_test(registers_that_no_guest_could_have_written_are_refused),
         cmocka_unit_test(a_feature_that_the_model_has_not_is_refused_by_name),
     };
 
