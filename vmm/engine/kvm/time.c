@@ -8,6 +8,10 @@
  * parked. Up to there guests counted with the host; what the host's counter then goes ahead of the
  * clock (a pause) is put back in all of them by the same number, so that they agree to the tick. A
  * vCPU takes that number over when it is looked at or entered.
+ *
+ * A timer of the local APIC that is not in deadline mode counts on in the kernel while the machine
+ * is paused, and runs out too early afterwards; to stop it, its registers would have to be set as a
+ * whole, which loses interrupts that come at that instant. Its count in a state is right.
  */
 #include "vmm/engine/kvm/kvm.h"
 
@@ -176,8 +180,9 @@ uint64_t kvm_time_get(struct vcpu *vcpu)
 int64_t kvm_time_paused(const struct vcpu *vcpu)
 {
     const struct kvm_engine *engine = vcpu->engine;
+    int64_t ticks = (int64_t)(vcpu->lag - vcpu->lag_parked);
 
-    return (int64_t)clock_muldiv(vcpu->lag - vcpu->lag_parked, 1000000, engine->model.tsc_khz);
+    return ticks > 0 ? (int64_t)clock_muldiv((uint64_t)ticks, 1000000, engine->model.tsc_khz) : 0;
 }
 
 void kvm_time_set(struct vcpu *vcpu, uint64_t tsc)
