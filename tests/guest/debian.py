@@ -64,7 +64,7 @@ class Debian:
             [*wrapper, options.anima, "run", "--name", self.name, "--engine", options.engine,
              "--memory", memory, "--cpus", str(options.cpus), "--kernel", debian() + "/vmlinuz",
              "--initrd", debian() + "/initrd", "--disk", disk, *nics,
-             "--append", "console=ttyS0 quiet panic=-1 root=/dev/vda anima.term=dumb", *extra],
+             "--append", f"console=ttyS0 quiet panic=-1 root=/dev/vda anima.term=dumb {options.append}", *extra],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         started = time.monotonic()
         self.expect(r"root@anima:~# ", options.patience)
@@ -152,6 +152,7 @@ def main(description, cases, arguments=()):
     parser.add_argument("case", choices=cases)
     parser.add_argument("--engine", default="soft", choices=["soft", "kvm"])
     parser.add_argument("--cpus", type=int, default=1)
+    parser.add_argument("--append", default="", help="more parameters for the kernel")
     parser.add_argument("--patience", type=float, default=120, help="seconds to wait for the guest")
     for name, preset in arguments:
         parser.add_argument(name, type=type(preset), default=preset)
