@@ -64,7 +64,9 @@ class Debian:
             [*wrapper, options.anima, "run", "--name", self.name, "--engine", options.engine,
              "--memory", memory, "--cpus", str(options.cpus), "--kernel", debian() + "/vmlinuz",
              "--initrd", debian() + "/initrd", "--disk", disk, *nics,
-             "--append", f"console=ttyS0 quiet panic=-1 root=/dev/vda anima.term=dumb {options.append}", *extra],
+             "--append",
+             "console=ttyS0 quiet panic=-1 root=/dev/vda anima.term=dumb "
+             + options.append, *extra],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         started = time.monotonic()
         self.expect(r"root@anima:~# ", options.patience)
