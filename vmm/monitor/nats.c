@@ -47,7 +47,7 @@ static bool nat_spawn(struct nat *nat, GError **error);
 
 static void tell(struct nat *nat, const char *what)
 {
-    g_autofree char *line = g_strdup_printf("nic %u: nat: %s", nat->card, what);
+    g_autofree char *line = g_strdup_printf("nic %u: %s", nat->card, what);
 
     nat->nats->listener.log(nat->nats->listener.opaque, line);
 }
@@ -81,7 +81,9 @@ static void tell_restarted(struct nat *nat)
 
 static void on_log(void *opaque, const char *line)
 {
-    tell(opaque, line);
+    g_autofree char *said = g_strdup_printf("nat: %s", line);
+
+    tell(opaque, said);
 }
 
 static void on_notified(void *opaque, const struct rpc_message *message)
@@ -114,7 +116,8 @@ static void on_ended(void *opaque, struct worker *worker, const char *how)
     nat->ready = false;
     g_free(nat->death);
     nat->death = g_strdup(how);
-    tell(nat, how);
+    g_autofree char *line = g_strdup_printf("%s; another one takes its place", how);
+    tell(nat, line);
     if (g_get_monotonic_time() - nat->began_us >= LIVED_LONG_US)
         nat->pause_ms = 0;
     else
