@@ -116,7 +116,8 @@ class Debian:
 
     def run(self, command, status=0, seconds=None):
         """Run a command in the guest's shell; what it said, if it ends with `status`."""
-        self.send(f"{command}\necho \"<end $?>\"")
+        # In braces: the shell has read it all before the command can take its input away.
+        self.send(f"{{ {command}\n}}; echo \"<end $?>\"")
         match = self.expect(r"\A((?:.|\n)*?)<end (\d+)>\n", seconds)
         if status is not None and int(match[2]) != status:
             self.fail(f"{command!r} ended with status {match[2]}, not {status}, saying {match[1]!r}")
