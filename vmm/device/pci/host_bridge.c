@@ -21,7 +21,7 @@
 
 #define MCH_PCIEXBAR    0x60 /* 8 bytes */
 #define PCIEXBAR_ENABLE 1ULL
-#define PCIEXBAR_64MIB  4ULL /* length: 64 buses */
+#define PCIEXBAR_64MIB  4ULL           /* length: 64 buses */
 #define PCIEXBAR_BASE   0xFF0000000ULL /* bits 35:28 */
 #define PCIEXBAR_BASE27 0x008000000ULL /* only with 128 MiB or 64 MiB */
 #define PCIEXBAR_BASE26 0x004000000ULL /* only with 64 MiB */

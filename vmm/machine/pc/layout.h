@@ -16,17 +16,17 @@
 #define PC_BIOS_SHADOW_END 0x100000UL
 #define PC_ECAM_BASE       0xE0000000UL /* PCIe configuration space, 256 buses */
 #define PC_ECAM_SIZE       0x10000000UL
-/* Buses that ACPI tells of and the window shows at reset: the least that PCIEXBAR can. Linux looks for
-   forgotten host bridges by reading 32 devices of each bus through ports, an exit each. */
-#define PC_PCI_BUSES 64
-#define PC_MMIO32_BASE     0xC0000000UL /* 32-bit window for BARs */
-#define PC_MMIO32_END      0xE0000000UL
-#define PC_MMIO64_BASE     0x8000000000UL /* 64-bit window for BARs: 512 GiB, 512 GiB long */
-#define PC_MMIO64_SIZE     0x8000000000UL
-#define PC_IOAPIC_BASE     0xFEC00000UL
-#define PC_HPET_BASE       0xFED00000UL
-#define PC_LAPIC_BASE      0xFEE00000UL
-#define PC_FLASH_END       0x100000000UL /* firmware ends at 4 GiB */
+/* Buses that ACPI tells of and the window shows at reset: the least that PCIEXBAR can. Linux looks
+   for forgotten host bridges by reading 32 devices of each bus through ports, an exit each. */
+#define PC_PCI_BUSES   64
+#define PC_MMIO32_BASE 0xC0000000UL /* 32-bit window for BARs */
+#define PC_MMIO32_END  0xE0000000UL
+#define PC_MMIO64_BASE 0x8000000000UL /* 64-bit window for BARs: 512 GiB, 512 GiB long */
+#define PC_MMIO64_SIZE 0x8000000000UL
+#define PC_IOAPIC_BASE 0xFEC00000UL
+#define PC_HPET_BASE   0xFED00000UL
+#define PC_LAPIC_BASE  0xFEE00000UL
+#define PC_FLASH_END   0x100000000UL /* firmware ends at 4 GiB */
 
 /* ---- where a direct boot puts things (all below 1 MiB are free after boot) ---- */
 #define PC_BDA_EBDA_SEGMENT 0x40EUL /* BIOS data area: 16-bit segment of the EBDA */
