@@ -433,6 +433,51 @@ static void no_flush_succeeds_after_one_failed(void **state)
     bench_destroy(bench);
 }
 
+#define FLUSHES 4
+
+static void submit_flushes(void *opaque)
+{
+    for (unsigned i = 0; i < FLUSHES; i++)
+        ask_submit((struct ask *)opaque + i);
+}
+
+/* In one turn of the loop. */
+static void flush_at_once(struct bench *bench, struct ask asks[FLUSHES])
+{
+    for (unsigned i = 0; i < FLUSHES; i++)
+        asks[i] = (struct ask){
+            .bench = bench,
+            .error = -1,
+            .request = {.kind = BLOCK_FLUSH, .done = ask_done, .opaque = &asks[i]},
+        };
+    loop_call(bench->loop, submit_flushes, asks);
+}
+
+/* The kernel tells of what was lost once: whoever asks at the same time must hear of it, too. */
+static void flushes_at_once_fail_together(void **state)
+{
+    struct bench *bench = bench_on_memory();
+    struct ask asks[FLUSHES];
+
+    trouble.errors[0] = EIO;
+    flush_at_once(bench, asks);
+    for (unsigned i = 0; i < FLUSHES; i++)
+        assert_int_equal(ask_wait(&asks[i]), EIO);
+    bench_destroy(bench);
+}
+
+static void flushes_that_wait_share_a_sync(void **state)
+{
+    struct bench *bench = bench_on_memory();
+    struct ask asks[FLUSHES];
+
+    flush_at_once(bench, asks);
+    for (unsigned i = 0; i < FLUSHES; i++)
+        assert_int_equal(ask_wait(&asks[i]), 0);
+    assert_int_equal(trouble.operations, 2);
+    bench_destroy(bench);
+}
+
 /* ---- a file that shrinks ---- */
 
 static unsigned lines;
@@ -661,6 +706,8 @@ int main(void)
         cmocka_unit_test(zeroes_are_written_where_nothing_else_is),
         cmocka_unit_test(a_stable_write_is_followed_by_a_sync),
         cmocka_unit_test(no_flush_succeeds_after_one_failed),
+        cmocka_unit_test(flushes_at_once_fail_together),
+        cmocka_unit_test(flushes_that_wait_share_a_sync),
         cmocka_unit_test(a_shrunk_file_fails_beyond_its_end_only),
         cmocka_unit_test(what_is_held_comes_after_the_release),
         cmocka_unit_test(direct_io_takes_odd_requests),

@@ -9,7 +9,8 @@
  * A file may shrink under our feet. Its size is looked at before a change, at most once in a
  * millisecond, so that a write does not make it long again with a gap that nobody wrote; what lies
  * beyond the new end gets EIO, the rest goes on. After fdatasync(2) has failed once, the kernel may
- * have dropped what it could not write, so no later flush can vouch for it.
+ * have dropped what it could not write, so no later flush can vouch for it. The kernel tells that
+ * to one caller only, so there is one at a time, for all that came before it.
  */
 #include "vmm/block/raw.h"
 
@@ -61,29 +62,59 @@ static bool asked_again(struct loop_operation *operation, int64_t result)
 
 /* ---- sync ---- */
 
+static void sync_done(struct loop_operation *operation, int64_t result);
+
+/* For all that wait. */
+static void sync_begin(struct raw *raw)
+{
+    const struct loop_operation operation = {.kind = LOOP_SYNC, .done = sync_done};
+
+    raw->syncing = g_steal_pointer(&raw->sync_first);
+    raw->sync_end = &raw->sync_first;
+    raw_operate(raw->syncing, &operation);
+}
+
+static void finish_all(struct block_request *request, int error)
+{
+    while (request) {
+        struct block_request *next = request->private.next;
+        block_finish(request, error);
+        request = next;
+    }
+}
+
 static void sync_done(struct loop_operation *operation, int64_t result)
 {
-    struct block_request *request = operation->opaque;
-    struct raw *raw = raw_of(request);
+    struct raw *raw = raw_of(operation->opaque);
 
     if (asked_again(operation, result))
         return;
+    struct block_request *synced = g_steal_pointer(&raw->syncing);
     if (result < 0) {
         raw->sync_failed = true;
         block_warn(&raw->block, "a flush failed: %s; what was written before it may be lost",
                    g_strerror((int)-result));
+        raw->sync_end = &raw->sync_first;
+        finish_all(g_steal_pointer(&raw->sync_first), EIO);
+    } else if (raw->sync_first) {
+        sync_begin(raw);
     }
-    block_finish(request, (int)-result);
+    finish_all(synced, (int)-result);
 }
 
 static void sync_start(struct block_request *request)
 {
-    const struct loop_operation operation = {.kind = LOOP_SYNC, .done = sync_done};
+    struct raw *raw = raw_of(request);
 
-    if (raw_of(request)->sync_failed)
+    if (raw->sync_failed) {
         block_finish_later(request, EIO);
-    else
-        raw_operate(request, &operation);
+        return;
+    }
+    request->private.next = NULL;
+    *raw->sync_end = request;
+    raw->sync_end = &request->private.next;
+    if (!raw->syncing)
+        sync_begin(raw);
 }
 
 void raw_done(struct block_request *request, int error)
@@ -374,6 +405,7 @@ struct block *block_raw_create(const struct block_config *config, GError **error
     raw->block.granularity = grain_of(config->fd);
     raw->fd = config->fd;
     raw->punches = raw->zeroes = true;
+    raw->sync_end = &raw->sync_first;
     if (flags & O_DIRECT && !raw_direct_init(raw, config->alignment, error)) {
         g_free(raw->block.name);
         g_free(raw);

@@ -11,8 +11,10 @@ struct raw {
     int fd;
     bool punches, zeroes; /* the host can make holes and ranges of zeroes */
     bool sync_failed;     /* what was not on stable storage may be lost: no flush succeeds again */
-    int64_t looked_at;    /* monotonic, us: when the file's size was seen last */
-    uint64_t present;     /* ...and the size */
+    struct block_request *syncing; /* whom the sync under way is for; NULL: none is */
+    struct block_request *sync_first, **sync_end; /* whom the next one is for */
+    int64_t looked_at;         /* monotonic, us: when the file's size was seen last */
+    uint64_t present;          /* ...and the size */
     struct raw_direct *direct; /* NULL: without O_DIRECT */
 };
 
