@@ -259,11 +259,53 @@ for line in monitor.makefile():
     def test_the_machine_is_killed_in_the_middle(self):
         path = self.installed()
         session = self.greeted()
-        self.replace(path, f"#!/bin/sh\n{ANIMA} kill test\nexec sleep 1000\n")
+        fresh = os.path.join(self.folder, "pid")
+        self.replace(path, f"#!/bin/sh\necho $$ >{fresh}\n{ANIMA} kill test\nexec sleep 1000\n")
         result = self.anima("upgrade", "test")
         self.assertEqual(result.returncode, 1)
         self.assertIn("the machine was killed", result.stderr)
         self.assert_ends(session, 0)
+        with open(fresh, encoding="ascii") as stream, self.assertRaises(ProcessLookupError):
+            os.kill(int(stream.read()), 0)
+
+    def test_the_machine_is_killed_at_the_switch(self):
+        """The old vmm is dying of it when the new one says that it has the machine."""
+        path = self.installed()
+        session = self.greeted()
+        self.replace(path, f"""#!/usr/bin/python3
+import json, socket
+monitor = socket.socket(fileno=3)
+client = socket.socket(socket.AF_UNIX)
+client.connect("{os.path.join(self.runtime, "test", "control")}")
+for line in monitor.makefile():
+    call = json.loads(line)
+    if call["method"] == "handover.load":
+        client.sendall(b'{{"jsonrpc": "2.0", "id": 1, "method": "kill"}}\\n')
+        client.recv(1)
+    reply = {{"jsonrpc": "2.0", "id": call["id"], "result": {{}}}}
+    monitor.sendall(json.dumps(reply).encode() + b"\\n")
+""")
+        result = self.anima("upgrade", "test")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("the machine was killed", result.stderr)
+        self.assert_ends(session, 0)
+
+    def test_a_machine_that_waits_for_its_helper(self):
+        """It is not started by an upgrade that fails."""
+        nat = os.path.join(os.path.dirname(self.installed()), "anima-nat")
+        self.replace(nat, "#!/bin/sh\nexec sleep 1000\n")
+        session = self.start("--nic", "user")
+        wait_for(lambda: os.path.exists(os.path.join(self.runtime, "test", "control")), "the socket")
+        connection = wait_for(self.connect, "the connection")
+        connection.sendall(b'{"jsonrpc": "2.0", "id": 1, "method": "upgrade"}\n')
+        self.assertIn("not started", connection.recv(4096).decode())
+        connection.sendall(b'{"jsonrpc": "2.0", "id": 2, "method": "query"}\n')
+        connection.settimeout(0.5)
+        with self.assertRaises(TimeoutError):
+            connection.recv(1)
+        connection.close()
+        self.anima("kill", "test")
+        self.assert_ends(session, 1)
 
     def test_a_debugger_is_in_the_way(self):
         path = os.path.join(self.folder, "gdb")

@@ -49,6 +49,7 @@ struct monitor {
     struct calls *calls;
     struct upgrade *upgrade;           /* NULL: none is under way */
     struct control_call *upgrade_call; /* that asked for it */
+    bool standing;                     /* calls wait for its end */
     char *program;                     /* path of this program */
     char *started_in;                  /* working folder of the command that started the machine */
     guint stop_timer;
@@ -308,6 +309,7 @@ static void on_standing(void *opaque)
 {
     struct monitor *monitor = opaque;
 
+    monitor->standing = true;
     calls_hold(monitor->calls);
 }
 
@@ -321,6 +323,9 @@ static void on_switched(void *opaque, struct worker *fresh, struct definition *d
     calls_set_worker(monitor->calls, fresh);
     definition_destroy(monitor->definition);
     monitor->definition = definition;
+    /* The machine's end was decided meanwhile, and only the old one was killed for it. */
+    if (monitor->verdict.known)
+        worker_kill(fresh);
 }
 
 static void on_upgraded(void *opaque, json_t *result, const char *failure)
@@ -335,7 +340,10 @@ static void on_upgraded(void *opaque, json_t *result, const char *failure)
         control_reply(call, json_incref(result));
     }
     g_clear_pointer(&monitor->upgrade, upgrade_destroy);
-    calls_release(monitor->calls);
+    /* Others may hold them: helpers that are not ready. */
+    if (monitor->standing)
+        calls_release(monitor->calls);
+    monitor->standing = false;
 }
 
 static void handle_upgrade(void *opaque, struct control_call *call)

@@ -311,6 +311,8 @@ void upgrade_destroy(struct upgrade *upgrade)
 
     if (!upgrade)
         return;
+    /* Waited for: it has the machine's files. */
+    g_clear_pointer(&upgrade->fresh, worker_destroy);
     take_back(upgrade);
     if (upgrade->timer)
         g_source_remove(upgrade->timer);
