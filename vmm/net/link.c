@@ -41,7 +41,8 @@ struct net_link {
     void *opaque;
     bool up;
     uint64_t dropped;
-    unsigned offloads;
+    unsigned offloads;  /* that frames may come with... */
+    bool offloads_told; /* ...as the interface knows; at first it may have others */
     bool receiving;
     bool blocked; /* the descriptor takes nothing for now */
     bool asked;   /* the device wants to be told when the link is ready */
@@ -362,7 +363,6 @@ static void on_events(void *opaque, short events)
 
 /* ---- offloads ---- */
 
-/* The descriptor may come from another process, which wanted others. */
 static void offloads_apply(struct net_link *link, unsigned offloads)
 {
     unsigned flags = (offloads & NET_OFFLOAD_CHECKSUM ? TUN_F_CSUM : 0) |
@@ -374,11 +374,12 @@ static void offloads_apply(struct net_link *link, unsigned offloads)
         offloads = 0;
     }
     link->offloads = offloads;
+    link->offloads_told = true;
 }
 
 void net_link_set_offloads(struct net_link *link, unsigned offloads)
 {
-    if (link->offloads != offloads)
+    if (link->offloads != offloads || !link->offloads_told)
         offloads_apply(link, offloads);
 }
 
@@ -399,7 +400,6 @@ struct net_link *net_link_create(const struct net_link_config *config, GError **
     link->fd = config->fd;
     link->name = g_strdup(config->name);
     link->up = true;
-    offloads_apply(link, 0);
     return link;
 }
 
