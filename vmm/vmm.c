@@ -23,7 +23,6 @@
 #include "vmm/machine/pc/layout.h"
 #include "vmm/monitor/process.h"
 
-#define ARENAS        4
 #define LAST_WORDS_MS 1000
 #define ARENAS        4 /* of the C library's allocator */
 
