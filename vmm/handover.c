@@ -57,6 +57,8 @@ static int64_t get_past(const struct control_call *call, const char *key, int64_
 /* The guest goes on, and finds its clocks right. */
 static void go_on(struct vmm *vmm, int64_t stopped_ns)
 {
+    if (vmm->debugger)
+        gdb_server_admit(vmm->debugger, true);
     attachments_resume_lines(&vmm->attachments);
     if (vmm->resumes) {
         clock_skip(machine_clock(vmm->machine), away_ns(stopped_ns));
@@ -143,6 +145,9 @@ void handover_pause(void *opaque, struct control_call *call)
         control_fail(call, RPC_ERROR_STATE, obstacle);
         return;
     }
+    /* One that came now could have the machine run here and there. */
+    if (vmm->debugger)
+        gdb_server_admit(vmm->debugger, false);
     vmm->quiet = true;
     vmm->resumes = status.state == MACHINE_RUNNING;
     vmm->began_ns = monotonic_ns();

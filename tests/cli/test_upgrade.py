@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import time
 import unittest
 
@@ -326,6 +327,37 @@ for line in monitor.makefile():
         debugger.connect(path)
         wait_for(lambda: self.query()["state"] == "paused", "the debugger's stop")
         debugger.close()
+
+    def test_a_debugger_comes_in_the_middle(self):
+        """It waits until it is clear which vmm has the machine, here the old one."""
+        door, ready = (os.path.join(self.folder, name) for name in ("gdb", "ready"))
+        path = self.installed()
+        self.greeted("--gdb", door)
+        self.replace(path, f"""#!/usr/bin/python3
+import json, os, socket, time
+monitor = socket.socket(fileno=3)
+for line in monitor.makefile():
+    call = json.loads(line)
+    reply = {{"jsonrpc": "2.0", "id": call["id"], "result": {{}}}}
+    if call["method"] == "handover.load":
+        os.mkdir("{ready}")
+        while os.path.exists("{ready}"):
+            time.sleep(0.02)
+        reply["error"] = {{"code": -32000, "message": "no such luck"}}
+        del reply["result"]
+    monitor.sendall(json.dumps(reply).encode() + b"\\n")
+""")
+        with subprocess.Popen([ANIMA, "upgrade", "test"], env=self.env,
+                              stderr=subprocess.PIPE) as upgrade:
+            wait_for(lambda: os.path.exists(ready), "the load")
+            debugger = socket.socket(socket.AF_UNIX)
+            debugger.connect(door)
+            time.sleep(0.1)
+            os.rmdir(ready)
+            self.assertIn(b"no such luck", upgrade.stderr.read())
+        wait_for(lambda: self.query()["state"] == "paused", "the debugger's stop")
+        debugger.close()
+        wait_for(lambda: self.query()["state"] == "running", "the debugger's end")
 
     def test_between_the_engines(self):
         if not (os.path.exists("/dev/kvm") and os.access("/dev/kvm", os.R_OK | os.W_OK)):

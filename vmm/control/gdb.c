@@ -246,7 +246,7 @@ struct gdb_server *gdb_server_create(struct machine *machine, int fd)
     server->listen_fd = fd;
     server->fd = -1;
     server->queue = g_byte_array_new();
-    server->listen_source = watch(fd, G_IO_IN, listener_ready, server);
+    gdb_server_admit(server, true);
     machine_set_debugger(machine, debugger_stopped, server);
     return server;
 }
@@ -261,6 +261,14 @@ void gdb_server_destroy(struct gdb_server *server)
     close(server->listen_fd);
     g_byte_array_unref(server->queue);
     g_free(server);
+}
+
+void gdb_server_admit(struct gdb_server *server, bool admit)
+{
+    if (!admit)
+        unwatch(&server->listen_source);
+    else if (!server->listen_source)
+        server->listen_source = watch(server->listen_fd, G_IO_IN, listener_ready, server);
 }
 
 bool gdb_server_is_connected(const struct gdb_server *server)

@@ -20,6 +20,10 @@ struct gdb_server *gdb_server_create(struct machine *machine, int fd);
  * there. NULL is fine. */
 void gdb_server_destroy(struct gdb_server *server);
 
+/* Whether debuggers may come, as they may at first. Who comes meanwhile waits in the socket's
+ * queue, for whichever process lets it in. */
+void gdb_server_admit(struct gdb_server *server, bool admit);
+
 /* Whether a debugger is there. */
 bool gdb_server_is_connected(const struct gdb_server *server);
 
