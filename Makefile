@@ -3,6 +3,7 @@
 
 BUILD := build
 JOBS  := $(shell nproc)
+PROGRAMS := cli/anima vmm/anima-vmm vmm/anima-nat
 
 .PHONY: all setup run run-clean run-small test test-long lint bench install clean
 
@@ -15,8 +16,13 @@ setup:
 $(BUILD)/build.ninja: | setup
 	@meson setup --buildtype=debugoptimized $(BUILD) >/dev/null
 
+# What a run needs, without a word when it is there.
+define programs
+@ninja -C $(BUILD) -n $(PROGRAMS) | grep -q 'no work to do' || ninja -C $(BUILD) $(PROGRAMS)
+endef
+
 run: $(BUILD)/build.ninja
-	@ninja -C $(BUILD) cli/anima vmm/anima-vmm vmm/anima-nat
+	$(programs)
 	@scripts/run-debian
 
 # The next run starts with a fresh disk.
@@ -24,7 +30,7 @@ run-clean:
 	@rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/anima/run"
 
 run-small: $(BUILD)/build.ninja
-	@ninja -C $(BUILD) cli/anima vmm/anima-vmm
+	$(programs)
 	@scripts/run-small
 
 test:
