@@ -4,6 +4,7 @@
 import array
 import json
 import os
+import signal
 import socket
 import stat
 import unittest
@@ -136,6 +137,24 @@ class Control(AnimaTest):
             stream.truncate(os.path.getsize(path) // 2)
         self.assertEqual(self.anima("state", "dump", path).returncode, 1)
         self.assertEqual(self.anima("state", "save", "test", path).returncode, 1)
+
+    def test_a_descriptor_goes_with_its_line(self):
+        """Also when the monitor reads it together with the line before."""
+        reader, writer = os.pipe()
+        monitor = self.query()["monitor_pid"]
+        os.kill(monitor, signal.SIGSTOP)
+        self.client.send_line('{"jsonrpc": "2.0", "id": 1, "method": "query"}\n')
+        self.client.connection.sendmsg(
+            [b'{"jsonrpc": "2.0", "id": 2, "method": "state.save"}\n'],
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [writer]))])
+        os.close(writer)
+        os.kill(monitor, signal.SIGCONT)
+        self.assertIn("result", self.client.receive())
+        with open(reader, "rb") as stream:
+            self.assertTrue(stream.read())
+        answer = self.client.receive()
+        self.assertIn("result", answer)
+        self.assertEqual(answer["id"], 2)
 
     def test_a_save_that_nobody_reads(self):
         """The machine stands still meanwhile, but answers; it goes on when the save has failed."""

@@ -33,7 +33,7 @@ struct peer {
     bool cut;       /* nothing more comes or goes */
 
     GByteArray *in;
-    int fds[PEER_FDS_MAX]; /* that came with the line in `in` */
+    int fds[PEER_FDS_MAX]; /* that came with the unfinished line in `in` */
     unsigned count;
 
     GQueue out; /* of struct outgoing * */
@@ -131,8 +131,18 @@ static int receive(struct peer *peer)
     return count;
 }
 
-/* Hand on the complete lines among the bytes; those before `seen` are known to hold no newline. */
-static void deliver(struct peer *peer, size_t seen)
+/* Move the first `count` of the descriptors to `fds`. */
+static void give_fds(struct peer *peer, int fds[PEER_FDS_MAX], unsigned count)
+{
+    memcpy(fds, peer->fds, count * sizeof(int));
+    peer->count -= count;
+    memmove(peer->fds, peer->fds + count, peer->count * sizeof(int));
+}
+
+/* Hand on the complete lines among the bytes; those before `seen` are known to hold no newline, and
+ * came with `early` descriptors. The others are the last line's, complete or not: the kernel ends a
+ * read behind the bytes that had descriptors beside them. */
+static void deliver(struct peer *peer, size_t seen, unsigned early)
 {
     size_t start = 0;
     uint8_t *newline;
@@ -143,12 +153,13 @@ static void deliver(struct peer *peer, size_t seen)
         char *line = (char *)peer->in->data + start;
         size_t length = (char *)newline - line;
         int fds[PEER_FDS_MAX];
-        unsigned count = peer->count;
+        unsigned count;
 
-        memcpy(fds, peer->fds, count * sizeof(int));
-        peer->count = 0;
         *newline = 0;
         start += length + 1;
+        count = start == peer->in->len ? peer->count : early;
+        early = 0;
+        give_fds(peer, fds, count);
         if (length || count)
             peer->ops->line(peer->opaque, peer, line, length, fds, count);
         close_fds(fds, count);
@@ -162,6 +173,7 @@ static gboolean on_readable(gint fd, GIOCondition condition, gpointer opaque)
 {
     struct peer *peer = opaque;
     size_t seen = peer->in->len;
+    unsigned early = peer->count;
     int received = receive(peer);
     bool keep;
 
@@ -169,7 +181,7 @@ static gboolean on_readable(gint fd, GIOCondition condition, gpointer opaque)
     if (received < 0)
         cut_off(peer);
     else if (received > 0)
-        deliver(peer, seen);
+        deliver(peer, seen, early);
     peer->busy = false;
     keep = !peer->cut && !peer->destroyed;
     if (peer->destroyed)
