@@ -3,9 +3,9 @@
  * One end of a connection that carries lines and, beside them, descriptors (SCM_RIGHTS, unix(7)).
  *
  * Descriptors arrive with the bytes that they were sent with, and belong to the line in which those
- * end; so a line that has some is sent by a call of its own. Everything runs on the default main context's
- * thread, never blocks, and is bounded: a peer that sends an endless line, too many descriptors, or
- * does not read what it is sent is cut off.
+ * end; so a line that has some is sent by a call of its own. Everything runs on the default main
+ * context's thread, never blocks, and is bounded: a peer that sends an endless line, too many
+ * descriptors, or does not read what it is sent is cut off.
  */
 #pragma once
 
