@@ -40,7 +40,6 @@ struct net_link {
     const struct net_link_ops *ops;
     void *opaque;
     bool up;
-    uint64_t dropped;
     unsigned offloads;  /* that frames may come with... */
     bool offloads_told; /* ...as the interface knows; at first it may have others */
     bool receiving;
@@ -58,11 +57,6 @@ struct net_link {
         size_t capacity, head, released, tail;
     } held;
 };
-
-static void drop(struct net_link *link)
-{
-    __atomic_fetch_add(&link->dropped, 1, __ATOMIC_RELAXED);
-}
 
 static void watch_update(struct net_link *link)
 {
@@ -152,9 +146,8 @@ static bool frame_write(struct net_link *link, const struct virtio_net_hdr_v1 *h
         watch_update(link);
         return false;
     }
-    /* An interface that is down (EIO), or a frame that the kernel does not like. An end that has
-     * gone shows itself to the watch as well. */
-    drop(link);
+    /* An interface that is down (EIO), or a frame that the kernel does not like: it is dropped. An
+     * end that has gone shows itself to the watch as well. */
     return true;
 }
 
@@ -207,8 +200,8 @@ bool net_link_send(struct net_link *link, const struct virtio_net_hdr_v1 *header
     bool taken = true;
 
     if (!net_link_is_up(link))
-        drop(link);
-    else if (is_keeping(link))
+        return true;
+    if (is_keeping(link))
         taken = frame_keep(link, header, vectors, count, length);
     else
         taken = !link->blocked && frame_write(link, header, vectors, count);
@@ -432,9 +425,4 @@ void net_link_close(struct net_link *link)
 bool net_link_is_up(const struct net_link *link)
 {
     return __atomic_load_n(&link->up, __ATOMIC_RELAXED);
-}
-
-uint64_t net_link_dropped(const struct net_link *link)
-{
-    return __atomic_load_n(&link->dropped, __ATOMIC_RELAXED);
 }

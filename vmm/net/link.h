@@ -101,8 +101,6 @@ void net_link_set_offloads(struct net_link *link, unsigned offloads);
 
 /* Whether there is another end. Any thread. */
 bool net_link_is_up(const struct net_link *link);
-/* Frames that could not be sent and were dropped. Any thread. */
-uint64_t net_link_dropped(const struct net_link *link);
 
 /* Hold back output: what is sent from now on is kept, in its order, up to NET_HOLD_MAX bytes; then
  * the link is not ready. Idempotent. */
