@@ -124,15 +124,9 @@ void calls_release(struct calls *calls)
 
     calls->hold = false;
     while ((entry = g_queue_pop_head(&calls->waiting))) {
-        struct entry was = *entry;
-
-        /* The answer, which frees the entry, may come at once. */
-        entry->fds = NULL;
-        entry->method = NULL;
-        entry->params = NULL;
-        worker_ask(calls->worker, was.method, g_steal_pointer(&was.params), was.fds, was.count,
-                   on_answer, entry);
-        stop_waiting(&was);
+        worker_ask(calls->worker, entry->method, g_steal_pointer(&entry->params), entry->fds,
+                   entry->count, on_answer, entry);
+        stop_waiting(entry);
     }
 }
 
