@@ -22,6 +22,13 @@ struct vmm_save {
     GError *error;
 };
 
+/* A debugger that came meanwhile would find the machine going on under its hands. */
+static void admit_debugger(struct vmm *vmm, bool admit)
+{
+    if (vmm->debugger)
+        gdb_server_admit(vmm->debugger, admit);
+}
+
 /* On the main thread, after the last byte. */
 static gboolean finish(gpointer opaque)
 {
@@ -30,6 +37,7 @@ static gboolean finish(gpointer opaque)
     g_thread_join(save->thread);
     machine_saver_destroy(save->saver);
     save->vmm->save = NULL;
+    admit_debugger(save->vmm, true);
     if (save->resumes)
         machine_resume(save->vmm->machine);
     if (save->good)
@@ -76,6 +84,7 @@ void vmm_handle_save(void *opaque, struct control_call *call)
     call->fds[0] = -1;
     if (start(save, &error)) {
         vmm->save = save;
+        admit_debugger(vmm, false);
         return;
     }
     machine_saver_destroy(save->saver);

@@ -188,6 +188,29 @@ class Control(AnimaTest):
         other.lines.close()
         other.connection.close()
 
+    def test_a_debugger_that_comes_during_a_save(self):
+        """It waits at the door, and the machine stops for it afterwards."""
+        door = os.path.join(self.folder, "gdb")
+        self.greeted("--gdb", door, name="debugged")
+        client = Client(self.connect("debugged"))
+        reader, writer = os.pipe()
+        client.connection.sendmsg(
+            [b'{"jsonrpc": "2.0", "id": "save", "method": "state.save"}\n'],
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [writer]))])
+        os.close(writer)
+        wait_for(lambda: self.query("debugged")["state"] == "paused", "the pause")
+        debugger = socket.socket(socket.AF_UNIX)
+        debugger.connect(door)
+        self.query("debugged")
+        os.close(reader)
+        self.assertEqual(client.receive()["id"], "save")
+        wait_for(lambda: self.query("debugged")["state"] == "paused", "the debugger's stop")
+        debugger.close()
+        wait_for(lambda: self.query("debugged")["state"] == "running", "the debugger's end")
+        client.lines.close()
+        client.connection.close()
+        self.anima("kill", "debugged")
+
     def test_a_saved_state_goes_on(self):
         path = os.path.join(self.folder, "state")
         clock = self.query()["clock_ns"]
