@@ -46,6 +46,12 @@ def udp_packet(source, target, source_port, target_port, data):
     return ip_packet(source, target, 17, header[:6] + struct.pack("!H", total) + data)
 
 
+def fragment(number, offset, data, flags, hops=64, wrong=False):
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(data), number, offset // 8 | flags, hops, 17, 0,
+                         socket.inet_aton(GUEST), socket.inet_aton(GATEWAY))
+    return header[:10] + struct.pack("!H", checksum(header) ^ wrong) + header[12:] + data
+
+
 class Segment:
     """A TCP segment that came."""
 
@@ -283,6 +289,20 @@ class Nat(unittest.TestCase):
         self.assertIsNone(guest.process.poll())
         server = self.server()
         guest.connect(server.getsockname()[1])
+
+    def test_a_first_fragment_that_is_dropped_does_no_harm(self):
+        """libslirp falls over a first fragment that comes after another one of its packet."""
+        for damage in "sum", "hops", "flag":
+            guest, data = self.guest(), b"a" * 1480
+            if damage == "flag":
+                guest.send(fragment(7, 0, data, 0x2000))
+                guest.send(fragment(7, 0, b"x" * 8, 0x8000))
+            else:
+                guest.send(fragment(7, 0, data, 0x2000, hops=0 if damage == "hops" else 64,
+                                    wrong=damage == "sum"))
+            guest.send(fragment(7, 1480, data, 0))
+            guest.send(fragment(7, 0, data, 0x2000))
+            guest.connect(self.server().getsockname()[1])
 
     def test_a_guest_that_takes_all_descriptors_makes_no_busy_helper(self):
         port = free_port()

@@ -15,7 +15,7 @@ static uint16_t sum_fold(uint64_t sum)
     return (uint16_t)sum;
 }
 
-static uint16_t sum_bytes(const uint8_t *bytes, uint32_t length)
+uint16_t net_checksum_sum(const uint8_t *bytes, uint32_t length)
 {
     uint64_t sum = 0;
     uint32_t word = 0;
@@ -37,7 +37,7 @@ bool net_checksum_complete(const struct virtio_net_hdr_v1 *header, uint8_t *fram
 
     if (start >= length || field + sizeof(sum) > length)
         return false;
-    sum = ~sum_bytes(frame + start, length - start);
+    sum = ~net_checksum_sum(frame + start, length - start);
     /* 0 would say of UDP that there is none; the other zero says the same sum (RFC 768). */
     if (!sum)
         sum = 0xFFFF;

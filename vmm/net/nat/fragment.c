@@ -2,17 +2,23 @@
 /*
  * One entry a packet of which the first fragment has passed and the last has not. libslirp gives up
  * a packet after 30 seconds; between, and well after that, its number is not used again.
+ *
+ * What libslirp would drop must not pass, or it would not have seen what we take for passed: a
+ * header that is damaged or too short, or without a hop left. And a packet with the reserved flag
+ * counts as a fragment there.
  */
 #include "vmm/net/nat/fragment.h"
 
 #include <glib.h>
 #include <string.h>
 
+#include "vmm/net/checksum.h"
 #include "vmm/net/link.h"
 
 #define GIVES_UP_AFTER_US (20 * G_USEC_PER_SEC) /* before libslirp does */
 #define FORGOTTEN_BY_US   (40 * G_USEC_PER_SEC) /* surely by libslirp too */
 #define IP_HEADER         20
+#define RESERVED_FLAG     0x8000
 #define MORE_FRAGMENTS    0x2000
 #define OFFSET_MASK       0x1FFF
 #define PACKET_MAX        65535
@@ -28,6 +34,13 @@ static uint16_t get16(const uint8_t *bytes)
     return (uint16_t)(bytes[0] << 8 | bytes[1]);
 }
 
+/* Whether libslirp takes a packet with such a header of `header` bytes, of `total` in all. */
+static bool header_is_sound(const uint8_t *ip, uint32_t header, uint32_t total, uint32_t room)
+{
+    return header >= IP_HEADER && total > header && total <= room && ip[8] != 0 &&
+           net_checksum_sum(ip, header) == 0xFFFF;
+}
+
 /* false for what is no fragment of an IPv4 packet. */
 static bool fragment_read(const uint8_t *frame, uint32_t length, struct fragment *fragment)
 {
@@ -37,14 +50,15 @@ static bool fragment_read(const uint8_t *frame, uint32_t length, struct fragment
         return false;
     uint16_t place = get16(ip + 6);
     uint32_t header = (ip[0] & 15) * 4U, total = get16(ip + 2);
-    if (!(place & (MORE_FRAGMENTS | OFFSET_MASK)))
+    if (!(place & (RESERVED_FLAG | MORE_FRAGMENTS | OFFSET_MASK)))
         return false;
     fragment->key[0] = ip[9];
     memcpy(fragment->key + 1, ip + 4, 2);
     memcpy(fragment->key + 3, ip + 12, 8);
     fragment->offset = (place & OFFSET_MASK) * 8U;
-    /* A length that cannot be becomes 0, which never passes. */
-    fragment->length = total > header && total <= length - NET_HEADER_MIN ? total - header : 0;
+    /* A length of 0 never passes. */
+    fragment->length =
+        header_is_sound(ip, header, total, length - NET_HEADER_MIN) ? total - header : 0;
     fragment->last = !(place & MORE_FRAGMENTS);
     return true;
 }
