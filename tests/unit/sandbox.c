@@ -68,7 +68,7 @@ static void assert_killed_in(enum sandbox_role role, bool kvm, attempt_fn attemp
     assert_int_equal(WTERMSIG(status), SIGSYS);
     if (strchr(said, '\n'))
         *strchr(said, '\n') = 0;
-    sentence = sandbox_explain(said);
+    sentence = sandbox_explain("vmm", said);
     if (!sentence)
         fail_msg("%s: %s", call, said);
     if (!strstr(sentence, call))
@@ -134,6 +134,12 @@ static int signal_another(void)
     return kill(1, 0) < 0 ? errno : 0;
 }
 
+/* As the kernel does for a descriptor's owner. */
+static int have_another_signalled(void)
+{
+    return fcntl(STDERR_FILENO, F_SETOWN, 1) < 0 ? errno : 0;
+}
+
 static int trace_another(void)
 {
     return syscall(SYS_ptrace, 16, 1, 0, 0) < 0 ? errno : 0;
@@ -153,6 +159,7 @@ static void make_forbidden_calls(bool kvm)
     assert_killed(kvm, make_process, "fork");
     assert_killed(kvm, make_code, "mmap");
     assert_killed(kvm, signal_another, "kill");
+    assert_killed(kvm, have_another_signalled, "fcntl");
     assert_killed(kvm, trace_another, "ptrace");
     assert_killed(kvm, regain_root, "setuid");
 }
@@ -280,6 +287,7 @@ static void nat_has_the_network_and_the_list_of_resolvers(void **state)
     assert_killed_in(SANDBOX_NAT, false, execute, "execve");
     assert_killed_in(SANDBOX_NAT, false, make_process, "fork");
     assert_killed_in(SANDBOX_NAT, false, signal_another, "kill");
+    assert_killed_in(SANDBOX_NAT, false, have_another_signalled, "fcntl");
     /* Which files may be read is Landlock's to say, where there is one. */
     assert_int_equal(pipe(pipe_ends), 0);
     if (fork() == 0) {
@@ -292,10 +300,21 @@ static void nat_has_the_network_and_the_list_of_resolvers(void **state)
     assert_exit(SANDBOX_NAT, false, open_folder_of_root, REFUSED);
 }
 
+static void a_violation_is_explained_with_who_did_it(void **state)
+{
+    char said[256];
+
+    attempt_in(SANDBOX_NAT, false, execute, said);
+    g_strchomp(said);
+    g_autofree char *sentence = sandbox_explain("nat", said);
+    assert_string_equal(
+        sentence, "the sandbox stopped the nat at a system call that it never makes (execve)");
+}
+
 static void only_a_violation_is_explained(void **state)
 {
-    assert_null(sandbox_explain("anima-vmm: something else"));
-    assert_null(sandbox_explain(""));
+    assert_null(sandbox_explain("vmm", "anima-vmm: something else"));
+    assert_null(sandbox_explain("vmm", ""));
 }
 
 int main(void)
@@ -307,6 +326,7 @@ int main(void)
         cmocka_unit_test(an_error_number_can_be_explained),
         cmocka_unit_test(only_a_vmm_has_threads),
         cmocka_unit_test(nat_has_the_network_and_the_list_of_resolvers),
+        cmocka_unit_test(a_violation_is_explained_with_who_did_it),
         cmocka_unit_test(only_a_violation_is_explained),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,6 +28,6 @@ struct sandbox_report {
 /* `kvm`: the process makes KVM's calls on an open /dev/kvm. */
 bool sandbox_enter(enum sandbox_role role, bool kvm, struct sandbox_report *report, GError **error);
 
-/* If `line` is what a process wrote as it died of a forbidden system call, the sentence with the
- * call's name; else NULL. The caller frees it. */
-char *sandbox_explain(const char *line);
+/* If `line` is what a process (of `role`: "vmm") wrote as it died of a forbidden system call, the
+ * sentence with the call's name; else NULL. The caller frees it. */
+char *sandbox_explain(const char *role, const char *line);

@@ -98,7 +98,6 @@ static const int vmm_calls[] = {
     SCMP_SYS(fdatasync),
     SCMP_SYS(msync),
     SCMP_SYS(mincore),
-    SCMP_SYS(fcntl),
     SCMP_SYS(dup),
     SCMP_SYS(dup2),
     SCMP_SYS(dup3),
@@ -120,26 +119,11 @@ static const int vmm_calls[] = {
 
 /* NAT: the host's sockets, and reading the list of resolvers. */
 static const int nat_calls[] = {
-    SCMP_SYS(poll),
-    SCMP_SYS(ppoll),
-    SCMP_SYS(recvfrom),
-    SCMP_SYS(sendto),
-    SCMP_SYS(recvmsg),
-    SCMP_SYS(sendmsg),
-    SCMP_SYS(bind),
-    SCMP_SYS(connect),
-    SCMP_SYS(listen),
-    SCMP_SYS(accept),
-    SCMP_SYS(accept4),
-    SCMP_SYS(shutdown),
-    SCMP_SYS(getsockopt),
-    SCMP_SYS(setsockopt),
-    SCMP_SYS(getsockname),
-    SCMP_SYS(getpeername),
-    SCMP_SYS(fcntl),
-    SCMP_SYS(nanosleep),
-    SCMP_SYS(clock_nanosleep),
-    SCMP_SYS(newfstatat),
+    SCMP_SYS(poll),       SCMP_SYS(ppoll),           SCMP_SYS(recvfrom),    SCMP_SYS(sendto),
+    SCMP_SYS(recvmsg),    SCMP_SYS(sendmsg),         SCMP_SYS(bind),        SCMP_SYS(connect),
+    SCMP_SYS(listen),     SCMP_SYS(accept),          SCMP_SYS(accept4),     SCMP_SYS(shutdown),
+    SCMP_SYS(getsockopt), SCMP_SYS(setsockopt),      SCMP_SYS(getsockname), SCMP_SYS(getpeername),
+    SCMP_SYS(nanosleep),  SCMP_SYS(clock_nanosleep), SCMP_SYS(newfstatat),
 };
 
 /* What a sanitizer's runtime tries while it reports; it goes on without. */
@@ -187,11 +171,23 @@ static void add_common(scmp_filter_ctx filter, int *error)
     allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, TCGETS), error);
 }
 
+/* Of a descriptor's own. None that has signals sent to other processes (F_SETOWN), nor locks. */
+static void allow_fcntl(scmp_filter_ctx filter, int *error)
+{
+    static const int commands[] = {
+        F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_ADD_SEALS, F_GET_SEALS,
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++)
+        allow_if(filter, SCMP_SYS(fcntl), SCMP_A1(SCMP_CMP_EQ, commands[i]), error);
+}
+
 static void add_vmm(scmp_filter_ctx filter, bool kvm, int *error)
 {
     enum { KVM_IOCTLS = 0xAE00 }; /* KVMIO in the second byte */
 
     allow(filter, vmm_calls, G_N_ELEMENTS(vmm_calls), error);
+    allow_fcntl(filter, error);
     allow_if(filter, SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD),
              error);
     pretend_absent(filter, SCMP_SYS(clone3), error);
@@ -210,6 +206,7 @@ static void add_nat(scmp_filter_ctx filter, int *error)
     const int no_writing = O_ACCMODE | O_CREAT | O_TRUNC;
 
     allow(filter, nat_calls, G_N_ELEMENTS(nat_calls), error);
+    allow_fcntl(filter, error);
     allow_if(filter, SCMP_SYS(openat), SCMP_A2(SCMP_CMP_MASKED_EQ, no_writing, O_RDONLY), error);
     /* Asking for a limit, not setting one. */
     allow_if(filter, SCMP_SYS(prlimit64), SCMP_A2(SCMP_CMP_EQ, 0), error);
@@ -293,16 +290,16 @@ int sandbox_filter_load(enum sandbox_role role, bool kvm)
     return error;
 }
 
-char *sandbox_explain(const char *line)
+char *sandbox_explain(const char *role, const char *line)
 {
     char *name, *sentence;
 
     if (!g_str_has_prefix(line, VIOLATION))
         return NULL;
     name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, atoi(line + strlen(VIOLATION)));
-    sentence = g_strdup_printf("the sandbox stopped the vmm at a system call that it never makes "
-                               "(%s)",
-                               name ? name : line + strlen(VIOLATION));
+    sentence =
+        g_strdup_printf("the sandbox stopped the %s at a system call that it never makes (%s)",
+                        role, name ? name : line + strlen(VIOLATION));
     free(name);
     return sentence;
 }

@@ -60,7 +60,7 @@ static void tell_if_over(struct worker *worker)
 static void on_log(void *opaque, const char *line)
 {
     struct worker *worker = opaque;
-    char *violation = sandbox_explain(line);
+    char *violation = sandbox_explain(worker->role, line);
 
     if (violation) {
         g_free(worker->violation);
