@@ -27,6 +27,8 @@ static const char *advice(int problem, bool readonly, bool direct)
         return "its file system has no direct I/O; use another cache mode";
     if (problem == EACCES && !readonly)
         return "no permission to write; open it read-only with ,readonly or change its mode";
+    if (problem == EPERM && !readonly)
+        return "nobody may change it (lsattr tells why); open it read-only with ,readonly";
     if (problem == EROFS)
         return "its file system is read-only; open it read-only with ,readonly";
     if (problem == EBUSY)
