@@ -47,14 +47,23 @@ static void print_member(const struct anima_option *member)
     print_values(member);
 }
 
+/* A yes or no may follow only with "=", since the option alone says yes. */
+static void print_definition_option(const struct anima_option *option)
+{
+    const char *key = anima_option_key(option), *argument = anima_option_argument(option);
+    g_autofree char *joined = g_strdup_printf("%s[=%s]", key, argument);
+    bool plain = anima_option_is_bool(option);
+
+    print_option(plain ? joined : key, plain ? NULL : argument, anima_option_help(option));
+    print_values(option);
+}
+
 static void print_definition_options(void)
 {
     const struct anima_option *option, *member;
 
     for (unsigned i = 0; (option = anima_option_at(i)); i++) {
-        print_option(anima_option_key(option), anima_option_argument(option),
-                     anima_option_help(option));
-        print_values(option);
+        print_definition_option(option);
         for (unsigned j = 0; (member = anima_option_member(option, j)); j++)
             print_member(member);
     }

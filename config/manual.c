@@ -68,8 +68,12 @@ static void print_members(const struct option *option)
 
 static void print_option(const struct option *option)
 {
-    printf("*--%s* ", option->key);
+    bool alone = option->type == OPTION_TYPE_BOOL; /* a value is optional, and joined */
+
+    printf("*--%s*%s", option->key, alone ? "" : " ");
+    print_plain(alone ? "[=" : "");
     print_plain(option->argument);
+    print_plain(alone ? "]" : "");
     printf("\n\t");
     print_text(option);
     if (option->members)
