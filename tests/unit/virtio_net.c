@@ -511,6 +511,37 @@ static void commands_that_cannot_be_are_refused(void **state)
     card_destroy(&card);
 }
 
+/* More than are carried out at one go. */
+static void all_commands_of_a_long_queue_are_carried_out(void **state)
+{
+    enum { COMMANDS = 128, LENGTH = 3 };
+    struct card card;
+
+    card_plug(&card, bench_create(), 3);
+    device_resume(card.device);
+    driver_open(&card.driver, card.bench, card.device);
+    card.driver.size = COMMANDS * 2;
+    driver_start(&card.driver, FILTERS, 3);
+    for (unsigned i = 0; i < COMMANDS; i++) {
+        uint64_t table = DRIVER_DESCRIPTORS(CTRL), at = CTRL_BUFFER + 8 * i;
+        uint8_t bytes[] = {VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLMULTI, 1, 0xAA};
+
+        driver_poke(&card.driver, at, bytes, sizeof(bytes));
+        driver_descriptor(&card.driver, table, 2 * i, at, LENGTH, VRING_DESC_F_NEXT, 2 * i + 1);
+        driver_descriptor(&card.driver, table, 2 * i + 1, at + LENGTH, 1, VRING_DESC_F_WRITE, 0);
+        driver_put(&card.driver, CTRL, (uint16_t)(2 * i));
+    }
+    driver_notify(&card.driver, CTRL);
+    assert_used(&card, CTRL, COMMANDS);
+    for (unsigned i = 0; i < COMMANDS; i++) {
+        uint8_t status;
+
+        driver_peek(&card.driver, CTRL_BUFFER + 8 * i + LENGTH, &status, 1);
+        assert_int_equal(status, VIRTIO_NET_OK);
+    }
+    card_destroy(&card);
+}
+
 /* ---- holding, pausing, losing ---- */
 
 static void hold_on_loop(void *opaque)
@@ -746,6 +777,7 @@ int main(void)
         cmocka_unit_test(vlans_pass_when_they_are_named),
         cmocka_unit_test(the_station_address_may_be_changed_until_a_reset),
         cmocka_unit_test(commands_that_cannot_be_are_refused),
+        cmocka_unit_test(all_commands_of_a_long_queue_are_carried_out),
         cmocka_unit_test(held_frames_go_in_order_when_released),
         cmocka_unit_test(what_cannot_be_held_stays_in_the_queue),
         cmocka_unit_test(nothing_moves_while_paused),

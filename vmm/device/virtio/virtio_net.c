@@ -7,10 +7,11 @@
  * What is offered belongs to the version of the machine and does not depend on what the card is
  * plugged into: the link does what the other end does not (net/link.h).
  *
- * Frames move on the I/O thread, which the doorbells of queues 0 and 1 wake; commands are carried
- * out at once on the vCPU's thread. A frame that comes while the guest has no buffer stays with the
- * link, which reads no further one; a frame that the link does not take now stays in flight. The
- * guest's headers are checked here, so that a link can rely on them; a wrong one costs the frame.
+ * Frames move on the I/O thread, which the doorbells of queues 0 and 1 wake; a batch of commands is
+ * carried out at once on the vCPU's thread. A frame that comes while the guest has no buffer stays
+ * with the link, which reads no further one; a frame that the link does not take now stays in
+ * flight. The guest's headers are checked here, so that a link can rely on them; a wrong one costs
+ * the frame.
  */
 #include "vmm/device/virtio/virtio_net.h"
 
@@ -55,6 +56,7 @@ struct virtio_net {
         struct net_filter filter;
     } state;
     struct {
+        bool commands_left; /* after a batch; by the device's lock */
         int doorbells[QUEUES];
         struct loop_watch *watches[QUEUES];
         /* The rest is the I/O thread's. */
@@ -403,12 +405,55 @@ static unsigned offloads_locked(const struct virtio_net *net)
            (wanted & BIT(VIRTIO_NET_F_GUEST_TSO6) ? NET_OFFLOAD_TCP6 : 0);
 }
 
+/* Carry out one command; false when it is none, and the device is broken. */
+static bool command_locked(struct virtio_net *net, struct virtqueue_request *request)
+{
+    int result = net_filter_command(&net->state.filter, request);
+    uint8_t status = (uint8_t)result;
+
+    if (result < 0 || !virtqueue_request_write(request, 0, &status, sizeof(status))) {
+        virtio_break(&net->virtio,
+                     "a command without a place for its status, or outside of memory");
+        return false;
+    }
+    if (result != VIRTIO_NET_OK)
+        device_guest_error(&net->virtio.pci.device, "a command that cannot be");
+    virtqueue_complete(request, sizeof(status));
+    return true;
+}
+
+/* A batch of commands: another vCPU may put them as fast as this thread takes them. What is left
+ * waits for the I/O thread, as does what they have changed. */
+static void commands_locked(struct virtio_net *net)
+{
+    struct virtqueue *queue = &net->virtio.queues[CONTROL];
+    struct virtqueue_request *request;
+    unsigned served = 0;
+
+    while (served < BATCH_MAX && (request = virtqueue_take(queue)) && command_locked(net, request))
+        served++;
+    net->host.commands_left = served == BATCH_MAX;
+    virtqueue_signal(queue);
+    ring(net, RECEIVE);
+}
+
+static void commands_go_on(struct virtio_net *net)
+{
+    lock(net);
+    if (net->host.commands_left)
+        commands_locked(net);
+    unlock(net);
+}
+
 /* There are buffers, or the driver has changed its mind. */
 static void receive_go_on(struct virtio_net *net)
 {
     unsigned offloads;
 
-    if (!net->config.link || net->host.paused)
+    if (net->host.paused)
+        return;
+    commands_go_on(net);
+    if (!net->config.link)
         return;
     lock(net);
     offloads = offloads_locked(net);
@@ -511,23 +556,7 @@ static void stop(struct virtio_device *device)
 /* The control queue, the only one without a doorbell. */
 static void notify(struct virtio_device *device, unsigned queue)
 {
-    struct virtio_net *net = (struct virtio_net *)device;
-    struct virtqueue_request *request;
-
-    while ((request = virtqueue_take(&device->queues[queue]))) {
-        int result = net_filter_command(&net->state.filter, request);
-        uint8_t status = (uint8_t)result;
-
-        if (result < 0 || !virtqueue_request_write(request, 0, &status, sizeof(status))) {
-            virtio_break(device, "a command without a place for its status, or outside of memory");
-            return;
-        }
-        if (result != VIRTIO_NET_OK)
-            device_guest_error(&device->pci.device, "a command that cannot be");
-        virtqueue_complete(request, sizeof(status));
-    }
-    virtqueue_signal(&device->queues[queue]);
-    ring(net, RECEIVE);
+    commands_locked((struct virtio_net *)device);
 }
 
 static void config_read(struct virtio_device *device, uint8_t *config)
