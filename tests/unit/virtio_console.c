@@ -368,6 +368,36 @@ static void requests_in_flight_go_on_after_a_load(void **state)
     console_destroy(&second);
 }
 
+/* A damaged stream may say that the console has a name to be told. */
+static void a_console_without_a_name_tells_none(void **state)
+{
+    enum { TOLD = 2 | 16, NAME = 4 }; /* "console" and "opened" wait; "name" */
+    struct console_bench it;
+    unsigned found = 0;
+
+    console_create(&it, false);
+    driver_start(&it.driver, MULTIPORT, QUEUES);
+    g_autoptr(GBytes) before = device_save(it.device);
+    send_control(&it, 0, VIRTIO_CONSOLE_PORT_READY, 1);
+    g_autoptr(GBytes) after = device_save(it.device);
+    size_t size;
+    const uint8_t *old = g_bytes_get_data(before, NULL), *new = g_bytes_get_data(after, &size);
+    g_autofree uint8_t *damaged = g_memdup2(new, size);
+    for (size_t i = 0; i < size; i++)
+        if (old[i] == 0 && new[i] == TOLD) {
+            damaged[i] = NAME;
+            found++;
+        }
+    assert_int_equal(found, 1);
+    g_autoptr(GBytes) stream = g_bytes_new(damaged, size);
+    device_pause(it.device);
+    assert_true(device_load(it.device, stream, NULL));
+    device_resume(it.device);
+    put(&it, CONTROL_RECEIVE, 0, BUFFER, true);
+    expect_control(&it, 0, VIRTIO_CONSOLE_PORT_NAME, 1, NULL);
+    console_destroy(&it);
+}
+
 static void clients_come_and_go(void **state)
 {
     struct console_bench it;
@@ -556,6 +586,7 @@ int main(void)
         cmocka_unit_test(a_host_that_does_not_read_leaves_the_buffer_in_flight),
         cmocka_unit_test(a_long_request_goes_on_by_the_timer),
         cmocka_unit_test(requests_in_flight_go_on_after_a_load),
+        cmocka_unit_test(a_console_without_a_name_tells_none),
         cmocka_unit_test(clients_come_and_go),
         cmocka_unit_test(what_a_client_left_is_dropped_when_the_guest_has_closed_the_port),
         cmocka_unit_test(messages_wait_for_buffers_and_keep_their_order),

@@ -284,7 +284,8 @@ static uint32_t message_make(struct port *port, enum tell tell,
             control.event = GUINT16_TO_LE(events[i].event);
             control.value = GUINT16_TO_LE(events[i].value);
         }
-    if (tell == TELL_NAME) {
+    /* That the console has a name to be told, only a stream can say. */
+    if (tell == TELL_NAME && port->name) {
         name_size = strlen(port->name);
         memcpy(message + sizeof(control), port->name, name_size);
     }
