@@ -24,7 +24,8 @@
 #include "vmm/net/checksum.h"
 #include "vmm/util/fault.h"
 
-#define BURST_MAX 64 /* frames read at one go */
+#define BURST_MAX 64       /* frames read at one go */
+#define NOT_ASKED UINT_MAX /* no offloads */
 
 /* What stands before each frame that is kept. */
 struct kept_frame {
@@ -40,8 +41,8 @@ struct net_link {
     const struct net_link_ops *ops;
     void *opaque;
     bool up;
-    unsigned offloads;  /* that frames may come with... */
-    bool offloads_told; /* ...as the interface knows; at first it may have others */
+    unsigned offloads;       /* that frames may come with... */
+    unsigned offloads_asked; /* ...and what was asked for; NOT_ASKED: it may have others */
     bool receiving;
     bool blocked; /* the descriptor takes nothing for now */
     bool asked;   /* the device wants to be told when the link is ready */
@@ -367,13 +368,19 @@ static void offloads_apply(struct net_link *link, unsigned offloads)
         offloads = 0;
     }
     link->offloads = offloads;
-    link->offloads_told = true;
 }
 
 void net_link_set_offloads(struct net_link *link, unsigned offloads)
 {
-    if (link->offloads != offloads || !link->offloads_told)
-        offloads_apply(link, offloads);
+    if (link->offloads_asked == offloads)
+        return;
+    link->offloads_asked = offloads;
+    offloads_apply(link, offloads);
+    /* The frame that waits came under the former ones. */
+    if (link->input.length && !frame_finish(link, link->input.length)) {
+        link->input.length = 0;
+        watch_update(link);
+    }
 }
 
 /* ---- life ---- */
@@ -393,6 +400,7 @@ struct net_link *net_link_create(const struct net_link_config *config, GError **
     link->fd = config->fd;
     link->name = g_strdup(config->name);
     link->up = true;
+    link->offloads_asked = NOT_ASKED;
     return link;
 }
 
