@@ -192,6 +192,9 @@ void virtio_post_load(struct virtio_device *device);
  * Not locked. */
 void virtio_resume(struct virtio_device *device);
 
+/* Ring a doorbell, as the driver does. Any thread. */
+void virtio_doorbell_ring(int fd);
+
 /* Whether the driver has accepted feature bit `bit`. Device locked. */
 bool virtio_has_feature(const struct virtio_device *device, unsigned bit);
 /* Whether requests may be taken: the driver is ready and the device neither broken nor stopping.

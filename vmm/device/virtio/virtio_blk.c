@@ -156,14 +156,6 @@ static bool batch_serve(struct virtio_blk *blk, unsigned queue)
     return count == BATCH;
 }
 
-static void doorbell_ring(struct virtio_blk *blk, unsigned queue)
-{
-    uint64_t one = 1;
-
-    while (write(blk->host.doorbells[queue], &one, sizeof(one)) < 0 && errno == EINTR)
-        ;
-}
-
 static void on_doorbell(void *opaque, short events)
 {
     struct blk_queue *of = opaque;
@@ -181,7 +173,7 @@ static void on_doorbell(void *opaque, short events)
     while (more && batches++ < BATCHES_MAX)
         more = batch_serve(blk, queue);
     if (more)
-        doorbell_ring(blk, queue);
+        virtio_doorbell_ring(blk->host.doorbells[queue]);
 }
 
 /* ---- letting the host end ---- */

@@ -91,14 +91,6 @@ static void unlock(struct virtio_net *net)
     g_mutex_unlock(&net->virtio.pci.device.lock);
 }
 
-static void ring(const struct virtio_net *net, unsigned queue)
-{
-    uint64_t one = 1;
-
-    while (write(net->host.doorbells[queue], &one, sizeof(one)) < 0 && errno == EINTR)
-        continue;
-}
-
 /* ---- frames that go ---- */
 
 enum outcome { SENT, LATER, UNREACHABLE };
@@ -245,7 +237,7 @@ static void transmit(void *opaque)
     virtqueue_signal(&net->virtio.queues[TRANSMIT]);
     unlock(net);
     if (more)
-        ring(net, TRANSMIT);
+        virtio_doorbell_ring(net->host.doorbells[TRANSMIT]);
 }
 
 /* ---- frames that come ---- */
@@ -434,7 +426,7 @@ static void commands_locked(struct virtio_net *net)
         served++;
     net->host.commands_left = served == BATCH_MAX;
     virtqueue_signal(queue);
-    ring(net, RECEIVE);
+    virtio_doorbell_ring(net->host.doorbells[RECEIVE]);
 }
 
 static void commands_go_on(struct virtio_net *net)

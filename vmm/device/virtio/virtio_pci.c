@@ -174,19 +174,19 @@ void virtio_reset(struct virtio_device *device)
 
 /* ---- notifications ---- */
 
-/* An eventfd that is full has rung already. */
-static void doorbell_ring(int fd)
+/* One that is full has rung already. */
+void virtio_doorbell_ring(int fd)
 {
     uint64_t one = 1;
 
     while (write(fd, &one, sizeof(one)) < 0 && errno == EINTR)
-        ;
+        continue;
 }
 
 static void notify_locked(struct virtio_device *device, unsigned queue)
 {
     if (device->doorbells && device->doorbells[queue] >= 0)
-        doorbell_ring(device->doorbells[queue]);
+        virtio_doorbell_ring(device->doorbells[queue]);
     else
         device->class->notify(device, queue);
 }
