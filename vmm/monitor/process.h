@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The processes of a machine. Each is this same program in another role, with three descriptors:
- * nothing on 0 and 1, a pipe to the monitor on 2, and its control connection on PROCESS_LINK_FD. It
- * dies with the monitor.
+ * The processes of a machine. Each is this same program in another role, or a helper's program,
+ * with four descriptors: nothing on 0 and 1, a pipe to the monitor on 2, and its control connection
+ * on PROCESS_LINK_FD. It dies with the monitor.
  */
 #pragma once
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Character devices: what stands behind a serial port or a debug console.
+ * Character devices: what stands behind a serial port, a debug console or a port of a virtio
+ * console.
  *
  * The front end (a device) pushes bytes out with chardev_write, which never blocks: it takes as
  * many as its buffer holds, and calls `writable` once there is room again. The back end brings
@@ -70,12 +71,12 @@ void chardev_resume(struct chardev *chardev);
 int chardev_client(const struct chardev *chardev);
 GBytes *chardev_pending(struct chardev *chardev);
 /* The other way round, on one that was made suspended and listens: serve `client`, which is taken
- * over; the front end, whose state knows it, is not told. False when
- * it does not listen or has a client. Output that was pending is given by
- * chardev_write. */
+ * over; the front end, whose state knows it, is not told. False when it does not listen or has a
+ * client. Output that was pending is given by chardev_write. */
 bool chardev_adopt_client(struct chardev *chardev, int client);
 
-/* Give buffered output (unless held to leave, then close. NULL is fine. */
+/* Let buffered output leave, unless it is held or stands still, for a second at most; then close.
+ * NULL is fine. */
 void chardev_destroy(struct chardev *chardev);
 
 struct chardev_fd_config {
