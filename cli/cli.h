@@ -57,6 +57,8 @@ const char *cli_flag(const struct cli_words *words, const char *name);
 int cli_fail(int status, const char *format, ...) G_GNUC_PRINTF(2, 3);
 /* The same from a library's error, which is freed; the status follows from its code. */
 int cli_fail_error(struct anima_error *error);
+/* ...with the name of the machine, where there may be several, before the message. */
+int cli_fail_machine(const char *name, struct anima_error *error);
 
 /* Usage and options of one command, to standard output. */
 void cli_print_help(const struct command *command);

@@ -3,6 +3,7 @@
  * anima upgrade: put the installed VMM in the place of the one that runs, under the guest's feet.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
@@ -16,9 +17,17 @@ const struct cli_flag upgrade_flags[] = {
     {0},
 };
 
-static void print_result(const char *name, const char *text)
+static void print_json(const char *name, json_t *result)
 {
-    json_t *result = json_loads(text, 0, NULL);
+    json_object_set_new(result, "name", json_string(name));
+    char *text = json_dumps(result, JSON_COMPACT);
+
+    printf("%s\n", text ? text : "");
+    free(text);
+}
+
+static void print_result(const char *name, const json_t *result)
+{
     const char *before = json_string_value(json_object_get(result, "engine_before"));
     const char *after = json_string_value(json_object_get(result, "engine"));
     double downtime_ms = json_integer_value(json_object_get(result, "downtime_ns")) / 1e6;
@@ -32,7 +41,6 @@ static void print_result(const char *name, const char *text)
         printf(" (engine %s to %s)\n", before, after);
     else
         printf(" (engine %s)\n", after ? after : "unknown");
-    json_decref(result);
 }
 
 static int upgrade(const struct cli_words *words, const char *name)
@@ -41,19 +49,21 @@ static int upgrade(const struct cli_words *words, const char *name)
     struct anima_machine *machine = anima_machine_connect(name, &error);
     const char *engine = cli_flag(words, "engine");
     g_autofree char *params = engine ? g_strdup_printf("{\"engine\": \"%s\"}", engine) : NULL;
-    char *result;
+    char *text;
 
     if (!machine)
         return cli_fail_error(error);
-    result = anima_machine_call(machine, "upgrade", params, -1, UPGRADE_TIMEOUT_MS, &error);
+    text = anima_machine_call(machine, "upgrade", params, -1, UPGRADE_TIMEOUT_MS, &error);
     anima_machine_destroy(machine);
-    if (!result)
-        return cli_fail_error(error);
+    if (!text)
+        return cli_fail_machine(name, error);
+    json_t *result = json_loads(text, 0, NULL);
     if (cli_flag(words, "json"))
-        printf("%s\n", result);
+        print_json(name, result);
     else
         print_result(name, result);
-    anima_free(result);
+    json_decref(result);
+    anima_free(text);
     return CLI_GOOD;
 }
 

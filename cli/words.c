@@ -22,9 +22,14 @@ int cli_fail(int status, const char *format, ...)
 
 int cli_fail_error(struct anima_error *error)
 {
+    return cli_fail_machine(NULL, error);
+}
+
+int cli_fail_machine(const char *name, struct anima_error *error)
+{
     int status = error->code == ANIMA_ERROR_USAGE ? CLI_USAGE : CLI_FAILED;
 
-    cli_fail(status, "%s", error->message);
+    cli_fail(status, "%s%s%s", name ? name : "", name ? ": " : "", error->message);
     anima_error_free(error);
     return status;
 }

@@ -209,6 +209,21 @@ class Upgrade(AnimaTest):
         os.unlink(path)
         self.assert_not_upgraded(f"{path}: No such file or directory", session)
 
+    def test_all_machines_but_one(self):
+        """Each is named, with what came of it."""
+        path = self.installed()
+        self.greeted(name="stuck")
+        del self.env["ANIMA_LIBEXEC"]
+        self.greeted(name="free")
+        os.unlink(path)
+        result = self.anima("upgrade", "--all")
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stdout, r"^free: upgraded in [0-9.]+ ms of downtime \(engine soft\)\n$")
+        self.assertRegex(result.stderr, r"^anima: stuck: upgrade: [^\n]*: No such file or directory; [^\n]*\n$")
+        result = self.anima("upgrade", "--all", "--json")
+        told = [json.loads(line) for line in result.stdout.splitlines()]
+        self.assertEqual([(one["name"], one["engine"]) for one in told], [("free", "soft")])
+
     def test_the_new_vmm_dies(self):
         path = self.installed()
         session = self.greeted()
