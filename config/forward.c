@@ -47,10 +47,7 @@ bool forward_parse(const char *text, struct forward *forward, GError **error)
         if (read_end(&at, &forward->host) && read_end(&at, &forward->guest) && !*at)
             return true;
     }
-    g_autofree char *shown = text_show(text);
-    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
-                "expected tcp or udp:[HOSTADDR:]HOSTPORT:[GUESTADDR:]GUESTPORT with addresses of "
-                "IPv4 and ports from 1 to 65535, not '%s'",
-                shown);
-    return false;
+    return text_refuse(text, error,
+                       "tcp or udp:[HOSTADDR:]HOSTPORT:[GUESTADDR:]GUESTPORT with addresses of "
+                       "IPv4 and ports from 1 to 65535");
 }

@@ -45,10 +45,7 @@ bool nic_check_mac(const char *text, GError **error)
 
     if (mac_parse(text, mac) && !(mac[0] & MAC_GROUP) && !mac_is_zero(mac))
         return true;
-    g_autofree char *shown = text_show(text);
-    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
-                "expected the address of one station such as 52:54:00:12:34:56, not '%s'", shown);
-    return false;
+    return text_refuse(text, error, "the address of one station such as 52:54:00:12:34:56");
 }
 
 bool nic_check_hostname(const char *text, GError **error)
@@ -58,10 +55,8 @@ bool nic_check_hostname(const char *text, GError **error)
 
     for (size_t i = 0; good && i < length; i++)
         good = g_ascii_isalnum(text[i]) || text[i] == '-' || text[i] == '.';
-    if (!good)
-        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
-                    "expected a name of up to %d letters, digits, '-' and '.'", HOSTNAME_MAX);
-    return good;
+    return good || text_refuse(text, error, "a name of up to %d letters, digits, '-' and '.'",
+                               HOSTNAME_MAX);
 }
 
 bool nic_check_forward(const char *text, GError **error)

@@ -15,14 +15,8 @@ static bool check_name(const char *text, GError **error)
 
     for (size_t i = 0; good && i < length; i++)
         good = g_ascii_isalnum(text[i]) || strchr("-_.", text[i]);
-    if (!good) {
-        g_autofree char *shown = text_show(text);
-
-        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
-                    "expected a name of up to %d letters, digits, '-', '_' and '.', not '%s'",
-                    CONFIG_NAME_MAX, shown);
-    }
-    return good;
+    return good || text_refuse(text, error, "a name of up to %d letters, digits, '-', '_' and '.'",
+                               CONFIG_NAME_MAX);
 }
 
 /* What programs look for under /dev/virtio-ports: "org.qemu.guest_agent.0". */
@@ -33,13 +27,7 @@ static bool check_port_name(const char *text, GError **error)
 
     for (size_t i = 0; good && i < length; i++)
         good = g_ascii_isgraph(text[i]) && !strchr("/,=", text[i]);
-    if (!good) {
-        g_autofree char *shown = text_show(text);
-
-        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
-                    "expected a name such as org.qemu.guest_agent.0, not '%s'", shown);
-    }
-    return good;
+    return good || text_refuse(text, error, "a name such as org.qemu.guest_agent.0");
 }
 
 /* A guest may make a file's name of it: /dev/disk/by-id/virtio-SERIAL. */
@@ -50,14 +38,8 @@ static bool check_serial(const char *text, GError **error)
 
     for (size_t i = 0; good && i < length; i++)
         good = g_ascii_isalnum(text[i]) || strchr("-_.", text[i]);
-    if (!good) {
-        g_autofree char *shown = text_show(text);
-
-        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
-                    "expected up to %d letters, digits, '-', '_' and '.', not '%s'",
-                    CONFIG_SERIAL_MAX, shown);
-    }
-    return good;
+    return good || text_refuse(text, error, "up to %d letters, digits, '-', '_' and '.'",
+                               CONFIG_SERIAL_MAX);
 }
 
 static const char *const machine_choices[] = {"anima-1", NULL};

@@ -30,6 +30,19 @@ char *text_show(const char *text)
     return g_string_free(shown, FALSE);
 }
 
+bool text_refuse(const char *text, GError **error, const char *expected, ...)
+{
+    g_autofree char *shown = text_show(text);
+    g_autofree char *wants = NULL;
+    va_list arguments;
+
+    va_start(arguments, expected);
+    wants = g_strdup_vprintf(expected, arguments);
+    va_end(arguments);
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "expected %s, not '%s'", wants, shown);
+    return false;
+}
+
 unsigned options_count(const struct option *table)
 {
     unsigned count = 0;
@@ -185,11 +198,7 @@ bool option_check_number(const struct option *option, uint64_t number, GError **
 
 static bool refuse(const struct option *option, const char *text, GError **error)
 {
-    g_autofree char *shown = text_show(text);
-
-    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "expected %s, not '%s'",
-                option_wants(option), shown);
-    return false;
+    return text_refuse(text, error, "%s", option_wants(option));
 }
 
 static bool parse_bool(const struct option *option, const char *text, uint64_t *number,
