@@ -58,6 +58,11 @@ static bool target_translate(void *opaque, unsigned cpu, uint64_t linear, uint64
     return linear < 2 * RAM_SIZE;
 }
 
+static void target_hold(void *opaque, unsigned cpu, bool hold)
+{
+    fuzz_require(cpu < CPUS);
+}
+
 static void target_kill(void *opaque)
 {
 }
@@ -104,6 +109,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .set_state = target_set_state,
         .set_debug = target_set_debug,
         .translate = target_translate,
+        .hold = target_hold,
         .kill = target_kill,
         .send = target_send,
         .opaque = state,
