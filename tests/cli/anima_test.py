@@ -3,6 +3,7 @@
 making sure that nothing of a machine is left when it has ended."""
 import json
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -71,6 +72,27 @@ class AnimaTest(unittest.TestCase):
         """Run a command to its end."""
         return subprocess.run([program, *words], stdin=stdin, capture_output=True, text=True,
                               env=self.env, timeout=PATIENCE, check=False, **options)
+
+    def prepare_another_user(self):
+        """What an ordinary user needs, in folders that he may read: the program, the payload, and
+        the words for anima() that make it run as him. SKIP without the right to."""
+        if os.geteuid() != 0:
+            self.skipTest("only root can become another user")
+        nobody = pwd.getpwnam("nobody")
+        # The build tree may be closed to others: they get a copy, laid out as a build is.
+        build = os.path.dirname(os.path.dirname(ANIMA))
+        copy = os.path.join(self.folder, "build")
+        for folder, name in ("cli", "anima"), ("vmm", "anima-vmm"), ("lib", "libanima.so.0"):
+            os.makedirs(os.path.join(copy, folder))
+            shutil.copy(os.path.join(build, folder, name), os.path.join(copy, folder, name))
+        payload = shutil.copy(PAYLOAD, os.path.join(copy, "payload"))
+        os.chmod(self.folder, 0o755)
+        self.runtime = os.path.join(self.folder, "nobody")
+        os.mkdir(self.runtime, 0o700)
+        os.chown(self.runtime, nobody.pw_uid, nobody.pw_gid)
+        self.env["ANIMA_RUNTIME_DIR"] = self.runtime
+        return (os.path.join(copy, "cli", "anima"), payload,
+                {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []})
 
     def assert_refused(self, status, message, *words):
         """The command fails with this status and one line that contains `message`."""

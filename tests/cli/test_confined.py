@@ -70,29 +70,13 @@ class Confined(AnimaTest):
             self.assertIn(message, result.stderr)
 
     def test_as_another_user(self):
-        if os.geteuid() != 0:
-            self.skipTest("only root can become another user")
-        nobody = pwd.getpwnam("nobody")
-        # The build tree may be closed to others: they get a copy, laid out as a build is.
-        build = os.path.dirname(os.path.dirname(ANIMA))
-        copy = os.path.join(self.folder, "build")
-        for folder, name in ("cli", "anima"), ("vmm", "anima-vmm"), ("lib", "libanima.so.0"):
-            os.makedirs(os.path.join(copy, folder))
-            shutil.copy(os.path.join(build, folder, name), os.path.join(copy, folder, name))
-        program = os.path.join(copy, "cli", "anima")
-        payload = shutil.copy(PAYLOAD, os.path.join(copy, "payload"))
-        os.chmod(self.folder, 0o755)
-        self.runtime = os.path.join(self.folder, "nobody")
-        os.mkdir(self.runtime, 0o700)
-        os.chown(self.runtime, nobody.pw_uid, nobody.pw_gid)
-        self.env["ANIMA_RUNTIME_DIR"] = self.runtime
+        program, payload, nobody = self.prepare_another_user()
         if os.access("/dev/kvm", os.F_OK) and os.stat("/dev/kvm").st_mode & 0o006 != 0o006:
-            result = self.anima("run", "--engine", "kvm", "--kernel", payload, user=nobody.pw_uid,
-                                group=nobody.pw_gid, extra_groups=[], program=program)
+            result = self.anima("run", "--engine", "kvm", "--kernel", payload,
+                                program=program, **nobody)
             self.assertEqual(result.returncode, 1, result.stderr)
             self.assertIn("/dev/kvm: Permission denied; join the group", result.stderr)
-        status = self.run_payload(program, payload, engine="auto",
-                                  user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
+        status = self.run_payload(program, payload, engine="auto", **nobody)
         self.assertTrue(status["sandbox"]["seccomp"])
         # By the name of a definition that this user keeps, whose paths are relative to it.
         home = os.path.join(self.folder, "data")
@@ -104,8 +88,7 @@ class Confined(AnimaTest):
         self.env["XDG_DATA_HOME"] = home
         result = subprocess.run([program, "run", "kept", "--memory",
                                  "48M"], input=b"q", env=self.env, capture_output=True,
-                                timeout=PATIENCE, check=False, user=nobody.pw_uid,
-                                group=nobody.pw_gid, extra_groups=[])
+                                timeout=PATIENCE, check=False, **nobody)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn(b"hello kept", result.stdout)
 

@@ -2,12 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Disks: which are refused and with what words, and who may have one at the same time."""
 import os
-import pwd
 import shutil
 import subprocess
 import unittest
 
-from anima_test import ANIMA, AnimaTest, PATIENCE, PAYLOAD, wait_for
+from anima_test import AnimaTest, PATIENCE, PAYLOAD, wait_for
 
 
 class Disks(AnimaTest):
@@ -73,23 +72,10 @@ class Disks(AnimaTest):
         self.assert_disk_refused("disk: .*link.img: the same file is given twice", self.disk, link)
 
     def test_a_file_that_may_not_be_written(self):
-        if os.geteuid() != 0:
-            self.skipTest("only root can become another user")
-        nobody = pwd.getpwnam("nobody")
-        build = os.path.dirname(os.path.dirname(ANIMA))
-        copy = os.path.join(self.folder, "build")
-        for folder, name in ("cli", "anima"), ("vmm", "anima-vmm"), ("lib", "libanima.so.0"):
-            os.makedirs(os.path.join(copy, folder))
-            shutil.copy(os.path.join(build, folder, name), os.path.join(copy, folder, name))
-        payload = shutil.copy(PAYLOAD, os.path.join(copy, "payload"))
-        self.runtime = os.path.join(self.folder, "nobody")
-        os.mkdir(self.runtime, 0o700)
-        os.chown(self.runtime, nobody.pw_uid, nobody.pw_gid)
-        self.env["ANIMA_RUNTIME_DIR"] = self.runtime
+        program, payload, nobody = self.prepare_another_user()
         os.chmod(self.disk, 0o644)
         result = self.anima("run", "--engine", "soft", "--kernel", payload, "--disk", self.disk,
-                            program=os.path.join(copy, "cli", "anima"), user=nobody.pw_uid,
-                            group=nobody.pw_gid, extra_groups=[])
+                            program=program, **nobody)
         self.assertEqual(result.returncode, 1, result.stderr)
         self.assertIn("no permission to write; open it read-only with ,readonly or change its mode",
                       result.stderr)

@@ -109,16 +109,6 @@ static void what_is_no_memory_goes_to_the_bus(void **state)
     assert_int_equal(get().gpr[GPR_RAX] & 0xff, 0x88);
 }
 
-/* A handler at 3000h that logs `byte` and returns; `eoi` writes the local APIC's register. */
-static void install_handler(unsigned vector, char byte)
-{
-    const uint16_t entry[2] = {0x3000, 0};
-    const uint8_t handler[] = {OUT_LOG((uint8_t)byte), OUT_KICK, 0xcf};
-
-    put(vector * 4, entry, sizeof(entry));
-    put(0x3000, handler, sizeof(handler));
-}
-
 static void a_doorbell_is_rung_in_place_of_a_call(void **state)
 {
     uint64_t count = 0;

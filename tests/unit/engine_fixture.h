@@ -256,6 +256,16 @@ static inline void run_until_kicked(void)
 #define OUT_KICK      0xe6, PORT_KICK
 #define HLT           0xf4
 
+/* A handler of the real-mode vector at 3000h, which logs `byte`, kicks and returns. */
+static inline void install_handler(unsigned vector, char byte)
+{
+    const uint16_t entry[2] = {0x3000, 0};
+    const uint8_t handler[] = {OUT_LOG((uint8_t)byte), OUT_KICK, 0xcf};
+
+    put(vector * 4, entry, sizeof(entry));
+    put(0x3000, handler, sizeof(handler));
+}
+
 /* The group of tests on each engine that this host has; returns the number of failures. */
 #define run_on_engines(tests)                                                           \
     ({                                                                                  \

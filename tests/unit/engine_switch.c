@@ -172,11 +172,7 @@ static void all_state_comes_through(void **state)
 
 static void an_interrupt_that_waits_is_taken_on_the_other_side(void **state)
 {
-    const uint16_t entry[2] = {0x3000, 0};
-    static const uint8_t handler[] = {OUT_LOG('i'), OUT_KICK, 0xcf};
-
-    put(0x40 * 4, entry, sizeof(entry));
-    put(0x3000, handler, sizeof(handler));
+    install_handler(0x40, 'i');
     clock_resume(fixture.clock);
     REAL(OUT_KICK, 0xfb, HLT, HLT);
     struct cpu_state setup = get();
@@ -192,11 +188,7 @@ static void an_interrupt_that_waits_is_taken_on_the_other_side(void **state)
 /* Armed here, it runs out there; time that stands still does not count. */
 static void a_timer_runs_on_on_the_other_side(void **state)
 {
-    const uint16_t entry[2] = {0x3000, 0};
-    static const uint8_t handler[] = {OUT_LOG('t'), OUT_KICK, 0xcf};
-
-    put(0x40 * 4, entry, sizeof(entry));
-    put(0x3000, handler, sizeof(handler));
+    install_handler(0x40, 't');
     clock_resume(fixture.clock);
     REAL(OUT_KICK, 0xfb, HLT, HLT);
     struct cpu_state setup = get();

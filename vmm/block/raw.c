@@ -188,23 +188,33 @@ static void vectors_advance(struct block_request *request, uint64_t count)
     }
 }
 
+/* Count what was moved; whether there is more to do. Else the request is over, or the host was
+ * asked again. */
+static bool goes_on(struct loop_operation *operation, int64_t result)
+{
+    struct block_request *request = operation->opaque;
+
+    if (asked_again(operation, result))
+        return false;
+    if (result <= 0) {
+        raw_done(request, raw_failure(request, result));
+        return false;
+    }
+    request->private.finished += (uint64_t)result;
+    if (request->private.finished < request->length)
+        return true;
+    raw_done(request, 0);
+    return false;
+}
+
 static void transfer_start(struct block_request *request);
 
 static void transfer_done(struct loop_operation *operation, int64_t result)
 {
     struct block_request *request = operation->opaque;
 
-    if (asked_again(operation, result))
+    if (!goes_on(operation, result))
         return;
-    if (result <= 0) {
-        raw_done(request, raw_failure(request, result));
-        return;
-    }
-    request->private.finished += (uint64_t)result;
-    if (request->private.finished == request->length) {
-        raw_done(request, 0);
-        return;
-    }
     vectors_advance(request, (uint64_t)result);
     transfer_start(request);
 }
@@ -253,19 +263,8 @@ static void zeroes_write(struct block_request *request);
 
 static void zeroes_written(struct loop_operation *operation, int64_t result)
 {
-    struct block_request *request = operation->opaque;
-
-    if (asked_again(operation, result))
-        return;
-    if (result <= 0) {
-        raw_done(request, raw_failure(request, result));
-        return;
-    }
-    request->private.finished += (uint64_t)result;
-    if (request->private.finished == request->length)
-        raw_done(request, 0);
-    else
-        zeroes_write(request);
+    if (goes_on(operation, result))
+        zeroes_write(operation->opaque);
 }
 
 static void zeroes_write(struct block_request *request)

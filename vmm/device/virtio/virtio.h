@@ -192,6 +192,9 @@ void virtio_post_load(struct virtio_device *device);
  * Not locked. */
 void virtio_resume(struct virtio_device *device);
 
+/* A doorbell for one of the device's queues: an eventfd, the caller's to close. -1 and `error` when
+ * the host has no descriptor left. */
+int virtio_doorbell_create(const struct virtio_device *device, GError **error);
 /* Ring a doorbell, as the driver does. Any thread. */
 void virtio_doorbell_ring(int fd);
 

@@ -16,7 +16,6 @@
 #include <linux/virtio_ids.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "vmm/device/virtio/virtio_blk_internal.h"
@@ -326,12 +325,9 @@ static bool queues_open(struct virtio_blk *blk, GError **error)
 
         queue->blk = blk;
         queue->requests = g_new0(struct blk_request, BLK_QUEUE_SIZE);
-        blk->host.doorbells[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (blk->host.doorbells[i] >= 0)
-            continue;
-        g_set_error(error, VMM_ERROR, VMM_ERROR_FAILED, "%s: no descriptor for a doorbell: %s",
-                    blk->virtio.pci.device.id, g_strerror(errno));
-        return false;
+        blk->host.doorbells[i] = virtio_doorbell_create(&blk->virtio, error);
+        if (blk->host.doorbells[i] < 0)
+            return false;
     }
     return true;
 }

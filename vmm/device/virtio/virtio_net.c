@@ -15,18 +15,15 @@
  */
 #include "vmm/device/virtio/virtio_net.h"
 
-#include <errno.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "vmm/device/virtio/net_filter.h"
 #include "vmm/device/virtio/virtio.h"
 #include "vmm/machine/pc/layout.h"
-#include "vmm/util/fault.h"
 
 #define QUEUE_SIZE     256
 #define BATCH_MAX      64 /* frames that are sent at one go */
@@ -589,13 +586,11 @@ static void defaults(const struct device_env *env, void *opaque)
 static bool doorbells_open(struct virtio_net *net, GError **error)
 {
     net->host.doorbells[CONTROL] = -1;
-    for (unsigned i = RECEIVE; i <= TRANSMIT; i++)
-        net->host.doorbells[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (net->host.doorbells[RECEIVE] >= 0 && net->host.doorbells[TRANSMIT] >= 0)
-        return true;
-    g_set_error(error, VMM_ERROR, VMM_ERROR_FAILED, "%s: no descriptor for a doorbell: %s",
-                net->virtio.pci.device.id, g_strerror(errno));
-    return false;
+    net->host.doorbells[TRANSMIT] = -1;
+    net->host.doorbells[RECEIVE] = virtio_doorbell_create(&net->virtio, error);
+    if (net->host.doorbells[RECEIVE] >= 0)
+        net->host.doorbells[TRANSMIT] = virtio_doorbell_create(&net->virtio, error);
+    return net->host.doorbells[TRANSMIT] >= 0;
 }
 
 static bool init(struct device *device, const void *config, GError **error)

@@ -17,6 +17,7 @@
 #include <linux/virtio_pci.h>
 #include <linux/virtio_ring.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "vmm/device/virtio/virtio.h"
@@ -173,6 +174,16 @@ void virtio_reset(struct virtio_device *device)
 }
 
 /* ---- notifications ---- */
+
+int virtio_doorbell_create(const struct virtio_device *device, GError **error)
+{
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+    if (fd < 0)
+        g_set_error(error, VMM_ERROR, VMM_ERROR_FAILED, "%s: no descriptor for a doorbell: %s",
+                    device->pci.device.id, g_strerror(errno));
+    return fd;
+}
 
 /* One that is full has rung already. */
 void virtio_doorbell_ring(int fd)

@@ -95,15 +95,7 @@
     SOFT_UNORDERED static inline void name##bits##_memory(                                       \
         struct soft_cpu *cpu, const struct insn *insn, uint##bits##_t src)                       \
     {                                                                                            \
-        uint64_t linear = soft_operand_address(cpu, insn, bits / 8, SOFT_WRITE);                 \
-        unaligned##bits *host = mem_rmw_pointer(cpu, linear, bits / 8);                          \
-        uint##bits##_t dst;                                                                      \
-        if (__builtin_expect(host != NULL, 1)) {                                                 \
-            *host = op_##name##bits(&cpu->rflags, *host, src);                                   \
-            return;                                                                              \
-        }                                                                                        \
-        dst = (uint##bits##_t)mem_rmw_begin(cpu, linear, bits / 8);                              \
-        soft_write##bits(cpu, linear, op_##name##bits(&cpu->rflags, dst, src));                  \
+        SOFT_MODIFY(bits, op_##name##bits(&cpu->rflags, dst, src));                              \
     }                                                                                            \
     static void name##bits##_mr(struct soft_cpu *cpu, const struct insn *insn)                   \
     {                                                                                            \
@@ -176,15 +168,7 @@
     }                                                                                        \
     SOFT_UNORDERED static void name##bits##_m(struct soft_cpu *cpu, const struct insn *insn) \
     {                                                                                        \
-        uint64_t linear = soft_operand_address(cpu, insn, bits / 8, SOFT_WRITE);             \
-        unaligned##bits *host = mem_rmw_pointer(cpu, linear, bits / 8);                      \
-        uint##bits##_t dst;                                                                  \
-        if (__builtin_expect(host != NULL, 1)) {                                             \
-            *host = op_##name##bits(&cpu->rflags, *host);                                    \
-            return;                                                                          \
-        }                                                                                    \
-        dst = (uint##bits##_t)mem_rmw_begin(cpu, linear, bits / 8);                          \
-        soft_write##bits(cpu, linear, op_##name##bits(&cpu->rflags, dst));                   \
+        SOFT_MODIFY(bits, op_##name##bits(&cpu->rflags, dst));                               \
     }                                                                                        \
     static void name##bits##_lm(struct soft_cpu *cpu, const struct insn *insn)               \
     {                                                                                        \

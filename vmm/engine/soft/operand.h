@@ -156,6 +156,20 @@ static inline uint64_t mem_rmw_begin(struct soft_cpu *cpu, uint64_t linear, unsi
     return mem_get(cpu, linear, size);
 }
 
+/* The body of a handler that changes its operand of `bits` bits in memory: `result` is the new
+ * value, told by the old one in `dst`. */
+#define SOFT_MODIFY(bits, result)                                            \
+    uint64_t linear = soft_operand_address(cpu, insn, bits / 8, SOFT_WRITE); \
+    unaligned##bits *host = mem_rmw_pointer(cpu, linear, bits / 8);          \
+    uint##bits##_t dst;                                                      \
+    if (__builtin_expect(host != NULL, 1)) {                                 \
+        dst = *host;                                                         \
+        *host = (result);                                                    \
+        return;                                                              \
+    }                                                                        \
+    dst = (uint##bits##_t)mem_rmw_begin(cpu, linear, bits / 8);              \
+    soft_write##bits(cpu, linear, (result))
+
 /* Condition `code` (low four bits of Jcc's opcode). */
 static inline bool condition_holds(uint64_t rflags, unsigned code)
 {

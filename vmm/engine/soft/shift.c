@@ -33,15 +33,7 @@
     SOFT_UNORDERED static void name##bits##_memory(struct soft_cpu *cpu, const struct insn *insn, \
                                                    uint8_t count)                                 \
     {                                                                                             \
-        uint64_t linear = soft_operand_address(cpu, insn, bits / 8, SOFT_WRITE);                  \
-        unaligned##bits *host = mem_rmw_pointer(cpu, linear, bits / 8);                           \
-        uint##bits##_t dst;                                                                       \
-        if (__builtin_expect(host != NULL, 1)) {                                                  \
-            *host = op_##name##bits(&cpu->rflags, *host, count);                                  \
-            return;                                                                               \
-        }                                                                                         \
-        dst = (uint##bits##_t)mem_rmw_begin(cpu, linear, bits / 8);                               \
-        soft_write##bits(cpu, linear, op_##name##bits(&cpu->rflags, dst, count));                 \
+        SOFT_MODIFY(bits, op_##name##bits(&cpu->rflags, dst, count));                             \
     }                                                                                             \
     static void name##bits##_mi(struct soft_cpu *cpu, const struct insn *insn)                    \
     {                                                                                             \
