@@ -82,13 +82,12 @@ void interpreter_init(void)
     int fd = memory_memfd("difftest", RAM_SIZE, NULL);
 
     memory = memory_create();
-    cpu = aligned_alloc(64, sizeof(*cpu));
+    cpu = soft_cpu_create();
     if (fd < 0 || !cpu || !memory_add(memory, "ram", MEMORY_RAM, 0, RAM_SIZE, fd, 0, NULL)) {
         fprintf(stderr, "anima-difftest: no memory\n");
         exit(2);
     }
     close(fd);
-    memset(cpu, 0, sizeof(*cpu));
     ram = memory_find(memory, 0)->host;
     cpu_host_words(model.words);
     model.vendor = __builtin_cpu_is("amd") ? CPU_VENDOR_AMD : CPU_VENDOR_INTEL;
@@ -115,7 +114,7 @@ void interpreter_init(void)
 
 void interpreter_finish(void)
 {
-    free(cpu);
+    soft_cpu_destroy(cpu);
     memory_destroy(memory);
 }
 

@@ -47,8 +47,7 @@ static int setup(void **state)
     manual = clock_create_manual(0);
     apics = soft_apics_create(CPUS);
     for (unsigned i = 0; i < CPUS; i++) {
-        cpus[i] = aligned_alloc(64, (sizeof(struct soft_cpu) + 63) & ~63UL);
-        memset(cpus[i], 0, sizeof(struct soft_cpu));
+        cpus[i] = soft_cpu_create();
         cpus[i]->index = i;
         cpus[i]->clock = manual;
         cpus[i]->model = &model;
@@ -65,7 +64,7 @@ static int teardown(void **state)
 {
     for (unsigned i = 0; i < CPUS; i++) {
         soft_lapic_destroy(cpus[i]->lapic);
-        free(cpus[i]);
+        soft_cpu_destroy(cpus[i]);
     }
     soft_apics_destroy(apics);
     clock_destroy(manual);

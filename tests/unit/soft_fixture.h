@@ -57,9 +57,8 @@ static inline void fixture_init(struct fixture *f)
     f->ram = memory_find(f->memory, 0)->host;
     f->model.physical_bits = 40;
     f->model.linear_bits = 48;
-    f->cpu = aligned_alloc(64, sizeof(*f->cpu));
+    f->cpu = soft_cpu_create();
     assert_non_null(f->cpu);
-    memset(f->cpu, 0, sizeof(*f->cpu));
     f->cpu->memory = f->memory;
     f->cpu->model = &f->model;
     f->cpu->exits = &f->exits;
@@ -72,7 +71,7 @@ static inline void fixture_init(struct fixture *f)
 
 static inline void fixture_finish(struct fixture *f)
 {
-    free(f->cpu);
+    soft_cpu_destroy(f->cpu);
     memory_destroy(f->memory);
 }
 

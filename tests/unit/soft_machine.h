@@ -109,8 +109,7 @@ static inline void soft_machine_init(struct soft_machine *machine)
     machine->model.vendor = CPU_VENDOR_AMD;
     machine->model.physical_bits = 40;
     machine->model.linear_bits = 48;
-    machine->cpu = aligned_alloc(64, sizeof(struct soft_cpu));
-    memset(machine->cpu, 0, sizeof(struct soft_cpu));
+    machine->cpu = soft_cpu_create();
     machine->cpu->memory = machine->memory;
     machine->cpu->model = &machine->model;
     machine->cpu->blocks = soft_blocks_create(machine->cpu);
@@ -131,7 +130,7 @@ static inline void soft_machine_finish(struct soft_machine *machine)
     soft_apics_destroy(machine->apics);
     clock_destroy(machine->clock);
     soft_blocks_destroy(machine->cpu->blocks);
-    free(machine->cpu);
+    soft_cpu_destroy(machine->cpu);
     memory_destroy(machine->memory);
 }
 

@@ -352,6 +352,114 @@ static void protecting_a_page_keeps_it_readable(void **state)
     assert_int_equal(entry->read_tag, TARGET);
 }
 
+/* ---- marks of resolved fetches ---- */
+
+/* Fetch TARGET and mark it as whoever links to its code does. */
+static uint32_t *fetch_and_mark(struct fixture *f, unsigned mode)
+{
+    assert_int_equal(access_once(f, SOFT_FETCH, mode, TARGET), -1);
+    *soft_fetch_id(f->cpu, TARGET) = 77;
+    return &f->cpu->fetch_id[mode == SOFT_MMU_USER][TARGET >> 12 & (SOFT_TLB_ENTRIES - 1)];
+}
+
+static void a_mark_of_a_fetch_falls_with_its_entry(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t gpa, other = TARGET ^ 1UL << 30;
+    uint32_t *id;
+
+    for (unsigned user = 0; user < 2; user++) {
+        unsigned mode = user ? SOFT_MMU_USER : SOFT_MMU_SUPERVISOR;
+        uint64_t rights = P | W | (user ? U : 0);
+
+        map_4kb(f, TARGET, DATA, rights | G);
+        id = fetch_and_mark(f, mode);
+        soft_tlb_flush(f->cpu, false);
+        assert_int_equal(*id, 77);
+        soft_tlb_flush(f->cpu, true);
+        assert_int_equal(*id, 0);
+
+        map_4kb(f, TARGET, DATA, rights);
+        id = fetch_and_mark(f, mode);
+        soft_tlb_flush(f->cpu, false);
+        assert_int_equal(*id, 0);
+
+        id = fetch_and_mark(f, mode);
+        soft_tlb_flush_page(f->cpu, TARGET + 0x1000);
+        soft_tlb_protect(f->cpu, DATA);
+        assert_int_equal(*id, 77);
+        soft_tlb_flush_page(f->cpu, TARGET);
+        assert_int_equal(*id, 0);
+
+        /* Put out by another page, and back again: as if it had never been marked. */
+        id = fetch_and_mark(f, mode);
+        poke64(f, PDPT + index_of(other, 30) * 8, PD | P | W | U);
+        poke64(f, PT + 8 * index_of(TARGET, 12), (DATA + 0x1000) | rights);
+        assert_int_equal(access_once(f, SOFT_READ, mode, other), -1);
+        assert_int_equal(*id, 0);
+        *id = 78;
+        assert_ptr_equal(soft_fetch_page(f->cpu, TARGET, &gpa), f->ram + DATA);
+        assert_int_equal(*id, 0);
+
+        /* Filled anew for another page behind the same address. */
+        map_4kb(f, TARGET, DATA, rights);
+        id = fetch_and_mark(f, mode);
+        poke64(f, PT + 8 * index_of(TARGET, 12), (DATA + 0x1000) | rights);
+        assert_int_equal(access_once(f, SOFT_WRITE, mode, TARGET), -1);
+        assert_int_equal(*id, 0);
+
+        id = fetch_and_mark(f, mode);
+        soft_tlb_init(f->cpu);
+        assert_int_equal(*id, 0);
+    }
+}
+
+static void a_mark_of_a_fetch_falls_with_its_large_page(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t base = TARGET & ~0x3fffffffUL;
+    uint32_t *id;
+
+    map_4kb(f, TARGET, DATA, P | W);
+    poke64(f, PD + index_of(TARGET, 21) * 8, 0x400000 | P | W | U | PS);
+    id = fetch_and_mark(f, SOFT_MMU_USER);
+    soft_tlb_flush_page(f->cpu, TARGET ^ 0x5000);
+    assert_int_equal(*id, 0);
+
+    fixture_show(f, CPU_80000001_EDX, 26);
+    poke64(f, PDPT + index_of(base, 30) * 8, P | W | U | PS);
+    assert_int_equal(access_once(f, SOFT_FETCH, SOFT_MMU_USER, base), -1);
+    id = soft_fetch_id(f->cpu, base);
+    *id = 77;
+    soft_tlb_flush_page(f->cpu, base + 0x5000);
+    assert_int_equal(*id, 0);
+}
+
+/* Reads, writes and fetches of the other privilege, which have entries of their own or share the
+ * line, leave it alone. */
+static void a_mark_of_a_fetch_stays_while_its_entry_does(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t *id;
+
+    map_4kb(f, TARGET, DATA, P | W | U);
+    id = fetch_and_mark(f, SOFT_MMU_USER);
+    assert_int_equal(access_once(f, SOFT_READ, SOFT_MMU_USER, TARGET), -1);
+    assert_int_equal(access_once(f, SOFT_WRITE, SOFT_MMU_USER, TARGET), -1);
+    assert_int_equal(access_once(f, SOFT_FETCH, SOFT_MMU_SUPERVISOR, TARGET), -1);
+    assert_int_equal(access_once(f, SOFT_FETCH, SOFT_MMU_USER, TARGET), -1);
+    assert_int_equal(*id, 77);
+    assert_int_equal(f->cpu->fetch_id[0][TARGET >> 12 & (SOFT_TLB_ENTRIES - 1)], 0);
+}
+
+static void a_vcpu_lies_below_2gb(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_true(f->cpu->low);
+    assert_true((uintptr_t)(f->cpu + 1) <= 1UL << 31);
+}
+
 /* ---- the older paging modes ---- */
 
 static void enter_32bit(struct fixture *f)
@@ -599,6 +707,10 @@ int main(void)
         TEST(invlpg_drops_all_fragments_of_a_large_page),
         TEST(a_page_put_out_of_its_slot_comes_back_and_is_flushed_too),
         TEST(protecting_a_page_keeps_it_readable),
+        TEST(a_mark_of_a_fetch_falls_with_its_entry),
+        TEST(a_mark_of_a_fetch_falls_with_its_large_page),
+        TEST(a_mark_of_a_fetch_stays_while_its_entry_does),
+        TEST(a_vcpu_lies_below_2gb),
         TEST(paging_of_32_bits_has_4kb_and_4mb_pages),
         TEST(pae_walks_from_the_loaded_pointers),
         TEST(without_paging_linear_is_physical),

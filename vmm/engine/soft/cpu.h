@@ -177,6 +177,10 @@ struct soft_cpu {
     const struct insn *insn; /* being executed; for exceptions */
     struct cpu_segment seg[SEG_COUNT];
     struct soft_tlb_entry tlb[SOFT_MMU_MODES][SOFT_TLB_ENTRIES];
+    /* Marks of whoever resolved a fetch, [0] of CPL 0..2 and [1] of CPL 3, a line of the TLB each:
+     * one that is not 0 says that its line's fetch_tag is as it was when the mark was set. Set by
+     * soft_fetch_id's user; any change of the tag makes it 0. */
+    uint32_t fetch_id[2][SOFT_TLB_ENTRIES];
     struct soft_tlb_log tlb_log;
 
     /* System registers. */
@@ -248,6 +252,7 @@ struct soft_cpu {
                             or when off. lapic.c keeps it, and flushes the TLB */
     struct soft_blocks *blocks; /* decoded-instruction cache; block.h */
     struct vcpu *vcpu;          /* thread side; soft.c */
+    bool low;                   /* it lies below 2 GB as a whole, for 32-bit absolute addresses */
     int64_t tsc_offset;         /* guest TSC = clock_tsc + this (TSC writes, TSC_ADJUST) */
     struct soft_spin spin;
     struct vcpu_debug debug;
@@ -255,6 +260,13 @@ struct soft_cpu {
     bool debug_moved; /* an instruction was executed since it was told or wanted something */
     char error[160];  /* for VCPU_EXIT_ERROR */
 };
+
+/* ---- its memory: cpu.c ---- */
+
+/* A vCPU that is all zeros, below 2 GB (`low`) if the host has room there; NULL when it has no
+ * memory. Works inside the vmm's sandbox. destroy takes NULL. */
+struct soft_cpu *soft_cpu_create(void);
+void soft_cpu_destroy(struct soft_cpu *cpu);
 
 /* ---- exceptions: event.c ---- */
 

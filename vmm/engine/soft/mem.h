@@ -145,6 +145,13 @@ SOFT_UNORDERED static inline void soft_write_bytes(struct soft_cpu *cpu, uint64_
         soft_write_slow(cpu, linear, in, size, cpu->mmu_mode);
 }
 
+/* The mark of the line that fetches of `linear` in the current mode hit: see soft_cpu.fetch_id. May
+ * be set after soft_fetch_page of `linear` gave an address, before anything else fills the TLB. */
+static inline uint32_t *soft_fetch_id(struct soft_cpu *cpu, uint64_t linear)
+{
+    return &cpu->fetch_id[cpu->cpl == 3][linear >> 12 & (SOFT_TLB_ENTRIES - 1)];
+}
+
 /* Translate `linear` for an instruction fetch (SOFT_FETCH: NX, SMEP; user or supervisor by CPL).
  * Returns the host address of that byte and the guest-physical one in `*gpa`; both are good to the
  * page's end. NULL when no RAM or ROM is there: such code reads as 0xff. Raises #PF, and #GP where

@@ -6,9 +6,6 @@
 #include "vmm/engine/soft/soft.h"
 #include "vmm/engine/soft/vector.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "vmm/engine/engines.h"
 #include "vmm/engine/soft/block.h"
 #include "vmm/engine/soft/mem.h"
@@ -107,7 +104,7 @@ static void vcpu_destroy(struct vcpu *vcpu)
         cpu->engine->vcpus[cpu->index] = NULL;
         soft_lapic_destroy(cpu->lapic);
         soft_blocks_destroy(cpu->blocks);
-        free(cpu);
+        soft_cpu_destroy(cpu);
     }
     g_free(vcpu);
 }
@@ -129,7 +126,6 @@ static void set_surroundings(struct soft_cpu *cpu, struct soft_engine *engine, u
 static struct vcpu *vcpu_create(struct engine *base, unsigned index, GError **error)
 {
     struct soft_engine *engine = soft(base);
-    size_t size = (sizeof(struct soft_cpu) + 63) & ~63UL;
     struct cpu_state state;
 
     if (index >= engine->count || engine->vcpus[index]) {
@@ -139,9 +135,8 @@ static struct vcpu *vcpu_create(struct engine *base, unsigned index, GError **er
     struct vcpu *vcpu = g_new0(struct vcpu, 1);
 
     vcpu->outside = 1;
-    vcpu->cpu = aligned_alloc(64, size);
+    vcpu->cpu = soft_cpu_create();
     if (vcpu->cpu) {
-        memset(vcpu->cpu, 0, size);
         set_surroundings(vcpu->cpu, engine, index);
         vcpu->cpu->blocks = soft_blocks_create(vcpu->cpu);
         soft_lapic_create(engine->apics, vcpu->cpu);

@@ -29,6 +29,17 @@ static void clear(struct soft_tlb_entry *entry)
     entry->read_tag = entry->write_tag = entry->fetch_tag = SOFT_TLB_NONE;
 }
 
+/* Clear a slot, and the mark that vouched for its fetch_tag. No fetch is done in other modes than
+ * these two. */
+static void clear_slot(struct soft_cpu *cpu, unsigned index)
+{
+    unsigned mode = index / SOFT_TLB_ENTRIES;
+
+    clear(slot(cpu, index));
+    if (mode <= SOFT_MMU_SUPERVISOR)
+        cpu->fetch_id[mode == SOFT_MMU_USER][index % SOFT_TLB_ENTRIES] = 0;
+}
+
 /* Whether an entry is of the region of 1 << shift bytes around `linear`. */
 static bool holds(const struct soft_tlb_entry *entry, uint64_t linear, unsigned shift)
 {
@@ -71,7 +82,7 @@ static void put_out(struct soft_cpu *cpu, unsigned mode, unsigned line)
         .global = !(log->logged[index] & 1U << LOG_OTHER),
     };
     log->victims_used = true;
-    clear(entry);
+    clear_slot(cpu, index);
 }
 
 static uint64_t tag_of(const struct soft_tlb_entry *entry, enum soft_access access)
@@ -114,7 +125,7 @@ void soft_tlb_fill(struct soft_cpu *cpu, unsigned mode, uint64_t linear, enum so
 
     if (entry->host != delta || log->page[mode][line] != page) {
         if (holds(entry, linear, 12))
-            clear(entry);
+            clear_slot(cpu, mode * SOFT_TLB_ENTRIES + line);
         else
             put_out(cpu, mode, line);
         entry->host = delta;
@@ -155,7 +166,7 @@ static void flush_log(struct soft_cpu *cpu, unsigned which)
     for (unsigned i = 0; i < log->count[which]; i++) {
         unsigned index = log->filled[which][i];
 
-        clear(slot(cpu, index));
+        clear_slot(cpu, index);
         log->logged[index] &= ~(1U << which);
     }
     log->count[which] = 0;
@@ -171,7 +182,7 @@ void soft_tlb_init(struct soft_cpu *cpu)
 {
     memset(&cpu->tlb_log, 0, sizeof(cpu->tlb_log));
     for (unsigned i = 0; i < SLOTS; i++) {
-        clear(slot(cpu, i));
+        clear_slot(cpu, i);
         slot(cpu, i)->host = 0;
     }
     cpu->tlb_log.victims_used = true;
@@ -198,7 +209,7 @@ static void flush_2mb(struct soft_cpu *cpu, uint64_t linear)
     for (unsigned mode = 0; mode < SOFT_MMU_MODES; mode++)
         for (unsigned i = first; i < first + 512; i++)
             if (holds(&cpu->tlb[mode][i], linear, 21))
-                clear(&cpu->tlb[mode][i]);
+                clear_slot(cpu, mode * SOFT_TLB_ENTRIES + i);
     flush_victims(cpu, linear, 21);
 }
 
@@ -207,17 +218,17 @@ static void flush_1gb(struct soft_cpu *cpu, uint64_t linear)
 {
     for (unsigned i = 0; i < SLOTS; i++)
         if (holds(slot(cpu, i), linear, 30))
-            clear(slot(cpu, i));
+            clear_slot(cpu, i);
     flush_victims(cpu, linear, 30);
 }
 
 void soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t linear)
 {
     for (unsigned mode = 0; mode < SOFT_MMU_MODES; mode++) {
-        struct soft_tlb_entry *entry = soft_tlb_slot(cpu, mode, linear);
+        unsigned index = mode * SOFT_TLB_ENTRIES + (linear >> 12 & (SOFT_TLB_ENTRIES - 1));
 
-        if (holds(entry, linear, 12))
-            clear(entry);
+        if (holds(slot(cpu, index), linear, 12))
+            clear_slot(cpu, index);
     }
     flush_victims(cpu, linear, 12);
     if (cpu->tlb_log.large[0] >> filter_bit(linear, 21) & 1)
