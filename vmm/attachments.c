@@ -18,8 +18,14 @@ _Static_assert(CONFIG_LIST_MAX <= MACHINE_MODULES_MAX, "every module of a defini
 
 void attachments_init(struct attachments *attachments)
 {
-    *attachments = (struct attachments){
-        .kernel = -1, .initrd = -1, .gdb = -1, .kvm = -1, .incoming = -1, .ram = -1};
+    *attachments = (struct attachments){.kernel = -1,
+                                        .initrd = -1,
+                                        .gdb = -1,
+                                        .kvm = -1,
+                                        .incoming = -1,
+                                        .ram = -1,
+                                        .soft_log = -1,
+                                        .perf_map = -1};
 }
 
 /* The place for a descriptor called `name`; NULL when it has none or is taken. */
@@ -47,6 +53,10 @@ static int *find_place(struct attachments *attachments, const char *name)
         place = &attachments->incoming;
     else if (strcmp(name, "ram") == 0)
         place = &attachments->ram;
+    else if (strcmp(name, "soft-log") == 0)
+        place = &attachments->soft_log;
+    else if (strcmp(name, "perf-map") == 0)
+        place = &attachments->perf_map;
     return place && *place < 0 ? place : NULL;
 }
 
@@ -319,6 +329,8 @@ void attachments_finish(struct attachments *attachments)
     close_all(&attachments->kvm, 1);
     close_all(&attachments->incoming, 1);
     close_all(&attachments->ram, 1);
+    close_all(&attachments->soft_log, 1);
+    close_all(&attachments->perf_map, 1);
     close_all(attachments->modules, attachments->module_count);
     close_all(attachments->line_fds, attachments->line_count);
     close_all(attachments->disk_fds, attachments->disk_count);

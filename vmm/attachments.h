@@ -23,6 +23,7 @@ struct attachments {
     int kernel, initrd, gdb, kvm; /* -1: none */
     int incoming;                 /* the stream of a machine to go on from */
     int ram;                      /* of a machine whose place is taken */
+    int soft_log, perf_map;       /* for those who debug the engine */
     int modules[MACHINE_MODULES_MAX];
     unsigned module_count;
     int disk_fds[CONFIG_DISKS_MAX]; /* -1 once the block node has it */

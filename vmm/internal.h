@@ -24,6 +24,7 @@ struct vmm {
     struct sandbox_report sandbox;
     const struct engine_ops *engine;
     const char *why; /* this engine; static */
+    struct engine_debug debug;
     struct loop *io;
     struct machine *machine;
     struct gdb_server *debugger; /* NULL: none is awaited */

@@ -185,6 +185,7 @@ static void configure(struct vmm *vmm, struct machine_config *config, GPtrArray 
         .name = definition_text(definition, OPTION_NAME),
         .engine = vmm->engine,
         .kvm_fd = vmm->attachments.kvm,
+        .debug = &vmm->debug,
         .cpu_model = definition_text(definition, OPTION_CPU),
         .cpus = definition_number(definition, OPTION_CPUS),
         .memory_size = definition_number(definition, OPTION_MEMORY),
@@ -244,6 +245,12 @@ static bool create_machine(struct vmm *vmm, GError **error)
     g_autoptr(GPtrArray) words = g_ptr_array_new_with_free_func(g_free);
     struct machine_config config;
 
+    vmm->debug = (struct engine_debug){
+        .switches = getenv("ANIMA_SOFT"),
+        .log = vmm->attachments.soft_log,
+        .perf_map = vmm->attachments.perf_map,
+    };
+
     configure(vmm, &config, words);
     if (vmm->attachments.incoming >= 0)
         return create_from_stream(vmm, &config, error);
@@ -267,6 +274,8 @@ static bool build(struct vmm *vmm, GError **error)
     if (!vmm->engine)
         return false;
     kvm = strcmp(vmm->engine->name, "kvm") == 0;
+    if (vmm->engine->prepare)
+        vmm->engine->prepare(definition_number(vmm->definition, OPTION_CPUS));
     vmm->io = loop_create("io/0", error);
     if (!vmm->io || !sandbox_enter(SANDBOX_VMM, kvm, &vmm->sandbox, error) ||
         !attachments_open_lines(&vmm->attachments, vmm->definition, error) ||

@@ -37,6 +37,13 @@ struct exit_ops {
     uint64_t (*hypercall)(void *opaque, unsigned vcpu, uint64_t number, const uint64_t args[4]);
 };
 
+/* What those who debug an engine ask of it. What it means is the engine's. */
+struct engine_debug {
+    const char *switches; /* comma-separated words; NULL: none */
+    int log;              /* a file to write to, or -1 */
+    int perf_map;         /* the file in which perf(1) looks up the names of this process's code */
+};
+
 struct engine_config {
     struct memory *memory;
     struct clock *clock;
@@ -46,6 +53,8 @@ struct engine_config {
     const char *cpu_model;            /* name for cpu_model_resolve */
     const struct cpu_definition *cpu; /* for cpu_model_adopt in its place; NULL: none */
     int kvm_fd; /* an open /dev/kvm, or -1; read by "kvm" alone, must outlive the engine */
+    const struct engine_debug *debug; /* read by "soft" alone; it and its files outlive the engine.
+                                         NULL: nothing */
 };
 
 /* Why vcpu_run came back. */
@@ -78,6 +87,10 @@ struct vcpu_debug {
 
 struct engine_ops {
     const char *name; /* "soft", "kvm" */
+
+    /* Take from the host what a sandbox forbids, for an engine with `cpus` vCPUs. Once in a
+     * process, before its sandbox closes. NULL: nothing. */
+    void (*prepare)(unsigned cpus);
 
     /* Resolves the CPU model too. NULL and `error` on failure. */
     struct engine *(*create)(const struct engine_config *config, GError **error);

@@ -120,6 +120,7 @@ static bool engine_init(struct machine *machine, GError **error)
         .cpu_model = machine->config.cpu_model,
         .cpu = machine->config.cpu,
         .kvm_fd = machine->config.kvm_fd,
+        .debug = machine->config.debug,
     };
     const struct bus_shortcuts shortcuts = {doorbell_attach, doorbell_detach, machine};
 

@@ -69,7 +69,8 @@ struct machine_image {
 struct machine_config {
     const char *name;
     const struct engine_ops *engine;
-    int kvm_fd; /* for engine kvm, else not read; must outlive the machine */
+    int kvm_fd;                       /* for engine kvm, else not read; must outlive the machine */
+    const struct engine_debug *debug; /* NULL: nothing; must outlive the machine, and its files */
     const char *cpu_model;
     unsigned cpus;
     uint64_t memory_size; /* bytes, whole pages */

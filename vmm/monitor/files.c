@@ -250,6 +250,55 @@ bool files_add_kvm(struct files *files, GError **error)
     return false;
 }
 
+/* What the software CPU writes for those who debug it (docs/translator.md). */
+static bool add_soft_log(struct files *files, GError **error)
+{
+    const char *path = getenv("ANIMA_SOFT_LOG");
+
+    if (!path)
+        return true;
+    return add_for(files, "soft-log", "ANIMA_SOFT_LOG",
+                   open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600),
+                   path, error);
+}
+
+static bool wants_perf_map(void)
+{
+    const char *switches = getenv("ANIMA_SOFT");
+    g_auto(GStrv) words = g_strsplit(switches ? switches : "", ",", -1);
+
+    return g_strv_contains((const char *const *)words, "perf");
+}
+
+static void remove_file(struct files *files, const char *name)
+{
+    for (unsigned i = 0; i < files->count; i++) {
+        if (!g_str_equal(files->names[i], name))
+            continue;
+        close(files->fds[i]);
+        files->count--;
+        memmove(&files->fds[i], &files->fds[i + 1], (files->count - i) * sizeof(files->fds[0]));
+        memmove(&files->names[i], &files->names[i + 1],
+                (files->count - i) * sizeof(files->names[0]));
+        return;
+    }
+}
+
+bool files_add_perf_map(struct files *files, pid_t pid, GError **error)
+{
+    g_autofree char *path = g_strdup_printf("/tmp/perf-%d.map", pid);
+
+    if (!wants_perf_map())
+        return true;
+    remove_file(files, "perf-map");
+    /* Anybody may have put something there, of an earlier process with this number or on purpose:
+     * what is opened is new, or it is nothing. */
+    unlink(path);
+    return add(files, "perf-map",
+               open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600),
+               path, error);
+}
+
 /* "auto" goes without what is absent or not for this user. */
 static bool add_engine(struct files *files, const struct definition *definition, GError **error)
 {
@@ -257,7 +306,9 @@ static bool add_engine(struct files *files, const struct definition *definition,
 
     if (g_str_equal(engine, "auto"))
         files_add_kvm(files, NULL);
-    return !g_str_equal(engine, "kvm") || files_add_kvm(files, error);
+    if (g_str_equal(engine, "kvm"))
+        return files_add_kvm(files, error);
+    return add_soft_log(files, error);
 }
 
 static bool add_all(struct files *files, const struct definition *definition, int stdio_fd,

@@ -23,7 +23,7 @@ void files_destroy(struct files *files);
 
 /* Descriptors and, as a new JSON list in the same order, what each is for: "kernel", "initrd",
  * "state", "module", "nic", "disk" and "line" (once each, in the definition's order), "gdb",
- * "kvm". */
+ * "kvm", "soft-log", "perf-map". */
 const int *files_fds(const struct files *files, unsigned *count);
 json_t *files_names(const struct files *files);
 /* The name of the descriptor at `index`; static. */
@@ -34,6 +34,10 @@ int files_nat_end(const struct files *files, unsigned card);
 
 /* Open what engine kvm needs, if it is not there yet. */
 bool files_add_kvm(struct files *files, GError **error);
+
+/* Open the map of code in which perf(1) looks for process `pid`, in the place of an earlier one, if
+ * ANIMA_SOFT asks for one. It outlives us: perf reads it later. */
+bool files_add_perf_map(struct files *files, pid_t pid, GError **error);
 
 /* The pseudo-terminals that were made for lines, as a new JSON object: the line ("serial",
  * "port NAME"), and the name of the file under which a client finds it. */

@@ -221,7 +221,7 @@ static bool prepare(struct monitor *monitor, const struct control_call *call, GE
         return false;
     monitor->vmm = worker_create("vmm", NULL, &vmm_ops, monitor, error);
     calls_set_worker(monitor->calls, monitor->vmm);
-    return monitor->vmm != NULL;
+    return monitor->vmm && files_add_perf_map(monitor->files, worker_pid(monitor->vmm), error);
 }
 
 static void handle_start(void *opaque, struct control_call *call)

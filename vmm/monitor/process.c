@@ -135,6 +135,11 @@ struct process *process_spawn(const char *role, const char *program, const struc
     return process;
 }
 
+pid_t process_pid(const struct process *process)
+{
+    return process->pid;
+}
+
 void process_destroy(struct process *process)
 {
     if (!process)

@@ -26,6 +26,8 @@ struct process_ops {
 struct process *process_spawn(const char *role, const char *program, const struct process_ops *ops,
                               void *opaque, int *link_fd, GError **error);
 
+pid_t process_pid(const struct process *process);
+
 /* Kill it if it lives, wait for it, and free; no callback comes any more. NULL is fine. */
 void process_destroy(struct process *process);
 

@@ -229,10 +229,12 @@ static bool start_fresh(struct upgrade *upgrade, json_t *description, GError **e
     bool good;
 
     json_object_set_new(params, "fds", names);
-    good = define(upgrade, description, error) && collect(upgrade, names, fds, &count, error);
-    if (good)
+    if (define(upgrade, description, error))
         upgrade->fresh = worker_create("vmm", upgrade->program, &fresh_ops, upgrade, error);
-    if (!upgrade->fresh) {
+    good = upgrade->fresh &&
+           files_add_perf_map(upgrade->config.files, worker_pid(upgrade->fresh), error) &&
+           collect(upgrade, names, fds, &count, error);
+    if (!good) {
         json_decref(params);
         return false;
     }

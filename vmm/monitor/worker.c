@@ -147,6 +147,11 @@ struct worker *worker_create(const char *role, const char *program, const struct
     return worker;
 }
 
+pid_t worker_pid(const struct worker *worker)
+{
+    return process_pid(worker->process);
+}
+
 void worker_destroy(struct worker *worker)
 {
     if (!worker)

@@ -36,6 +36,7 @@ typedef void (*worker_answer_fn)(void *opaque, const struct rpc_message *answer,
  * process is. NULL and CONFIG_ERROR_FAILED on failure. */
 struct worker *worker_create(const char *role, const char *program, const struct worker_ops *ops,
                              void *opaque, GError **error);
+pid_t worker_pid(const struct worker *worker);
 /* Kills it. NULL is fine. */
 void worker_destroy(struct worker *worker);
 /* Kill it; `ended` follows. */

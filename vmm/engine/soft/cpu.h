@@ -21,6 +21,7 @@
 #include "vmm/engine/cpu_model.h"
 #include "vmm/engine/cpu_state.h"
 #include "vmm/engine/engine.h"
+#include "vmm/engine/soft/counters.h"
 
 struct soft_cpu;
 struct soft_engine;
@@ -254,6 +255,7 @@ struct soft_cpu {
     struct vcpu *vcpu;          /* thread side; soft.c */
     bool low;                   /* it lies below 2 GB as a whole, for 32-bit absolute addresses */
     int64_t tsc_offset;         /* guest TSC = clock_tsc + this (TSC writes, TSC_ADJUST) */
+    struct soft_counters counters;
     struct soft_spin spin;
     struct vcpu_debug debug;
     bool debug_told;  /* the debugger was told of the breakpoint at rip */

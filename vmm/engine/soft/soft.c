@@ -10,6 +10,7 @@
 #include "vmm/engine/soft/block.h"
 #include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/msr.h"
+#include "vmm/engine/soft/translator/code_cache.h"
 
 #define CPUS_MAX 255 /* APIC ids of 8 bits; 255 addresses all */
 
@@ -33,8 +34,22 @@ static void engine_destroy(struct engine *base)
     g_free(engine);
 }
 
+/* False and `error` when they cannot be understood. */
+static bool read_switches(const struct engine_debug *debug, struct soft_switches *switches,
+                          GError **error)
+{
+    if (!soft_switches_parse(debug ? debug->switches : NULL, switches, error))
+        return false;
+    if (debug) {
+        switches->log = debug->log;
+        switches->perf_map = debug->perf_map;
+    }
+    return true;
+}
+
 static struct engine *engine_create(const struct engine_config *config, GError **error)
 {
+    struct soft_switches switches;
     uint32_t words[CPU_WORDS];
     struct memory_listener listener = soft_listener;
 
@@ -43,9 +58,12 @@ static struct engine *engine_create(const struct engine_config *config, GError *
                     "engine soft runs 1 to %u CPUs, not %u", CPUS_MAX, config->cpus);
         return NULL;
     }
+    if (!read_switches(config->debug, &switches, error))
+        return NULL;
     struct soft_engine *engine = g_new0(struct soft_engine, 1);
 
     engine->config = *config;
+    engine->switches = switches;
     engine->count = config->cpus;
     engine->vcpus = g_new0(struct vcpu *, config->cpus);
     pthread_mutex_init(&engine->exclusive_lock, NULL);
@@ -225,6 +243,7 @@ static void vcpu_nmi(struct vcpu *vcpu)
 
 const struct engine_ops soft_engine_ops = {
     .name = "soft",
+    .prepare = code_cache_prepare,
     .create = engine_create,
     .destroy = engine_destroy,
     .cpu = engine_cpu,

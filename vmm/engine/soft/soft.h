@@ -10,6 +10,7 @@
 #include "vmm/engine/engine.h"
 #include "vmm/engine/soft/cpu.h"
 #include "vmm/engine/soft/lapic.h"
+#include "vmm/engine/soft/switches.h"
 
 /* The thread side of a vCPU. Its thread is inside while it may use aliases of guest memory (TLB
  * entries, decoded code), outside while it is parked, waits, or runs a device's handler. */
@@ -22,6 +23,7 @@ struct vcpu {
 
 struct soft_engine {
     struct engine_config config;
+    struct soft_switches switches;
     struct cpu_definition model;
     struct soft_apics *apics;
     unsigned count; /* of vcpus */

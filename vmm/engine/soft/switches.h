@@ -18,8 +18,10 @@ struct soft_switches {
     bool exact;     /* flags are whole at each fault, even those that are dead */
     bool eager;     /* translate a block when it is first met */
     bool perf;      /* write /tmp/perf-PID.map */
-    int log;        /* descriptor of the disassembly log, or -1 */
+    int log;        /* descriptor of the disassembly log, or -1; its owner's */
+    int perf_map;   /* descriptor of that map, or -1; its owner's */
 };
 
-/* Parse `text` (NULL: nothing). False and `error` on a word that is none. */
+/* Parse `text` (NULL: nothing); there are no descriptors then. False and `error` on a word that is
+ * none. */
 bool soft_switches_parse(const char *text, struct soft_switches *switches, GError **error);

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Memory for translated code: one memfd mapped twice, writable here and executable there, so that
- * no address is ever both (W^X). Bounded; what lives in it is emptied as a whole.
+ * Memory for translated code: shared pages mapped twice, writable here and executable there, so
+ * that no address is ever both (W^X). Bounded; what lives in it is emptied as a whole.
+ *
+ * A sandbox forbids to make memory executable, so the caches of all vCPUs are mapped before it
+ * closes, and are handed out and taken back afterwards. They take address space only until they are
+ * used.
  */
 #pragma once
 
 #include <glib.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,9 +20,17 @@ struct code_cache {
     size_t size;
 };
 
-/* Map `size` bytes (a multiple of the page). Memory is taken as it is used. False when the host
- * refuses; `error` says what. Works inside the vmm's sandbox. */
+/* The size of each cache, whole pages, when there are `cpus` of them: together they are bounded. */
+size_t code_cache_share(unsigned cpus);
+
+/* Map the caches of `cpus` vCPUs ahead; from now on this process maps no others. Where the host
+ * refuses, the log says so, once, and there are none. */
+void code_cache_prepare(unsigned cpus);
+
+/* A cache of `size` bytes (a multiple of the page), all zero. Memory is taken as it is used. False
+ * when the host refuses, or none is left that was mapped ahead; `error` says what. */
 bool code_cache_init(struct code_cache *cache, size_t size, GError **error);
+/* Nothing executes there any more. One that has no memory (all zero) is fine. */
 void code_cache_fini(struct code_cache *cache);
 
 /* Give the memory back to the host; the addresses stay. Nothing executes there. */
