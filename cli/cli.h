@@ -73,6 +73,7 @@ int command_completion(const struct command *command, int argc, char **argv);
 int command_help(const struct command *command, int argc, char **argv);
 int command_kill(const struct command *command, int argc, char **argv);
 int command_list(const struct command *command, int argc, char **argv);
+int command_metrics(const struct command *command, int argc, char **argv);
 int command_nmi(const struct command *command, int argc, char **argv);
 int command_pause(const struct command *command, int argc, char **argv);
 int command_query(const struct command *command, int argc, char **argv);

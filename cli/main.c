@@ -15,6 +15,7 @@ const struct command commands[] = {
     {"list", "", "list the running machines", cli_json_flag, false, 0, 0, command_list},
     {"query", "NAME", "show how a running machine is", cli_json_flag, false, 1, 1, command_query},
     {"show", "NAME", "the same as query", cli_json_flag, false, 1, 1, command_query},
+    {"metrics", "NAME", "count what its CPUs did", cli_json_flag, false, 1, 1, command_metrics},
     {"pause", "NAME", "stop its CPUs and its clock", no_flags, false, 1, 1, command_pause},
     {"resume", "NAME", "let it go on", no_flags, false, 1, 1, command_resume},
     {"reset", "NAME", "press its reset button", no_flags, false, 1, 1, command_reset},

@@ -47,6 +47,10 @@ char *vmm_effective_definition(const struct vmm *vmm);
 
 void vmm_handle_save(void *vmm, struct control_call *call);
 
+/* ---- metrics.c: "metrics" ---- */
+
+void vmm_handle_metrics(void *vmm, struct control_call *call);
+
 /* ---- handover.c: what the monitor asks of a vmm that goes, and of one that comes ---- */
 
 void handover_describe(void *vmm, struct control_call *call);

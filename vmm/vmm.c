@@ -454,6 +454,7 @@ char *vmm_effective_definition(const struct vmm *vmm)
 static const struct control_handler handlers[] = {
     {"start", handle_start},
     {"query", handle_query},
+    {"metrics", vmm_handle_metrics},
     {"pause", handle_pause},
     {"resume", handle_resume},
     {"reset", handle_reset},

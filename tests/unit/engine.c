@@ -145,6 +145,36 @@ static void exits_are_counted_by_reason(void **state)
     assert_int_equal(counts[ENGINE_EXIT_PIO], 2);
 }
 
+/* The engine's counter called `name`; -1 when it has none. */
+static int64_t count_of(const char *name)
+{
+    g_autofree uint64_t *values = NULL;
+    unsigned count = 0, found = UINT_MAX;
+
+    for (; ops->counters[count].name; count++)
+        if (strcmp(ops->counters[count].name, name) == 0)
+            found = count;
+    values = g_new0(uint64_t, count);
+    ops->count(fixture.vcpu, values);
+    return found == UINT_MAX ? -1 : (int64_t)values[found];
+}
+
+static void what_happens_is_counted(void **state)
+{
+    if (!ops->counters)
+        skip();
+    /* mov al, [MMIO_BASE]; log; kick; mov [MMIO_BASE], al; kick */
+    FLAT(0xa0, 0, 0, 0, 0xd0, OUT_LOG('x'), OUT_KICK, 0xa2, 0, 0, 0, 0xd0, OUT_KICK);
+    run_until_kicked();
+    assert_int_equal(count_of("mmio"), 1);
+    assert_int_equal(count_of("ports"), 2);
+    assert_int_equal(count_of("faults"), 0);
+    run_until_kicked();
+    assert_int_equal(count_of("mmio"), 2);
+    assert_true(count_of("blocks_decoded") > 0);
+    assert_int_equal(count_of("sheep"), -1);
+}
+
 /* What the model has not raises #GP, what it has reads the same on every engine. */
 static void model_specific_registers_are_the_models(void **state)
 {
@@ -602,6 +632,7 @@ int main(void)
         TEST(what_is_no_memory_goes_to_the_bus),
         TEST(a_doorbell_is_rung_in_place_of_a_call),
         TEST(exits_are_counted_by_reason),
+        TEST(what_happens_is_counted),
         TEST(model_specific_registers_are_the_models),
         TEST(model_specific_registers_are_written),
         TEST(writes_are_seen_in_memory_and_as_dirty),

@@ -50,6 +50,8 @@ const struct control_method control_methods[] = {
      * "folder" is what relative paths are relative to. */
     {"start", CONTROL_OWN, false, 0, PEER_FDS_MAX, start_params},
     {"query", CONTROL_OBSERVE, true, 0, 0, none},
+    /* What the engine counts of each vCPU. */
+    {"metrics", CONTROL_OBSERVE, true, 0, 0, none},
     {"pause", CONTROL_OPERATE, true, 0, 0, none},
     {"resume", CONTROL_OPERATE, true, 0, 0, none},
     {"reset", CONTROL_OPERATE, true, 0, 0, none},

@@ -78,6 +78,12 @@ enum engine_exit {
     ENGINE_EXITS,
 };
 
+/* A number that an engine keeps of each vCPU. */
+struct engine_counter {
+    const char *name;  /* snake_case; NULL ends a list */
+    const char *about; /* one phrase */
+};
+
 /* What a debugger wants of a vCPU. */
 struct vcpu_debug {
     bool single_step;
@@ -136,6 +142,11 @@ struct engine_ops {
     /* Add the exits of a vCPU since its creation to `counts`. NULL where guest code never leaves
      * the VMM. Any thread. */
     void (*exits)(const struct vcpu *vcpu, uint64_t counts[ENGINE_EXITS]);
+
+    /* What else is counted of each vCPU, and the counts since its creation in that order, which may
+     * be a moment old. NULL: nothing. Any thread. */
+    const struct engine_counter *counters;
+    void (*count)(const struct vcpu *vcpu, uint64_t *values);
 };
 
 /* Names of enum engine_exit: "pio", "mmio" ... */

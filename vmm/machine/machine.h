@@ -166,7 +166,8 @@ void machine_stop(struct machine *machine);
 void machine_press_power_button(struct machine *machine);
 void machine_query(struct machine *machine, struct machine_status *status);
 
-/* ---- parts, for the debugger, streams and tests; use them only while it is paused ---- */
+/* ---- parts, for the debugger, streams, metrics and tests; use them only while it is paused, but
+ * for what any thread may do ---- */
 
 struct memory *machine_memory(struct machine *machine);
 struct clock *machine_clock(struct machine *machine);

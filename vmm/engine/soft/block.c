@@ -112,8 +112,9 @@ static void unlink_block(struct soft_blocks *blocks, struct soft_block *block)
     block->host = NULL;
 }
 
-static void drop_page(struct soft_blocks *blocks, uint64_t page)
+static void drop_page(struct soft_cpu *cpu, uint64_t page)
 {
+    struct soft_blocks *blocks = cpu->blocks;
     struct code_page **link = &blocks->page_buckets[hash_page(page)], *entry;
 
     while (*link && (*link)->page != page)
@@ -123,6 +124,7 @@ static void drop_page(struct soft_blocks *blocks, uint64_t page)
         return;
     for (struct soft_block *block = entry->blocks; block; block = block->page_next)
         unlink_block(blocks, block);
+    soft_count(&cpu->counters.pages_dropped);
     *link = entry->next;
     entry->next = blocks->free_pages;
     blocks->free_pages = entry;
@@ -175,7 +177,7 @@ void soft_blocks_drain(struct soft_cpu *cpu)
         soft_blocks_flush(cpu);
     else
         for (unsigned i = 0; i < blocks->queued; i++)
-            drop_page(blocks, blocks->queue[i]);
+            drop_page(cpu, blocks->queue[i]);
     blocks->unmapped = false;
     blocks->queued = 0;
     atomic_store(&blocks->written, false);
@@ -284,6 +286,7 @@ static struct soft_block *build(struct soft_cpu *cpu, uint64_t linear, const uin
             return decode_crossing(cpu, linear, host, room);
         soft_general_protection(cpu, 0);
     }
+    soft_count(&cpu->counters.blocks_decoded);
     blocks->insns_used += count;
     block = &blocks->blocks[blocks->blocks_used++];
     bucket = hash_pointer(host);

@@ -238,6 +238,7 @@ static uint64_t exit_mmio_read(void *opaque, uint64_t address, unsigned size)
 {
     struct soft_cpu *cpu = opaque;
 
+    soft_count(&cpu->counters.mmio);
     soft_leave(cpu);
     uint64_t value = config(cpu)->exits->mmio_read(config(cpu)->opaque, address, size);
     soft_enter(cpu);
@@ -248,6 +249,7 @@ static void exit_mmio_write(void *opaque, uint64_t address, unsigned size, uint6
 {
     struct soft_cpu *cpu = opaque;
 
+    soft_count(&cpu->counters.mmio);
     soft_leave(cpu);
     config(cpu)->exits->mmio_write(config(cpu)->opaque, address, size, value);
     soft_enter(cpu);
@@ -257,6 +259,7 @@ static uint32_t exit_pio_read(void *opaque, uint16_t port, unsigned size)
 {
     struct soft_cpu *cpu = opaque;
 
+    soft_count(&cpu->counters.ports);
     soft_leave(cpu);
     uint32_t value = config(cpu)->exits->pio_read(config(cpu)->opaque, port, size);
     soft_enter(cpu);
@@ -267,6 +270,7 @@ static void exit_pio_write(void *opaque, uint16_t port, unsigned size, uint32_t 
 {
     struct soft_cpu *cpu = opaque;
 
+    soft_count(&cpu->counters.ports);
     soft_leave(cpu);
     config(cpu)->exits->pio_write(config(cpu)->opaque, port, size, value);
     soft_enter(cpu);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What one vCPU of the engine counts about itself. Its thread alone writes; others may read a value
- * that is a moment old.
+ * What one vCPU of the engine counts about itself. Its thread alone writes, by soft_count or in
+ * translated code; others may read a value that is a moment old.
  */
 #pragma once
 
@@ -22,6 +22,9 @@
     X(misses, "accesses that missed the TLB")                                        \
     X(faults, "exceptions of the guest")                                             \
     X(interrupts, "interrupts delivered")                                            \
+    X(ports, "port accesses that left the CPU")                                      \
+    X(mmio, "accesses to registers of devices")                                      \
+    X(waits, "times that it waited for something to do")                             \
     X(flushes, "TLB flushes, but for single pages")                                  \
     X(flushes_page, "TLB flushes of single pages")                                   \
     X(cache_flushes, "times that the code cache was emptied")                        \
@@ -35,3 +38,16 @@ struct soft_counters {
     SOFT_COUNTERS(SOFT_COUNTER_FIELD)
 #undef SOFT_COUNTER_FIELD
 };
+
+#define SOFT_COUNTERS_COUNT (sizeof(struct soft_counters) / sizeof(uint64_t))
+
+/* On the vCPU's thread. */
+static inline void soft_count_by(uint64_t *counter, uint64_t number)
+{
+    __atomic_store_n(counter, *counter + number, __ATOMIC_RELAXED);
+}
+
+static inline void soft_count(uint64_t *counter)
+{
+    soft_count_by(counter, 1);
+}

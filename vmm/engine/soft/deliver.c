@@ -235,6 +235,8 @@ void soft_deliver(struct soft_cpu *cpu, enum soft_event event, uint8_t vector, b
         deliver_protected(cpu, &delivery);
     if (event == SOFT_EVENT_NMI)
         cpu->nmi_masked = true;
+    if (event == SOFT_EVENT_EXTERNAL || event == SOFT_EVENT_NMI)
+        soft_count(&cpu->counters.interrupts);
     cpu->delivering = -1;
     cpu->shadow = 0;
     cpu->step_trap = false;
@@ -280,6 +282,7 @@ void soft_handle_fault(struct soft_cpu *cpu)
     int first = cpu->delivering;
     unsigned vector = cpu->fault.vector;
 
+    soft_count(&cpu->counters.faults);
     cpu->delivering = -1;
     if (first == EXC_DF && class_of(vector) != CLASS_BENIGN) {
         cpu->mp_state = CPU_SHUTDOWN;

@@ -31,6 +31,7 @@ void soft_request(struct soft_cpu *cpu, uint32_t requests)
 
 void soft_wait(struct soft_cpu *cpu)
 {
+    soft_count(&cpu->counters.waits);
     soft_leave(cpu);
     while (atomic_load(&cpu->requests) == 0)
         syscall(SYS_futex, &cpu->requests, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);

@@ -236,6 +236,21 @@ static bool vcpu_translate(struct vcpu *vcpu, uint64_t linear, uint64_t *physica
     return soft_translate(vcpu->cpu, linear, physical);
 }
 
+static void vcpu_count(const struct vcpu *vcpu, uint64_t *values)
+{
+    const uint64_t *counters = (const uint64_t *)&vcpu->cpu->counters;
+
+    for (unsigned i = 0; i < SOFT_COUNTERS_COUNT; i++)
+        values[i] = __atomic_load_n(&counters[i], __ATOMIC_RELAXED);
+}
+
+static const struct engine_counter counters[] = {
+#define SOFT_COUNTER_TEXT(name, about) {#name, about},
+    SOFT_COUNTERS(SOFT_COUNTER_TEXT)
+#undef SOFT_COUNTER_TEXT
+        {0},
+};
+
 static void vcpu_nmi(struct vcpu *vcpu)
 {
     soft_request(vcpu->cpu, SOFT_REQUEST_NMI);
@@ -260,4 +275,6 @@ const struct engine_ops soft_engine_ops = {
     .set_extint = engine_set_extint,
     .ioapic_route = engine_ioapic_route,
     .nmi = vcpu_nmi,
+    .counters = counters,
+    .count = vcpu_count,
 };

@@ -1,0 +1,99 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""`anima metrics`, and the switches and files of those who debug the software CPU."""
+import json
+import os
+import re
+import stat
+import unittest
+
+from anima_test import PAYLOAD, AnimaTest
+
+
+class Metrics(AnimaTest):
+    def metrics(self, name="test"):
+        result = self.anima("metrics", name, "--json")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        return json.loads(result.stdout)
+
+    def test_what_happened_is_counted(self):
+        session = self.greeted()
+        before = self.metrics()
+        self.assertEqual(before["engine"], "soft")
+        session.send("!")
+        session.expect("!")
+        after = self.metrics()
+        for name, counter in after["counters"].items():
+            self.assertTrue(counter["about"], name)
+            self.assertEqual(len(counter["vcpus"]), 1)
+            self.assertEqual(counter["total"], sum(counter["vcpus"]))
+            self.assertGreaterEqual(counter["total"], before["counters"][name]["total"])
+        # It polls the line's status, so that more was asked than the one byte's two.
+        self.assertGreater(after["counters"]["ports"]["total"],
+                           before["counters"]["ports"]["total"] + 1)
+        self.assertGreater(after["counters"]["blocks_decoded"]["total"], 0)
+
+    def test_each_vcpu_has_its_own(self):
+        self.greeted("--cpus", "3")
+        counter = self.metrics()["counters"]["blocks_decoded"]
+        self.assertEqual(len(counter["vcpus"]), 3)
+        self.assertGreater(counter["vcpus"][0], 0)
+        self.assertEqual(counter["vcpus"][1:], [0, 0])
+        text = self.anima("metrics", "test").stdout.splitlines()
+        self.assertEqual(text[0], "engine: soft")
+        self.assertEqual(text[1].split(), ["total", "cpu", "0", "cpu", "1", "cpu", "2"])
+        row = next(line.split() for line in text if line.startswith("blocks_decoded "))
+        self.assertEqual(row[3:5], ["0", "0"])
+
+    def test_a_machine_that_is_not_there(self):
+        self.assert_refused(1, "nobody", "metrics", "nobody")
+
+
+class Switches(AnimaTest):
+    def test_an_unknown_switch_is_refused(self):
+        self.env["ANIMA_SOFT"] = "nobmi2,fast"
+        self.assert_refused(2, "ANIMA_SOFT: there is no switch 'fast'", "run", "--engine", "soft",
+                            "--kernel", PAYLOAD)
+
+    def test_a_log_that_cannot_be_opened_is_refused(self):
+        self.env["ANIMA_SOFT_LOG"] = os.path.join(self.folder, "none", "log")
+        self.assert_refused(1, "ANIMA_SOFT_LOG: ", "run", "--engine", "soft", "--kernel", PAYLOAD)
+
+    def test_the_log_is_the_users_alone(self):
+        path = self.env["ANIMA_SOFT_LOG"] = os.path.join(self.folder, "log")
+        self.greeted()
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+
+    def test_a_perf_map_is_new_and_follows_the_process(self):
+        self.env["ANIMA_SOFT"] = "perf"
+        session = self.greeted()
+        maps = []
+        for _ in range(2):
+            maps.append(f"/tmp/perf-{self.query()['pid']}.map")
+            self.addCleanup(os.unlink, maps[-1])
+            self.assertEqual(stat.S_IMODE(os.lstat(maps[-1]).st_mode), 0o600)
+            self.assertTrue(stat.S_ISREG(os.lstat(maps[-1]).st_mode))
+            if len(maps) == 1:
+                self.assertEqual(self.anima("upgrade", "test").returncode, 0)
+        self.assertNotEqual(maps[0], maps[1])
+        session.send("!")
+        session.expect("!")
+
+    def test_every_switch_leaves_the_guest_as_it_is(self):
+        for switches in "interp", "nochain", "nowindows", "nobmi2,noavx", "exact", "eager":
+            self.env["ANIMA_SOFT"] = switches
+            session = self.greeted()
+            session.send("!q")
+            session.expect("!")
+            self.assert_ends(session, 0)
+
+    def test_nothing_is_writable_and_executable(self):
+        self.greeted()
+        with open(f"/proc/{self.query()['pid']}/maps", encoding="utf-8") as maps:
+            permissions = [re.split(" +", line)[1] for line in maps]
+        self.assertIn("r-xs", permissions)
+        self.assertFalse([p for p in permissions if "w" in p and "x" in p])
+
+
+if __name__ == "__main__":
+    unittest.main()
