@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * See copy_list.h. Each line was thought of: the instruction touches nothing but the general and
+ * vector registers, the status flags, MXCSR and its operands in memory (SDM 2), so that the host's
+ * and the guest's execution of it cannot differ.
+ */
+#include "vmm/engine/soft/translator/copy_list.h"
+
+#define M(name)        [ZYDIS_MNEMONIC_##name]
+#define ON(class, ...) (COPY_LISTED | COPY_##class __VA_ARGS__)
+static const uint16_t traits[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
+    /* Arithmetic and logic. */
+    M(ADD) = ON(ARITHMETIC),
+    M(SUB) = ON(ARITHMETIC),
+    M(CMP) = ON(ARITHMETIC),
+    M(NEG) = ON(ARITHMETIC),
+    M(XADD) = ON(ARITHMETIC),
+    M(CMPXCHG) = ON(ARITHMETIC, | COPY_MERGES),
+    M(ADC) = ON(WITH_CARRY),
+    M(SBB) = ON(WITH_CARRY),
+    M(AND) = ON(LOGIC),
+    M(OR) = ON(LOGIC),
+    M(XOR) = ON(LOGIC),
+    M(TEST) = ON(LOGIC),
+    M(NOT) = ON(NO_FLAGS),
+    M(INC) = ON(STEP),
+    M(DEC) = ON(STEP),
+    M(ADCX) = ON(FLIP_CARRY, | COPY_FIXED),
+    M(ADOX) = ON(FLIP_OVERFLOW, | COPY_FIXED),
+    M(MUL) = ON(MULTIPLY),
+    M(IMUL) = ON(MULTIPLY),
+    M(DIV) = ON(DIVIDE, | COPY_FAULTS),
+    M(IDIV) = ON(DIVIDE, | COPY_FAULTS),
+    M(CRC32) = ON(NO_FLAGS),
+
+    /* Shifts. */
+    M(SHL) = ON(SHIFT),
+    M(SHR) = ON(SHIFT),
+    M(SAR) = ON(SHIFT),
+    M(SHLD) = ON(SHIFT_DOUBLE),
+    M(SHRD) = ON(SHIFT_DOUBLE),
+    M(ROL) = ON(ROTATE),
+    M(ROR) = ON(ROTATE),
+    M(RCL) = ON(ROTATE_CARRY),
+    M(RCR) = ON(ROTATE_CARRY),
+
+    /* Moves. */
+    M(MOV) = ON(NO_FLAGS),
+    M(MOVZX) = ON(NO_FLAGS),
+    M(MOVSX) = ON(NO_FLAGS),
+    M(MOVSXD) = ON(NO_FLAGS),
+    M(MOVBE) = ON(NO_FLAGS),
+    M(MOVNTI) = ON(NO_FLAGS, | COPY_FIXED),
+    M(LEA) = ON(NO_FLAGS),
+    M(XCHG) = ON(NO_FLAGS),
+    M(BSWAP) = ON(NO_FLAGS),
+    M(CBW) = ON(NO_FLAGS),
+    M(CWDE) = ON(NO_FLAGS),
+    M(CDQE) = ON(NO_FLAGS),
+    M(CWD) = ON(NO_FLAGS),
+    M(CDQ) = ON(NO_FLAGS),
+    M(CQO) = ON(NO_FLAGS),
+    M(CMPXCHG8B) = ON(ZERO, | COPY_FIXED | COPY_MERGES),
+    M(CMPXCHG16B) = ON(ZERO, | COPY_FIXED | COPY_MERGES | COPY_FAULTS),
+
+    /* Bits. */
+    M(BT) = ON(BIT),
+    M(BTS) = ON(BIT),
+    M(BTR) = ON(BIT),
+    M(BTC) = ON(BIT),
+    M(BSF) = ON(SCAN, | COPY_MERGES),
+    M(BSR) = ON(SCAN, | COPY_MERGES),
+    M(TZCNT) = ON(COUNT),
+    M(LZCNT) = ON(COUNT),
+    M(POPCNT) = ON(ARITHMETIC),
+    M(ANDN) = ON(BMI),
+    M(BLSI) = ON(BMI),
+    M(BLSMSK) = ON(BMI),
+    M(BLSR) = ON(BMI),
+    M(BZHI) = ON(BMI),
+    M(BEXTR) = ON(EXTRACT),
+    M(MULX) = ON(NO_FLAGS),
+    M(PDEP) = ON(NO_FLAGS),
+    M(PEXT) = ON(NO_FLAGS),
+    M(RORX) = ON(NO_FLAGS),
+    M(SARX) = ON(NO_FLAGS),
+    M(SHLX) = ON(NO_FLAGS),
+    M(SHRX) = ON(NO_FLAGS),
+
+    /* Flags. */
+    M(CLC) = ON(CARRY, | COPY_FIXED),
+    M(STC) = ON(CARRY, | COPY_FIXED),
+    M(CMC) = ON(FLIP_CARRY, | COPY_FIXED),
+    M(LAHF) = ON(TO_AH, | COPY_FIXED),
+    M(SAHF) = ON(FROM_AH, | COPY_FIXED),
+    M(CMOVO) = ON(CONDITION, | COPY_MERGES),
+    M(CMOVNO) = ON(CONDITION, | COPY_MERGES),
+    M(CMOVB) = ON(CONDITION, | COPY_MERGES),
+    M(CMOVNB) = ON(CONDITION, | COPY_MERGES),
+    M(CMOVZ) = ON(CONDITION, | COPY_MERGES),
+    M(CMOVNZ) = ON(CONDITION, | COPY_MERGES),
+    M(CMOVBE) = ON(CONDITION, | COPY_MERGES),
+    M(CMOVNBE) = ON(CONDITION, | COPY_MERGES),
+    M(CMOVS) = ON(CONDITION, | COPY_MERGES),
+    M(CMOVNS) = ON(CONDITION, | COPY_MERGES),
+    M(CMOVP) = ON(CONDITION, | COPY_MERGES),
+    M(CMOVNP) = ON(CONDITION, | COPY_MERGES),
+    M(CMOVL) = ON(CONDITION, | COPY_MERGES),
+    M(CMOVNL) = ON(CONDITION, | COPY_MERGES),
+    M(CMOVLE) = ON(CONDITION, | COPY_MERGES),
+    M(CMOVNLE) = ON(CONDITION, | COPY_MERGES),
+    M(SETO) = ON(CONDITION),
+    M(SETNO) = ON(CONDITION),
+    M(SETB) = ON(CONDITION),
+    M(SETNB) = ON(CONDITION),
+    M(SETZ) = ON(CONDITION),
+    M(SETNZ) = ON(CONDITION),
+    M(SETBE) = ON(CONDITION),
+    M(SETNBE) = ON(CONDITION),
+    M(SETS) = ON(CONDITION),
+    M(SETNS) = ON(CONDITION),
+    M(SETP) = ON(CONDITION),
+    M(SETNP) = ON(CONDITION),
+    M(SETL) = ON(CONDITION),
+    M(SETNL) = ON(CONDITION),
+    M(SETLE) = ON(CONDITION),
+    M(SETNLE) = ON(CONDITION),
+
+    /* Order and hints. */
+    M(LFENCE) = ON(NO_FLAGS, | COPY_FIXED),
+    M(MFENCE) = ON(NO_FLAGS, | COPY_FIXED),
+    M(SFENCE) = ON(NO_FLAGS, | COPY_FIXED),
+    M(NOP) = ON(NO_FLAGS, | COPY_NOTHING),
+    M(PREFETCH) = ON(NO_FLAGS, | COPY_NOTHING),
+    M(PREFETCHW) = ON(NO_FLAGS, | COPY_NOTHING),
+    M(PREFETCHWT1) = ON(NO_FLAGS, | COPY_NOTHING),
+    M(PREFETCHNTA) = ON(NO_FLAGS, | COPY_NOTHING),
+    M(PREFETCHT0) = ON(NO_FLAGS, | COPY_NOTHING),
+    M(PREFETCHT1) = ON(NO_FLAGS, | COPY_NOTHING),
+    M(PREFETCHT2) = ON(NO_FLAGS, | COPY_NOTHING),
+};
+
+uint16_t copy_list_find(ZydisMnemonic mnemonic)
+{
+    return mnemonic <= ZYDIS_MNEMONIC_MAX_VALUE ? traits[mnemonic] : 0;
+}
