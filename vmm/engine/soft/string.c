@@ -4,10 +4,11 @@
  * (SDM 1, 7.3.9; SDM 2).
  *
  * A repeated one works in runs: as far as both operands stay within a page whose TLB entries hit,
- * and within their segments, the host's own instruction does all elements at once. Where that is
- * not so (page ends, MMIO, DF set, the first touch of a page), one element goes the way of a
- * single instruction. Registers are written after each run, so a fault leaves them at the element
- * that could not be done, and an interrupt is let in between runs.
+ * and within their segments, the host's own instruction does all elements at once, upwards or, with
+ * DF set, downwards. Where that is not so (an element across pages, MMIO, the first touch of a
+ * page), one element goes the way of a single instruction. Registers are written after each run, so
+ * a fault leaves them at the element that could not be done, and an interrupt is let in between
+ * runs.
  */
 #include "vmm/engine/soft/operand.h"
 
@@ -55,9 +56,19 @@ static uint64_t element_address(struct soft_cpu *cpu, const struct insn *insn,
                        insn->operand_size, side->access);
 }
 
-/* Bytes from `offset` to where the address size wraps or the segment ends; 0 when unknown. */
-static uint64_t segment_room(const struct soft_cpu *cpu, const struct insn *insn, unsigned segment,
-                             uint64_t offset)
+/* Whether the segment's checks hold for all that lies between one good offset and the limit (or 0):
+ * not so for expand-down and unusable segments. */
+static bool grows_up(const struct soft_cpu *cpu, const struct cpu_segment *seg)
+{
+    if (seg->attributes & SEGMENT_UNUSABLE)
+        return false;
+    return !soft_protected(cpu) || soft_v86(cpu) || (SEGMENT_TYPE(seg->attributes) & 8) ||
+           !(SEGMENT_TYPE(seg->attributes) & 4);
+}
+
+/* Bytes from `offset` up to where the address size wraps or the segment ends; 0 when unknown. */
+static uint64_t room_above(const struct soft_cpu *cpu, const struct insn *insn, unsigned segment,
+                           uint64_t offset)
 {
     const struct cpu_segment *seg = &cpu->seg[segment];
     uint64_t room = insn->address_size == 8   ? RUN_BYTES
@@ -66,36 +77,45 @@ static uint64_t segment_room(const struct soft_cpu *cpu, const struct insn *insn
 
     if (cpu->flat)
         return room;
-    /* Expand-down and unusable segments go by element. */
-    if ((seg->attributes & SEGMENT_UNUSABLE) || offset > seg->limit ||
-        (soft_protected(cpu) && !soft_v86(cpu) && !(SEGMENT_TYPE(seg->attributes) & 8) &&
-         (SEGMENT_TYPE(seg->attributes) & 4)))
+    if (offset > seg->limit || !grows_up(cpu, seg))
         return 0;
     return room < seg->limit - offset + 1UL ? room : seg->limit - offset + 1UL;
 }
 
-/* Host address of a side's elements if the TLB knows the page; `*count` is cut to what can be done
- * there without a look aside. NULL: by element. */
-static void *run_pointer(struct soft_cpu *cpu, const struct insn *insn,
-                         const struct string_side *side, uint64_t *count)
+/* Bytes from the end of the element of `size` bytes at `offset` down to where the address wraps. */
+static uint64_t room_below(const struct soft_cpu *cpu, const struct insn *insn, unsigned segment,
+                           uint64_t offset)
 {
-    uint64_t offset = wrap(cpu->gpr[side->gpr], insn->address_size);
-    uint64_t room = segment_room(cpu, insn, side->segment, offset), linear, fits;
+    if (insn->address_size == 8)
+        return RUN_BYTES;
+    return cpu->flat || grows_up(cpu, &cpu->seg[segment]) ? offset + insn->operand_size : 0;
+}
+
+/* Host address of a side's first element if the TLB knows the page; `*count` is cut to what can be
+ * done there, upwards or downwards, without a look aside. NULL: by element. */
+static inline void *run_pointer(struct soft_cpu *cpu, const struct insn *insn,
+                                const struct string_side *side, uint64_t *count)
+{
+    bool down = cpu->rflags & FLAG_DF;
+    unsigned size = insn->operand_size;
+    uint64_t offset = wrap(cpu->gpr[side->gpr], insn->address_size), linear, room, in_page;
     struct soft_tlb_entry *entry;
 
-    if (room < insn->operand_size)
+    room = down ? room_below(cpu, insn, side->segment, offset)
+                : room_above(cpu, insn, side->segment, offset);
+    if (room < size)
         return NULL;
     /* Rights and bounds of the first element; the rest of the run shares them. */
-    linear = mem_address(cpu, side->segment, offset, insn->operand_size, side->access);
+    linear = mem_address(cpu, side->segment, offset, size, side->access);
     entry = soft_tlb_slot(cpu, cpu->mmu_mode, linear);
-    if ((side->access == SOFT_WRITE ? entry->write_tag : entry->read_tag) != (linear & ~0xfffUL))
+    if ((side->access == SOFT_WRITE ? entry->write_tag : entry->read_tag) != SOFT_TAG(linear, size))
         return NULL;
-    if (room > 0x1000 - (linear & 0xfff))
-        room = 0x1000 - (linear & 0xfff);
-    fits = room / insn->operand_size;
-    if (fits < *count)
-        *count = fits;
-    return fits ? (void *)(entry->host + linear) : NULL;
+    in_page = down ? (linear & 0xfff) + size : 0x1000 - (linear & 0xfff);
+    if (room > in_page)
+        room = in_page;
+    if (room / size < *count)
+        *count = room / size;
+    return (void *)(entry->host + linear);
 }
 
 /* ---- repetition ---- */
@@ -115,7 +135,7 @@ static bool interrupted(const struct soft_cpu *cpu)
  */
 static inline void repeat(struct soft_cpu *cpu, const struct insn *insn, string_step step)
 {
-    bool single = cpu->rflags & (FLAG_TF | FLAG_DF);
+    bool single = cpu->rflags & FLAG_TF;
     bool stop = false;
     uint64_t left;
 
@@ -157,9 +177,28 @@ static inline void repeat(struct soft_cpu *cpu, const struct insn *insn, string_
         }                                                     \
     } while (0)
 
+/* Downwards. The C code around, and its signal handlers, know DF clear alone. */
+#define DOWN(instruction) "std\n\t" instruction "\n\tcld"
+
+/* `count` elements, both ways, from the first one on. */
+#define HOST_RUN(cpu, size, up, down, ...)        \
+    do {                                          \
+        if ((cpu)->rflags & FLAG_DF)              \
+            HOST_STRING(size, down, __VA_ARGS__); \
+        else                                      \
+            HOST_STRING(size, up, __VA_ARGS__);   \
+    } while (0)
+
+/* The distance of `count` elements. */
+static int64_t distance(const struct soft_cpu *cpu, const struct insn *insn, uint64_t count)
+{
+    return step_of(cpu, insn) * (int64_t)count;
+}
+
 /* ---- MOVS ---- */
 
-#define REP_MOVS(suffix) "rep movs" suffix
+#define REP_MOVS(suffix)      "rep movs" suffix
+#define REP_MOVS_DOWN(suffix) DOWN("rep movs" suffix)
 
 static uint64_t movs_step(struct soft_cpu *cpu, const struct insn *insn, uint64_t count, bool *stop)
 {
@@ -173,9 +212,10 @@ static uint64_t movs_step(struct soft_cpu *cpu, const struct insn *insn, uint64_
         uint64_t number = count;
 
         if (target) {
-            HOST_STRING(size, REP_MOVS, "+S"(source), "+D"(target), "+c"(number)::"memory");
-            advance(cpu, insn, GPR_RSI, (int64_t)(count * size));
-            advance(cpu, insn, GPR_RDI, (int64_t)(count * size));
+            HOST_RUN(cpu, size, REP_MOVS, REP_MOVS_DOWN, "+S"(source), "+D"(target),
+                     "+c"(number)::"memory");
+            advance(cpu, insn, GPR_RSI, distance(cpu, insn, count));
+            advance(cpu, insn, GPR_RDI, distance(cpu, insn, count));
             return count;
         }
     }
@@ -188,7 +228,8 @@ static uint64_t movs_step(struct soft_cpu *cpu, const struct insn *insn, uint64_
 
 /* ---- STOS ---- */
 
-#define REP_STOS(suffix) "rep stos" suffix
+#define REP_STOS(suffix)      "rep stos" suffix
+#define REP_STOS_DOWN(suffix) DOWN("rep stos" suffix)
 
 static uint64_t stos_step(struct soft_cpu *cpu, const struct insn *insn, uint64_t count, bool *stop)
 {
@@ -200,10 +241,10 @@ static uint64_t stos_step(struct soft_cpu *cpu, const struct insn *insn, uint64_
         uint64_t number = count;
 
         if (target) {
-            HOST_STRING(size, REP_STOS, "+D"(target), "+c"(number)
-                        : "a"(cpu->gpr[GPR_RAX])
-                        : "memory");
-            advance(cpu, insn, GPR_RDI, (int64_t)(count * size));
+            HOST_RUN(cpu, size, REP_STOS, REP_STOS_DOWN, "+D"(target), "+c"(number)
+                     : "a"(cpu->gpr[GPR_RAX])
+                     : "memory");
+            advance(cpu, insn, GPR_RDI, distance(cpu, insn, count));
             return count;
         }
     }
@@ -214,11 +255,27 @@ static uint64_t stos_step(struct soft_cpu *cpu, const struct insn *insn, uint64_
 
 /* ---- LODS ---- */
 
+#define REP_LODS(suffix)      "rep lods" suffix
+#define REP_LODS_DOWN(suffix) DOWN("rep lods" suffix)
+
 static uint64_t lods_step(struct soft_cpu *cpu, const struct insn *insn, uint64_t count, bool *stop)
 {
     struct string_side from = source_side(insn);
     unsigned size = insn->operand_size;
 
+    if (count > 1) {
+        const void *source = run_pointer(cpu, insn, &from, &count);
+        uint64_t number = count, value;
+
+        if (source) {
+            HOST_RUN(cpu, size, REP_LODS, REP_LODS_DOWN, "+S"(source), "+c"(number), "=a"(value)
+                     :
+                     : "memory");
+            reg_set(cpu, GPR_RAX * 8, value, size);
+            advance(cpu, insn, GPR_RSI, distance(cpu, insn, count));
+            return count;
+        }
+    }
     reg_set(cpu, GPR_RAX * 8, mem_get(cpu, element_address(cpu, insn, &from), size), size);
     advance(cpu, insn, GPR_RSI, step_of(cpu, insn));
     return 1;
@@ -226,10 +283,17 @@ static uint64_t lods_step(struct soft_cpu *cpu, const struct insn *insn, uint64_
 
 /* ---- CMPS, SCAS ---- */
 
-#define REPE_CMPS(suffix)  "repe cmps" suffix FLAGS_OUT
-#define REPNE_CMPS(suffix) "repne cmps" suffix FLAGS_OUT
-#define REPE_SCAS(suffix)  "repe scas" suffix "\n\tpushfq\n\tpop %[flags]"
-#define REPNE_SCAS(suffix) "repne scas" suffix "\n\tpushfq\n\tpop %[flags]"
+/* The red zone lies where PUSHF writes. */
+#define FLAGS_PUSHED "\n\tlea -128(%%rsp), %%rsp\n\tpushfq\n\tpop %[flags]\n\tlea 128(%%rsp), %%rsp"
+
+#define REPE_CMPS(suffix)       "repe cmps" suffix FLAGS_OUT
+#define REPE_CMPS_DOWN(suffix)  DOWN("repe cmps" suffix) FLAGS_OUT
+#define REPNE_CMPS(suffix)      "repne cmps" suffix FLAGS_OUT
+#define REPNE_CMPS_DOWN(suffix) DOWN("repne cmps" suffix) FLAGS_OUT
+#define REPE_SCAS(suffix)       "repe scas" suffix FLAGS_PUSHED
+#define REPE_SCAS_DOWN(suffix)  DOWN("repe scas" suffix) FLAGS_PUSHED
+#define REPNE_SCAS(suffix)      "repne scas" suffix FLAGS_PUSHED
+#define REPNE_SCAS_DOWN(suffix) DOWN("repne scas" suffix) FLAGS_PUSHED
 
 /* Flags of left - right for operands of `size` bytes, and whether the repetition ends. */
 static void compare(struct soft_cpu *cpu, const struct insn *insn, uint64_t left, uint64_t right,
@@ -276,16 +340,16 @@ static uint64_t cmps_run(struct soft_cpu *cpu, const struct insn *insn, const vo
     uint32_t carrier;
 
     if (insn->prefixes & INSN_REP)
-        HOST_STRING(insn->operand_size, REPE_CMPS, "+S"(source), "+D"(target), "+c"(number),
-                    "=&a"(carrier)::"cc", "memory");
+        HOST_RUN(cpu, insn->operand_size, REPE_CMPS, REPE_CMPS_DOWN, "+S"(source), "+D"(target),
+                 "+c"(number), "=&a"(carrier)::"cc", "memory");
     else
-        HOST_STRING(insn->operand_size, REPNE_CMPS, "+S"(source), "+D"(target), "+c"(number),
-                    "=&a"(carrier)::"cc", "memory");
+        HOST_RUN(cpu, insn->operand_size, REPNE_CMPS, REPNE_CMPS_DOWN, "+S"(source), "+D"(target),
+                 "+c"(number), "=&a"(carrier)::"cc", "memory");
     cpu->rflags = flags_merge(cpu->rflags, carrier, FLAGS_STATUS);
     *stop = !!(cpu->rflags & FLAG_ZF) != !!(insn->prefixes & INSN_REP);
     done = count - number;
-    advance(cpu, insn, GPR_RSI, (int64_t)(done * insn->operand_size));
-    advance(cpu, insn, GPR_RDI, (int64_t)(done * insn->operand_size));
+    advance(cpu, insn, GPR_RSI, distance(cpu, insn, done));
+    advance(cpu, insn, GPR_RDI, distance(cpu, insn, done));
     return done;
 }
 
@@ -316,17 +380,19 @@ static uint64_t scas_run(struct soft_cpu *cpu, const struct insn *insn, const vo
     uint64_t number = count, done, flags;
 
     if (insn->prefixes & INSN_REP)
-        HOST_STRING(insn->operand_size, REPE_SCAS, "+D"(target), "+c"(number), [flags] "=&r"(flags)
-                    : "a"(cpu->gpr[GPR_RAX])
-                    : "cc", "memory");
+        HOST_RUN(cpu, insn->operand_size, REPE_SCAS, REPE_SCAS_DOWN, "+D"(target),
+                 "+c"(number), [flags] "=&r"(flags)
+                 : "a"(cpu->gpr[GPR_RAX])
+                 : "cc", "memory");
     else
-        HOST_STRING(insn->operand_size, REPNE_SCAS, "+D"(target), "+c"(number), [flags] "=&r"(flags)
-                    : "a"(cpu->gpr[GPR_RAX])
-                    : "cc", "memory");
+        HOST_RUN(cpu, insn->operand_size, REPNE_SCAS, REPNE_SCAS_DOWN, "+D"(target),
+                 "+c"(number), [flags] "=&r"(flags)
+                 : "a"(cpu->gpr[GPR_RAX])
+                 : "cc", "memory");
     cpu->rflags = (cpu->rflags & ~FLAGS_STATUS) | (flags & FLAGS_STATUS);
     *stop = !!(flags & FLAG_ZF) != !!(insn->prefixes & INSN_REP);
     done = count - number;
-    advance(cpu, insn, GPR_RDI, (int64_t)(done * insn->operand_size));
+    advance(cpu, insn, GPR_RDI, distance(cpu, insn, done));
     return done;
 }
 
