@@ -14,6 +14,7 @@
 
 #include "vmm/engine/soft/decode.h"
 #include "vmm/engine/soft/mem.h"
+#include "vmm/engine/soft/translator/translator.h"
 #include "vmm/memory/memory.h"
 
 #define INSN_CAPACITY  (512U << 10)
@@ -92,6 +93,8 @@ void soft_blocks_flush(struct soft_cpu *cpu)
     /* The memory of a vCPU that never ran is not touched. */
     if (!blocks->pages_used)
         return;
+    if (cpu->translator)
+        soft_translator_empty(cpu->translator);
     for (unsigned i = 0; i < blocks->blocks_used; i++)
         blocks->blocks[i].host = NULL;
     memset(blocks->buckets, 0, sizeof(blocks->buckets));
@@ -102,14 +105,16 @@ void soft_blocks_flush(struct soft_cpu *cpu)
 
 /* ---- throwing away ---- */
 
-static void unlink_block(struct soft_blocks *blocks, struct soft_block *block)
+static void unlink_block(struct soft_cpu *cpu, struct soft_block *block)
 {
+    struct soft_blocks *blocks = cpu->blocks;
     struct soft_block **link = &blocks->buckets[hash_pointer(block->host)];
 
     while (*link != block)
         link = &(*link)->next;
     *link = block->next;
     block->host = NULL;
+    soft_translations_drop(cpu, block);
 }
 
 static void drop_page(struct soft_cpu *cpu, uint64_t page)
@@ -123,7 +128,7 @@ static void drop_page(struct soft_cpu *cpu, uint64_t page)
     if (!entry)
         return;
     for (struct soft_block *block = entry->blocks; block; block = block->page_next)
-        unlink_block(blocks, block);
+        unlink_block(cpu, block);
     soft_count(&cpu->counters.pages_dropped);
     *link = entry->next;
     entry->next = blocks->free_pages;

@@ -27,7 +27,9 @@ struct soft_block {
     uint16_t count; /* instructions */
     uint16_t bytes;
     uint8_t code_size;
-    bool chains; /* ends without anything that the run loop must look at */
+    uint8_t heat;                     /* executions, up to what makes a translation worth while */
+    bool chains;                      /* ends without anything that the run loop must look at */
+    struct translation *translations; /* translator/translator.h */
 };
 
 /* Empty storage for `cpu`'s blocks (address space is reserved, memory comes as it is used). NULL

@@ -176,6 +176,11 @@ struct soft_cpu {
     bool block_end;    /* set by a handler: leave the current block after this instruction */
     uint8_t shadow;    /* interrupt shadow for the next instruction: 1 STI, 2 MOV SS / POP SS */
     const struct insn *insn; /* being executed; for exceptions */
+    /* Of translated code (translator/): status flags as LAHF and SETO give them, whether the
+     * vector registers below live in the host's, and the exit that it left by. */
+    uint16_t flags_carrier;
+    bool vector_live;
+    uint32_t exit;
     struct cpu_segment seg[SEG_COUNT];
     struct soft_tlb_entry tlb[SOFT_MMU_MODES][SOFT_TLB_ENTRIES];
     /* Marks of whoever resolved a fetch, [0] of CPL 0..2 and [1] of CPL 3, a line of the TLB each:
@@ -251,14 +256,12 @@ struct soft_cpu {
     struct soft_lapic *lapic;
     uint64_t lapic_page; /* guest-physical page of its registers; SOFT_TLB_NONE in x2APIC mode
                             or when off. lapic.c keeps it, and flushes the TLB */
-    struct soft_blocks *blocks; /* decoded-instruction cache; block.h */
-    struct vcpu *vcpu;          /* thread side; soft.c */
-    bool low;                   /* it lies below 2 GB as a whole, for 32-bit absolute addresses */
-    int64_t tsc_offset;         /* guest TSC = clock_tsc + this (TSC writes, TSC_ADJUST) */
-    /* Where the host's counter ticks at the guest's pace, guest TSC = RDTSC + tsc_bias: for the
-     * time until soft_run returns. soft_tsc_refresh keeps both. */
-    bool tsc_native;
-    uint64_t tsc_bias;
+    struct soft_blocks *blocks;         /* decoded-instruction cache; block.h */
+    struct soft_translator *translator; /* NULL: interpreted only */
+    uint8_t heat;                       /* executions of a block before it is translated */
+    struct vcpu *vcpu;                  /* thread side; soft.c */
+    bool low;           /* it lies below 2 GB as a whole, for 32-bit absolute addresses */
+    int64_t tsc_offset; /* guest TSC = clock_tsc + this (TSC writes, TSC_ADJUST) */
     struct soft_counters counters;
     struct soft_spin spin;
     struct vcpu_debug debug;

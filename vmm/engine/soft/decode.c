@@ -392,6 +392,20 @@ static enum soft_decode_result decode_undefined(struct insn *insn)
     return SOFT_DECODE_OK;
 }
 
+bool soft_insn_undefined(const struct insn *insn)
+{
+    return insn->exec == exec_undefined;
+}
+
+bool soft_decode_whole(const struct cpu_definition *model, uint8_t code_size, const uint8_t *bytes,
+                       unsigned available, struct soft_decoded *decoded)
+{
+    decoded->model = model;
+    decoded->code_size = code_size;
+    return ZYAN_SUCCESS(ZydisDecoderDecodeFull(decoder_get(model, code_size), bytes, available,
+                                               &decoded->instruction, decoded->operands));
+}
+
 enum soft_decode_result soft_decode(const struct cpu_definition *model, uint8_t code_size,
                                     const uint8_t *bytes, unsigned available, struct insn *insn)
 {

@@ -28,6 +28,16 @@ enum soft_decode_result {
 enum soft_decode_result soft_decode(const struct cpu_definition *model, uint8_t code_size,
                                     const uint8_t *bytes, unsigned available, struct insn *insn);
 
+/* Decode what soft_decode accepted before, for who wants more of it than struct insn. False where
+ * it is no instruction. */
+bool soft_decode_whole(const struct cpu_definition *model, uint8_t code_size, const uint8_t *bytes,
+                       unsigned available, struct soft_decoded *decoded);
+
+/* Whether the instruction does not exist for the guest: it raises #UD, and its length means
+ * nothing.
+ */
+bool soft_insn_undefined(const struct insn *insn);
+
 #define SOFT_NO_OFFSET 0xff
 
 /* Byte offset of a general register (of any width) in soft_cpu.gpr; SOFT_NO_OFFSET for others. */

@@ -13,6 +13,7 @@
 #include "vmm/engine/soft/block.h"
 #include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/system.h"
+#include "vmm/engine/soft/translator/translator.h"
 
 #define SHADOW_MOV_SS 2
 #define DR6_BS        (1U << 14)
@@ -298,6 +299,8 @@ static void run_chain(struct soft_cpu *cpu, struct soft_block *block)
     do {
         uint64_t start = code_linear(cpu);
 
+        if (soft_translator_run(cpu, block, start))
+            return;
         run_block(cpu, block);
         block = follow(cpu, block, start);
     } while (block);
@@ -348,7 +351,6 @@ enum vcpu_exit soft_run(struct soft_cpu *cpu)
 
     cpu->escape = &escape;
     cpu->interrupt_waiting = true; /* look anew: the state may have been set */
-    soft_tsc_refresh(cpu);
     soft_blocks_enter(cpu);
     if (sigsetjmp(escape, 0)) {
         cpu->debug_told = false;
@@ -358,7 +360,6 @@ enum vcpu_exit soft_run(struct soft_cpu *cpu)
         soft_handle_fault(cpu);
     }
     exit = loop(cpu);
-    cpu->tsc_native = false;
     soft_blocks_enter(NULL);
     cpu->escape = NULL;
     return exit;

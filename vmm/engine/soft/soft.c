@@ -11,6 +11,7 @@
 #include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/msr.h"
 #include "vmm/engine/soft/translator/code_cache.h"
+#include "vmm/engine/soft/translator/translator.h"
 
 #define CPUS_MAX 255 /* APIC ids of 8 bits; 255 addresses all */
 
@@ -122,6 +123,7 @@ static void vcpu_destroy(struct vcpu *vcpu)
         cpu->engine->vcpus[cpu->index] = NULL;
         soft_lapic_destroy(cpu->lapic);
         soft_blocks_destroy(cpu->blocks);
+        soft_translator_destroy(cpu->translator);
         soft_cpu_destroy(cpu);
     }
     g_free(vcpu);
@@ -141,6 +143,13 @@ static void set_surroundings(struct soft_cpu *cpu, struct soft_engine *engine, u
     soft_tlb_init(cpu);
 }
 
+/* Without one, which is no error, the vCPU interprets: code_cache.c has told why. */
+static void add_translator(struct soft_cpu *cpu)
+{
+    if (cpu->low && !cpu->engine->switches.interp)
+        cpu->translator = soft_translator_create(cpu, NULL);
+}
+
 static struct vcpu *vcpu_create(struct engine *base, unsigned index, GError **error)
 {
     struct soft_engine *engine = soft(base);
@@ -158,6 +167,7 @@ static struct vcpu *vcpu_create(struct engine *base, unsigned index, GError **er
         set_surroundings(vcpu->cpu, engine, index);
         vcpu->cpu->blocks = soft_blocks_create(vcpu->cpu);
         soft_lapic_create(engine->apics, vcpu->cpu);
+        add_translator(vcpu->cpu);
     }
     if (!vcpu->cpu || !vcpu->cpu->blocks || !vcpu->cpu->lapic) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOMEM, "vCPU %u: out of memory", index);

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Memory operands of translated code: the soft form, which is the TLB of cpu.h looked up inline.
+ *
+ * The linear address chooses a line by its page number; the line's tag for the access is compared
+ * with the page of the operand's last byte. So one comparison tells a miss, a page without the
+ * right, an address that is not canonical, and an operand that crosses into another page. What does
+ * not hit goes to the interpreter, with the guest's registers as they were.
+ *
+ * In 32-bit code a base register may hold more than 32 bits (from 64-bit code) or the sum exceed
+ * them: such an address hits nothing, and the interpreter does it right.
+ */
+#include "vmm/engine/soft/mem.h"
+#include "vmm/engine/soft/operand.h"
+#include "vmm/engine/soft/translator/translation.h"
+
+#define PAGE_SIZE      0x1000U
+#define NEAR           0x10000 /* displacement that does not make a 32-bit address wrap, mostly */
+#define LINE_SHIFT     5       /* of a TLB entry's size */
+#define SIZE_MAX_BYTES 64
+
+_Static_assert(sizeof(struct soft_tlb_entry) == 1 << LINE_SHIFT, "a TLB entry is 32 bytes");
+
+static int32_t tlb_field(const struct build *build, size_t field)
+{
+    unsigned mode = build->translation->mode & 3;
+
+    return (int32_t)((uintptr_t)&build->cpu->tlb[mode][0] + field);
+}
+
+/* The host's register with the guest's `gpr`, loaded into `scratch` where it is in memory. */
+static uint8_t load_register(struct build *build, unsigned gpr, uint8_t scratch)
+{
+    struct emit_memory field = BUILD_FIELD(build, gpr[gpr]);
+
+    if (!(IN_MEMORY >> gpr & 1))
+        return host_register(gpr);
+    emit_load(&build->emitter, true, scratch, &field);
+    return scratch;
+}
+
+/* A segment of 32-bit code that is none of the flat ones: usable, writable, without a limit. */
+static void check_segment(struct build *build, unsigned segment)
+{
+    struct emit_memory limit = BUILD_FIELD(build, seg[segment].limit);
+    struct emit_memory attributes = BUILD_FIELD(build, seg[segment].attributes);
+
+    emit_alu_memory_immediate(&build->emitter, 7, false, &limit, -1);
+    build_cold(build, COLD_INTERPRET, emit_jump_if_forward(&build->emitter, 5));
+    emit_op_memory(&build->emitter, 0, 0x0fb7, false, T2, &attributes); /* MOVZX */
+    emit_alu_immediate(&build->emitter, 4, false, T2, (int32_t)(SEGMENT_UNUSABLE | 14));
+    emit_alu_immediate(&build->emitter, 7, false, T2, 2);
+    build_cold(build, COLD_INTERPRET, emit_jump_if_forward(&build->emitter, 5));
+}
+
+/* The linear address in T0, by itself. */
+static void use_t0(struct access *access)
+{
+    access->address = (struct emit_memory){.base = T0, .index = EMIT_NONE};
+    access->host = (struct emit_memory){.base = T0, .index = T1};
+    access->scratch = 1U << T0 | 1U << T1;
+}
+
+static bool prepare_constant(struct build *build, const struct insn *insn, unsigned size,
+                             struct access *access)
+{
+    uint64_t linear = (uint64_t)insn->displacement;
+
+    if (insn->base == INSN_RIP)
+        linear += build->rip + insn->length;
+    if (insn->address_size == 4)
+        linear = (uint32_t)linear;
+    access->constant = true;
+    access->linear = linear;
+    access->scratch = 1U << T1 | 1U << T2;
+    return (linear & (PAGE_SIZE - 1)) + size <= PAGE_SIZE;
+}
+
+/* [base + displacement] stays as it is; only the delta is added. */
+static void prepare_simple(struct build *build, const struct insn *insn, struct access *access)
+{
+    uint8_t base = load_register(build, insn->base, T0);
+
+    access->address = (struct emit_memory){
+        .base = base, .index = EMIT_NONE, .displacement = (int32_t)insn->displacement};
+    access->host = (struct emit_memory){
+        .base = base, .index = T1, .displacement = (int32_t)insn->displacement};
+    access->scratch = 1U << T1 | (base == T0 ? 1U << T0 : 0);
+}
+
+static void prepare_general(struct build *build, const struct insn *insn, struct access *access)
+{
+    struct emitter *emitter = &build->emitter;
+    struct emit_memory sum = {.base = EMIT_NONE,
+                              .index = EMIT_NONE,
+                              .scale = insn->scale,
+                              .displacement = (int32_t)insn->displacement};
+
+    if (insn->base < GPR_COUNT)
+        sum.base = load_register(build, insn->base, T0);
+    if (insn->index < GPR_COUNT)
+        sum.index = load_register(build, insn->index, T1);
+    emit_lea(emitter, insn->address_size == 8, T0, &sum);
+    if (insn->segment >= SEG_FS) {
+        struct emit_memory base = BUILD_FIELD(build, seg[insn->segment].base);
+
+        emit_op_memory(emitter, 0, 0x03, build->long_mode, T0, &base);
+    }
+    use_t0(access);
+}
+
+bool access_prepare(struct build *build, const struct insn *insn, unsigned size,
+                    struct access *access)
+{
+    bool lone = insn->base >= GPR_COUNT && insn->index >= GPR_COUNT, segmented;
+    int64_t reach = build->long_mode ? INT32_MAX - SIZE_MAX_BYTES : NEAR;
+
+    segmented = insn->segment >= SEG_FS;
+    if (!insn->memory || insn->segment > SEG_GS || insn->address_size == 2 ||
+        (segmented && insn->base == INSN_RIP) ||
+        (!build->long_mode && (insn->segment == SEG_CS || insn->segment == SEG_ES)))
+        return false;
+    *access = (struct access){0};
+    if (segmented && !build->long_mode)
+        check_segment(build, insn->segment);
+    if (lone && !segmented)
+        return prepare_constant(build, insn, size, access);
+    if (insn->base < GPR_COUNT && insn->index >= GPR_COUNT && !segmented &&
+        insn->address_size == (build->long_mode ? 8 : 4) && insn->displacement < reach &&
+        insn->displacement > -reach)
+        prepare_simple(build, insn, access);
+    else
+        prepare_general(build, insn, access);
+    return true;
+}
+
+void access_prepare_stack(struct build *build, unsigned base, int displacement,
+                          struct access *access)
+{
+    uint8_t host = host_register(base);
+
+    *access = (struct access){
+        .address = {.base = host, .index = EMIT_NONE, .displacement = displacement},
+        .host = {.base = host, .index = T1, .displacement = displacement},
+        .scratch = 1U << T1,
+    };
+}
+
+/* Where the miss goes: the address is computed there again, out of the way. */
+static void add_miss(struct build *build, const struct access *access, unsigned size, bool write)
+{
+    struct cold *cold = build_cold(build, COLD_MISS, emit_jump_if_forward(&build->emitter, 5));
+
+    if (!cold)
+        return;
+    cold->access = size | (write ? 1U << 8 : 0);
+    cold->address = access->address;
+    cold->constant = access->constant;
+    cold->linear = access->linear;
+}
+
+/* The page is known: so is the line. */
+static void check_constant(struct build *build, struct access *access, unsigned size, bool write)
+{
+    struct emitter *emitter = &build->emitter;
+    uint64_t page = access->linear & ~(uint64_t)(PAGE_SIZE - 1);
+    uintptr_t entry = (uintptr_t)soft_tlb_slot(build->cpu, build->translation->mode & 3, page);
+    struct emit_memory tag = {.base = EMIT_NONE, .index = EMIT_NONE}, host = tag;
+
+    tag.displacement = (int32_t)(entry + (write ? offsetof(struct soft_tlb_entry, write_tag)
+                                                : offsetof(struct soft_tlb_entry, read_tag)));
+    host.displacement = (int32_t)(entry + offsetof(struct soft_tlb_entry, host));
+    emit_mov_immediate(emitter, T2, page);
+    emit_op_memory(emitter, 0, 0x3b, true, T2, &tag);
+    add_miss(build, access, size, write);
+    emit_load(emitter, true, T1, &host);
+    access->host = (struct emit_memory){
+        .base = T1, .index = T2, .displacement = (int32_t)(access->linear & (PAGE_SIZE - 1))};
+}
+
+void access_check(struct build *build, struct access *access, unsigned size, bool write)
+{
+    struct emitter *emitter = &build->emitter;
+    struct emit_memory last = access->address, tag = {.base = T1, .index = EMIT_NONE}, host = tag;
+
+    if (access->constant) {
+        check_constant(build, access, size, write);
+        return;
+    }
+    tag.displacement = tlb_field(build, write ? offsetof(struct soft_tlb_entry, write_tag)
+                                              : offsetof(struct soft_tlb_entry, read_tag));
+    host.displacement = tlb_field(build, offsetof(struct soft_tlb_entry, host));
+    last.displacement += (int32_t)size - 1;
+    if (access->address.displacement)
+        emit_lea(emitter, false, T1, &access->address);
+    else
+        emit_mov_register(emitter, false, T1, access->address.base);
+    emit_shift(emitter, 5, false, T1, 12 - LINE_SHIFT);
+    emit_alu_immediate(emitter, 4, false, T1, (SOFT_TLB_ENTRIES - 1) << LINE_SHIFT);
+    if (last.displacement)
+        emit_lea(emitter, true, T2, &last);
+    else
+        emit_mov_register(emitter, true, T2, last.base);
+    emit_alu_immediate(emitter, 4, true, T2, -(int32_t)PAGE_SIZE);
+    emit_op_memory(emitter, 0, 0x3b, true, T2, &tag);
+    add_miss(build, access, size, write);
+    emit_load(emitter, true, T1, &host);
+}

@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Finding translations, entering and leaving them, linking one to the next.
+ *
+ * Whatever leaves translated code comes here with a number of an exit, or 0 when the interpreter
+ * did the last instruction. As long as the next block has a translation and nobody wants the vCPU,
+ * it goes straight on there.
+ */
+#include <string.h>
+#include <sys/mman.h>
+
+#include "vmm/engine/soft/mem.h"
+#include "vmm/engine/soft/operand.h"
+#include "vmm/engine/soft/soft.h"
+#include "vmm/engine/soft/translator/translation.h"
+#include "vmm/engine/soft/translator/vector_state.h"
+
+#define INDIRECT_BYTES (sizeof(uint8_t *) << INDIRECT_BITS)
+
+static const uint8_t *executable(const struct soft_translator *translator, const uint8_t *code)
+{
+    return code + translator->cache.execute;
+}
+
+/* ---- vector registers ---- */
+
+/* Before C runs that may use them. */
+static void vectors_leave(struct soft_cpu *cpu)
+{
+    if (!cpu->vector_live)
+        return;
+    soft_vector_save(cpu);
+    cpu->vector_live = false;
+}
+
+/* False when the guest may not use them now: the interpreter tells it so. */
+static bool vectors_enter(struct soft_cpu *cpu)
+{
+    if (!soft_vector_allowed(cpu))
+        return false;
+    soft_vector_load(cpu);
+    cpu->vector_live = true;
+    cpu->counters.vector_loads++;
+    return true;
+}
+
+/* ---- translations ---- */
+
+uint32_t translator_page_id(struct soft_translator *translator, uint64_t linear,
+                            const uint8_t *host)
+{
+    uint64_t page = linear >> 12;
+    const uint8_t *start = (const uint8_t *)((uintptr_t)host & ~0xfffUL);
+    unsigned place =
+        (unsigned)((page ^ (uintptr_t)start >> 8) * 0x9e3779b97f4a7c15UL >> 40) % PAGE_IDS;
+
+    if (translator->page_count >= PAGE_IDS / 4 * 3)
+        return 0;
+    for (;; place = (place + 1) % PAGE_IDS) {
+        struct code_page_id *id = &translator->pages[place];
+
+        if (id->host == start && id->linear == page)
+            return place + 1;
+        if (!id->host) {
+            *id = (struct code_page_id){.linear = page, .host = start};
+            translator->page_count++;
+            return place + 1;
+        }
+    }
+}
+
+struct translation *translator_find_code(struct soft_translator *translator, const uint8_t *code)
+{
+    unsigned low = 0, high = translator->translation_count;
+
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+        struct translation *translation = &translator->translations[middle];
+
+        if (code < translation->indirect)
+            high = middle;
+        else if (code >= translation->end)
+            low = middle + 1;
+        else
+            return translation;
+    }
+    return NULL;
+}
+
+static bool plain_segment(const struct cpu_segment *segment)
+{
+    return segment->base == 0 && segment->limit == UINT32_MAX &&
+           SEGMENT_IS_PLAIN(segment->attributes);
+}
+
+/* Whether 32-bit code sees one flat space by CS, DS and SS. */
+static bool flat_segments(const struct soft_cpu *cpu)
+{
+    const struct cpu_segment *cs = &cpu->seg[SEG_CS], *ss = &cpu->seg[SEG_SS];
+
+    return cpu->code_size == 4 && cs->base == 0 && cs->limit == UINT32_MAX &&
+           plain_segment(&cpu->seg[SEG_DS]) && plain_segment(ss) && (ss->attributes & SEGMENT_DB);
+}
+
+/* The mode's number, or MODE_COUNT where code is not translated. */
+static uint8_t present_mode(const struct soft_cpu *cpu)
+{
+    if (cpu->mmu_mode == SOFT_MMU_USER_ALIGNED)
+        return MODE_COUNT;
+    if (cpu->flat)
+        return cpu->mmu_mode;
+    return flat_segments(cpu) ? cpu->mmu_mode | MODE_32 : MODE_COUNT;
+}
+
+/* The mode's table of indirect targets, where each place leads out at first. */
+static bool need_table(struct soft_translator *translator, uint8_t mode)
+{
+    const uint8_t *leave = executable(translator, translator->leave), **table;
+
+    if (translator->indirect[mode])
+        return true;
+    table = mmap(NULL, INDIRECT_BYTES, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    if (table == MAP_FAILED)
+        return false;
+    for (unsigned i = 0; i < 1U << INDIRECT_BITS; i++)
+        table[i] = leave;
+    translator->indirect[mode] = table;
+    return true;
+}
+
+/* The translation of `block` at `linear` in the present mode, made now if need be. NULL where there
+ * is none. May drop all others. */
+static struct translation *get_translation(struct soft_cpu *cpu, struct soft_block *block,
+                                           uint64_t linear)
+{
+    struct soft_translator *translator = cpu->translator;
+    uint8_t mode = present_mode(cpu);
+    struct translation *translation;
+
+    if (mode == MODE_COUNT || !block->host)
+        return NULL;
+    for (translation = block->translations; translation; translation = translation->next)
+        if (translation->linear == linear && translation->mode == mode)
+            return translation;
+    if (!need_table(translator, mode))
+        return NULL;
+    translation = translation_make(cpu, block, linear, mode);
+    if (translation)
+        return translation;
+    soft_translator_empty(translator);
+    return translation_make(cpu, block, linear, mode);
+}
+
+/* ---- dropping ---- */
+
+/* The jumps that lead to it lead to the dispatcher again; a table of indirect targets may name it
+ * on, and comes to an address that leads out. */
+static void drop(struct soft_translator *translator, struct translation *translation)
+{
+    translation->block = NULL;
+    for (uint32_t i = translation->incoming; i; i = translator->exits[i].next)
+        emit_patch(translator->exits[i].place, translator->exits[i].stub);
+    translation->incoming = 0;
+    translation->indirect[0] = 0xe9; /* JMP */
+    emit_patch(translation->indirect + 1, translator->leave);
+}
+
+void soft_translations_drop(struct soft_cpu *cpu, struct soft_block *block)
+{
+    struct translation *next;
+
+    for (struct translation *translation = block->translations; translation; translation = next) {
+        next = translation->next;
+        drop(cpu->translator, translation);
+    }
+    block->translations = NULL;
+}
+
+void soft_translator_empty(struct soft_translator *translator)
+{
+    const uint8_t *leave = executable(translator, translator->leave);
+
+    if (!translator->translation_count)
+        return;
+    for (unsigned i = 0; i < translator->translation_count; i++)
+        if (translator->translations[i].block)
+            translator->translations[i].block->translations = NULL;
+    for (unsigned mode = 0; mode < MODE_COUNT; mode++)
+        for (unsigned i = 0; translator->indirect[mode] && i < 1U << INDIRECT_BITS; i++)
+            translator->indirect[mode][i] = leave;
+    memset(translator->pages, 0, sizeof(*translator->pages) * PAGE_IDS);
+    memset(translator->cpu->fetch_id, 0, sizeof(translator->cpu->fetch_id));
+    translator->page_count = translator->translation_count = 0;
+    translator->site_count = translator->exit_count = 1;
+    translator->used = translator->empty;
+    translator->generation++;
+    translator->cpu->counters.cache_flushes++;
+}
+
+/* ---- the C side of glue ---- */
+
+uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t linear,
+                               uint32_t access)
+{
+    struct soft_translator *translator = cpu->translator;
+    const struct site *site = &translator->sites[number];
+    const struct insn *insn = site->insn;
+    uint64_t next;
+
+    vectors_leave(cpu);
+    cpu->exit = 0;
+    cpu->rflags = flags_merge(cpu->rflags, cpu->flags_carrier, FLAGS_STATUS);
+    cpu->rip = site->rip;
+    cpu->next_rip = next = cpu->rip + insn->length;
+    cpu->insn = insn;
+    cpu->block_end = false;
+    if (access)
+        cpu->counters.misses++;
+    else
+        cpu->counters.interpreted++;
+    insn->exec(cpu, insn);
+    if (site->last || cpu->block_end || cpu->next_rip != next)
+        return 0;
+    if (site->translation->vectors && !vectors_enter(cpu))
+        return 0;
+    cpu->flags_carrier = (uint16_t)flags_pack(cpu->rflags);
+    return (uintptr_t)executable(translator, translator->cache.write + site->resume);
+}
+
+/* ---- running ---- */
+
+/* Until it comes out. False when the guest may not use vector registers now. */
+static bool enter(struct soft_cpu *cpu, const struct translation *translation)
+{
+    struct soft_translator *translator = cpu->translator;
+
+    cpu->flags_carrier = (uint16_t)flags_pack(cpu->rflags);
+    if (translation->vectors && !vectors_enter(cpu))
+        return false;
+    translator->enter(executable(translator, translation->entry));
+    vectors_leave(cpu);
+    if (cpu->exit)
+        cpu->rflags = flags_merge(cpu->rflags, cpu->flags_carrier, FLAGS_STATUS);
+    return true;
+}
+
+/* An indirect branch to where there can be no code: raise what it raises, with the instruction not
+ * begun. */
+static void interpret_branch(struct soft_cpu *cpu, const struct exit *exit)
+{
+    const struct site *site = &cpu->translator->sites[exit->site];
+
+    cpu->gpr[GPR_RSP] -= (uint64_t)exit->undo;
+    cpu->rip = site->rip;
+    cpu->next_rip = site->rip + site->insn->length;
+    cpu->insn = site->insn;
+    cpu->block_end = false;
+    site->insn->exec(cpu, site->insn);
+}
+
+static void count_exit(struct soft_cpu *cpu, const struct exit *exit)
+{
+    struct soft_counters *counters = &cpu->counters;
+
+    counters->exits++;
+    counters->exits_unlinked += exit->kind == EXIT_DIRECT;
+    counters->exits_indirect += exit->kind == EXIT_INDIRECT;
+    counters->exits_stale += exit->kind == EXIT_STALE;
+    counters->exits_request += exit->kind == EXIT_REQUEST;
+}
+
+/* Let `exit` lead to `to` by itself from now on. */
+static void link_exit(struct soft_translator *translator, struct exit *exit, struct translation *to)
+{
+    const struct translation *from = exit->from;
+    const uint8_t *way;
+
+    if (!translator->chain)
+        return;
+    if (exit->kind == EXIT_INDIRECT) {
+        translator->indirect[to->mode][to->linear & ((1U << INDIRECT_BITS) - 1)] =
+            executable(translator, to->indirect);
+        return;
+    }
+    if (exit->kind != EXIT_DIRECT || !from->block)
+        return;
+    if ((from->linear ^ to->linear) >> 12)
+        way = to->cross;
+    else if (to->linear <= from->linear || (to->vectors && !from->vectors))
+        way = to->poll;
+    else
+        way = to->entry;
+    emit_patch(exit->place, way);
+    exit->next = to->incoming;
+    to->incoming = (uint32_t)(exit - translator->exits);
+    translator->cpu->counters.chains++;
+}
+
+/* Let code check that the page of `translation` is still mapped as it is now, if that is known. */
+static void mark_page(struct soft_cpu *cpu, const struct translation *translation)
+{
+    unsigned mode = cpu->cpl == 3 ? SOFT_MMU_USER : SOFT_MMU_SUPERVISOR;
+
+    if (soft_tlb_slot(cpu, mode, translation->linear)->fetch_tag ==
+        (translation->linear & ~0xfffUL))
+        *soft_fetch_id(cpu, translation->linear) = translation->page;
+}
+
+/* The translation to go on with after `exit`, linked to it; NULL: the run loop must look around. */
+static struct translation *follow_exit(struct soft_cpu *cpu, struct exit *exit)
+{
+    struct soft_translator *translator = cpu->translator;
+    unsigned generation = translator->generation;
+    struct translation *to;
+    struct soft_block *block;
+    uint64_t target;
+
+    count_exit(cpu, exit);
+    target = exit->kind == EXIT_INDIRECT ? cpu->next_rip : exit->rip;
+    if (cpu->flat && !soft_canonical(target)) {
+        interpret_branch(cpu, exit);
+        return NULL;
+    }
+    cpu->rip = cpu->next_rip = cpu->flat ? target : (uint32_t)target;
+    if (atomic_load_explicit(&cpu->requests, memory_order_relaxed))
+        return NULL;
+    cpu->insn = NULL;
+    block = soft_blocks_find(cpu, cpu->rip);
+    if (!block || block->heat < cpu->heat)
+        return NULL;
+    to = get_translation(cpu, block, cpu->rip);
+    if (!to)
+        return NULL;
+    mark_page(cpu, to);
+    if (generation == translator->generation)
+        link_exit(translator, exit, to);
+    return to;
+}
+
+bool soft_translator_enter(struct soft_cpu *cpu, struct soft_block *block, uint64_t linear)
+{
+    struct translation *translation = get_translation(cpu, block, linear);
+    struct soft_translator *translator = cpu->translator;
+
+    if (!translation)
+        return false;
+    translator_set_current(cpu);
+    mark_page(cpu, translation);
+    if (!enter(cpu, translation))
+        return false;
+    while (cpu->exit) {
+        translation = follow_exit(cpu, &translator->exits[cpu->exit]);
+        if (!translation || !enter(cpu, translation))
+            break;
+    }
+    return true;
+}
+
+/* ---- life ---- */
+
+static void *reserve(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static void release(void *memory, size_t size)
+{
+    if (memory)
+        munmap(memory, size);
+}
+
+struct soft_translator *soft_translator_create(struct soft_cpu *cpu, GError **error)
+{
+    const struct soft_engine *engine = cpu->engine;
+    const struct soft_switches *switches = &engine->switches;
+    struct soft_translator *translator = g_new0(struct soft_translator, 1);
+
+    translator->cpu = cpu;
+    translator->exact = switches->exact;
+    translator->chain = !switches->nochain;
+    cpu->heat = switches->eager ? 0 : SOFT_TRANSLATOR_HEAT;
+    translator->features.bmi2 = !switches->nobmi2 && __builtin_cpu_supports("bmi2");
+    translator->features.avx = !switches->noavx && __builtin_cpu_supports("avx2");
+    translator->site_count = translator->exit_count = 1;
+    translator->translations = reserve(sizeof(struct translation) * TRANSLATIONS_MAX);
+    translator->sites = reserve(sizeof(struct site) * SITES_MAX);
+    translator->exits = reserve(sizeof(struct exit) * EXITS_MAX);
+    translator->pages = reserve(sizeof(struct code_page_id) * PAGE_IDS);
+    translator->build = reserve(sizeof(struct build));
+    if (!translator->translations || !translator->sites || !translator->exits ||
+        !translator->pages || !translator->build) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOMEM, "vCPU %u: no memory for translations",
+                    cpu->index);
+        soft_translator_destroy(translator);
+        return NULL;
+    }
+    if (!code_cache_init(&translator->cache, code_cache_share(engine->count), error)) {
+        soft_translator_destroy(translator);
+        return NULL;
+    }
+    glue_emit(translator);
+    translator_catch_signals();
+    return translator;
+}
+
+void soft_translator_destroy(struct soft_translator *translator)
+{
+    if (!translator)
+        return;
+    for (unsigned mode = 0; mode < MODE_COUNT; mode++)
+        release(translator->indirect[mode], INDIRECT_BYTES);
+    release(translator->translations, sizeof(struct translation) * TRANSLATIONS_MAX);
+    release(translator->sites, sizeof(struct site) * SITES_MAX);
+    release(translator->exits, sizeof(struct exit) * EXITS_MAX);
+    release(translator->pages, sizeof(struct code_page_id) * PAGE_IDS);
+    release(translator->build, sizeof(struct build));
+    code_cache_fini(&translator->cache);
+    g_free(translator);
+}

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Stack instructions and near branches (SDM 2: PUSH, POP, LEAVE, CALL, RET, JMP, Jcc).
+ *
+ * What stores or loads comes first, the change of RSP last: so a miss or a fault finds the
+ * instruction not begun. An indirect branch leaves the flags in the carrier and jumps through a
+ * table by the low bits of its target, which checks that it is the right one.
+ */
+#include "vmm/engine/soft/operand.h"
+#include "vmm/engine/soft/translator/translation.h"
+
+static const struct insn *now(const struct build *build)
+{
+    return &build->translation->block->insns[build->index];
+}
+
+/* Bytes of a stack slot and of a branch's target in this mode. */
+static unsigned word(const struct build *build)
+{
+    return build->long_mode ? 8 : 4;
+}
+
+static void move_rsp(struct build *build, uint8_t base, int32_t distance)
+{
+    struct emit_memory sum = {.base = base, .index = EMIT_NONE, .displacement = distance};
+
+    emit_lea(&build->emitter, build->long_mode, HOST_RSP, &sum);
+}
+
+/* ---- the stack ---- */
+
+/* A guest's register in one of the host's. */
+static uint8_t get_register(struct build *build, unsigned gpr, uint8_t scratch)
+{
+    struct emit_memory field = BUILD_FIELD(build, gpr[gpr]);
+
+    if (!(IN_MEMORY >> gpr & 1))
+        return host_register(gpr);
+    emit_load(&build->emitter, true, scratch, &field);
+    return scratch;
+}
+
+/* Check the slot below RSP; it is [access->host]. */
+static void push_check(struct build *build, struct access *access)
+{
+    access_prepare_stack(build, GPR_RSP, -(int)word(build), access);
+    access_check(build, access, word(build), true);
+}
+
+static void push_register(struct build *build, unsigned gpr)
+{
+    struct access access;
+
+    build_begin_access(build);
+    push_check(build, &access);
+    emit_store(&build->emitter, build->long_mode, &access.host, get_register(build, gpr, T2));
+    move_rsp(build, HOST_RSP, -(int)word(build));
+}
+
+/* Store a constant at the checked slot. Uses T2. */
+static void store_constant(struct build *build, const struct emit_memory *to, uint64_t value)
+{
+    if (build->long_mode && (int64_t)value != (int32_t)value) {
+        emit_mov_immediate(&build->emitter, T2, value);
+        emit_store(&build->emitter, true, to, T2);
+        return;
+    }
+    emit_op_memory(&build->emitter, 0, 0xc7, build->long_mode, 0, to);
+    emit_u32(&build->emitter, (uint32_t)value);
+}
+
+static void push_constant(struct build *build, uint64_t value)
+{
+    struct access access;
+
+    build_begin_access(build);
+    push_check(build, &access);
+    store_constant(build, &access.host, value);
+    move_rsp(build, HOST_RSP, -(int)word(build));
+}
+
+static bool push_memory(struct build *build)
+{
+    struct access access;
+
+    build_begin_access(build);
+    if (!access_prepare(build, now(build), word(build), &access))
+        return false;
+    access_check(build, &access, word(build), false);
+    emit_load(&build->emitter, build->long_mode, T0, &access.host);
+    push_check(build, &access);
+    emit_store(&build->emitter, build->long_mode, &access.host, T0);
+    move_rsp(build, HOST_RSP, -(int)word(build));
+    return true;
+}
+
+static void pop_register(struct build *build, unsigned gpr)
+{
+    struct emit_memory field = BUILD_FIELD(build, gpr[gpr]);
+    bool in_memory = IN_MEMORY >> gpr & 1;
+    struct access access;
+
+    build_begin_access(build);
+    access_prepare_stack(build, GPR_RSP, 0, &access);
+    access_check(build, &access, word(build), false);
+    emit_load(&build->emitter, build->long_mode, in_memory ? T2 : host_register(gpr), &access.host);
+    if (in_memory)
+        emit_store(&build->emitter, true, &field, T2);
+    if (gpr != GPR_RSP)
+        move_rsp(build, HOST_RSP, (int)word(build));
+}
+
+static void leave(struct build *build)
+{
+    struct access access;
+
+    build_begin_access(build);
+    access_prepare_stack(build, GPR_RBP, 0, &access);
+    access_check(build, &access, word(build), false);
+    emit_load(&build->emitter, build->long_mode, T2, &access.host);
+    move_rsp(build, GPR_RBP, (int)word(build));
+    emit_mov_register(&build->emitter, true, GPR_RBP, T2);
+}
+
+/* ---- branches ---- */
+
+void build_jump(struct build *build, uint64_t rip)
+{
+    build_need_flags(build, T2);
+    struct cold *cold = build_cold(build, COLD_EXIT, emit_jump_forward(&build->emitter));
+
+    if (cold)
+        cold->number = build_exit(build, EXIT_DIRECT, rip, cold->place);
+}
+
+/* To the address in T0; `undo` as in struct exit. */
+static void jump_indirect(struct build *build, int undo)
+{
+    uint8_t mode = build->translation->mode;
+    struct emit_memory table = {.base = EMIT_NONE,
+                                .index = T1,
+                                .scale = 3,
+                                .displacement =
+                                    (int32_t)(uintptr_t)build->translator->indirect[mode]};
+    struct site *site = build_site(build);
+    uint32_t number;
+
+    if (!site)
+        return;
+    number = build_exit(build, EXIT_INDIRECT, build->rip, NULL);
+    build->translator->exits[number].undo = (int8_t)undo;
+    build->translator->exits[number].site = (uint32_t)(site - build->translator->sites);
+    if (build->flags == FLAGS_HOST)
+        emit_flags_save(build);
+    emit_op_register(&build->emitter, 0x0fb7, false, T1, T0); /* MOVZX: INDIRECT_BITS */
+    emit_mov_immediate(&build->emitter, T2, number);
+    emit_op_memory(&build->emitter, 0, 0xff, false, 4, &table);
+}
+
+/* The target of an indirect branch in T0. */
+static bool load_target(struct build *build)
+{
+    const ZydisDecodedOperand *operand = &build->now->decoded.operands[0];
+    struct access access;
+
+    build_begin_access(build);
+    if (operand->type == ZYDIS_OPERAND_TYPE_REGISTER) {
+        uint8_t gpr = soft_register_offset(operand->reg.value) / 8;
+
+        emit_mov_register(&build->emitter, build->long_mode, T0, get_register(build, gpr, T0));
+        return true;
+    }
+    if (!access_prepare(build, now(build), word(build), &access))
+        return false;
+    access_check(build, &access, word(build), false);
+    emit_load(&build->emitter, build->long_mode, T0, &access.host);
+    return true;
+}
+
+static uint64_t next(const struct build *build)
+{
+    return build->rip + now(build)->length;
+}
+
+/* The target of a relative branch; false where it raises. */
+static bool relative(const struct build *build, uint64_t *target)
+{
+    *target = next(build) + now(build)->immediate;
+    if (!build->long_mode)
+        *target = (uint32_t)*target;
+    return !build->long_mode || soft_canonical(*target);
+}
+
+static bool jump(struct build *build)
+{
+    uint64_t target;
+
+    if (build->now->decoded.operands[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+        if (!relative(build, &target))
+            return false;
+        build_jump(build, target);
+        return true;
+    }
+    if (!load_target(build))
+        return false;
+    jump_indirect(build, 0);
+    return true;
+}
+
+static bool call(struct build *build)
+{
+    bool direct = build->now->decoded.operands[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+    struct access access;
+    uint64_t target = 0;
+
+    if (direct ? !relative(build, &target) : !load_target(build))
+        return false;
+    if (direct)
+        build_begin_access(build);
+    push_check(build, &access);
+    store_constant(build, &access.host, next(build));
+    move_rsp(build, HOST_RSP, -(int)word(build));
+    if (direct)
+        build_jump(build, target);
+    else
+        jump_indirect(build, -(int)word(build));
+    return true;
+}
+
+static bool ret(struct build *build)
+{
+    unsigned drop = word(build) + (uint16_t)now(build)->immediate;
+    struct access access;
+
+    if (drop > INT8_MAX)
+        return false;
+    build_begin_access(build);
+    access_prepare_stack(build, GPR_RSP, 0, &access);
+    access_check(build, &access, word(build), false);
+    emit_load(&build->emitter, build->long_mode, T0, &access.host);
+    move_rsp(build, HOST_RSP, (int)drop);
+    jump_indirect(build, (int)drop);
+    return true;
+}
+
+static bool jump_conditional(struct build *build)
+{
+    unsigned condition = build->now->decoded.instruction.opcode & 15;
+    struct cold *cold;
+    uint64_t target;
+
+    if (!relative(build, &target))
+        return false;
+    build_need_flags(build, T2);
+    cold = build_cold(build, COLD_EXIT, emit_jump_if_forward(&build->emitter, condition));
+    if (cold)
+        cold->number = build_exit(build, EXIT_DIRECT, target, cold->place);
+    build_jump(build, next(build));
+    return true;
+}
+
+static bool push(struct build *build)
+{
+    const ZydisDecodedOperand *operand = &build->now->decoded.operands[0];
+    uint8_t offset;
+
+    switch (operand->type) {
+    case ZYDIS_OPERAND_TYPE_IMMEDIATE:
+        push_constant(build, now(build)->immediate);
+        return true;
+    case ZYDIS_OPERAND_TYPE_MEMORY:
+        return push_memory(build);
+    default:
+        offset = soft_register_offset(operand->reg.value);
+        if (offset == SOFT_NO_OFFSET)
+            return false;
+        push_register(build, offset / 8);
+        return true;
+    }
+}
+
+static bool pop(struct build *build)
+{
+    const ZydisDecodedOperand *operand = &build->now->decoded.operands[0];
+    uint8_t offset;
+
+    if (operand->type != ZYDIS_OPERAND_TYPE_REGISTER)
+        return false;
+    offset = soft_register_offset(operand->reg.value);
+    if (offset == SOFT_NO_OFFSET)
+        return false;
+    pop_register(build, offset / 8);
+    return true;
+}
+
+bool build_special(struct build *build)
+{
+    const ZydisDecodedInstruction *decoded = &build->now->decoded.instruction;
+    const struct insn *insn = now(build);
+
+    if (insn->operand_size != word(build) || decoded->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+        return false;
+    if (decoded->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
+        return false;
+    switch (decoded->mnemonic) {
+    case ZYDIS_MNEMONIC_PUSH:
+        return push(build);
+    case ZYDIS_MNEMONIC_POP:
+        return pop(build);
+    case ZYDIS_MNEMONIC_LEAVE:
+        leave(build);
+        return true;
+    case ZYDIS_MNEMONIC_JMP:
+        return jump(build);
+    case ZYDIS_MNEMONIC_CALL:
+        return call(build);
+    case ZYDIS_MNEMONIC_RET:
+        return ret(build);
+    default:
+        break;
+    }
+    if (decoded->meta.category == ZYDIS_CATEGORY_COND_BR &&
+        ((decoded->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && decoded->opcode >> 4 == 7) ||
+         (decoded->opcode_map == ZYDIS_OPCODE_MAP_0F && decoded->opcode >> 4 == 8)))
+        return jump_conditional(build);
+    return false;
+}

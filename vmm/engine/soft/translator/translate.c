@@ -1,0 +1,645 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One block: which flags are live where, one instruction after the other, the ways in, and the cold
+ * code behind.
+ *
+ * Each instruction of the guest becomes a prefix that can be begun anew (addresses, checks, loads
+ * of registers that live in memory) and one instruction of the host that commits it. What is not on
+ * the allow-list of copy.h and no stack instruction or branch is executed by the interpreter.
+ *
+ * Checks clobber the host's flags. Where the guest's are live they are put in the carrier first,
+ * and come back when an instruction reads them, changes only some of them, or the block ends.
+ */
+#include "vmm/engine/soft/operand.h"
+#include "vmm/engine/soft/soft.h"
+#include "vmm/engine/soft/translator/translation.h"
+
+#define PEEK_INSNS 4 /* of a successor, to see whether it needs flags */
+
+struct emit_memory build_field(const struct build *build, size_t offset)
+{
+    return (struct emit_memory){.base = EMIT_NONE,
+                                .index = EMIT_NONE,
+                                .displacement = (int32_t)((uintptr_t)build->cpu + offset)};
+}
+
+static const struct insn *now(const struct build *build)
+{
+    return &build->translation->block->insns[build->index];
+}
+
+static uint32_t offset_of(const struct build *build, const uint8_t *at)
+{
+    return (uint32_t)(at - build->translator->cache.write);
+}
+
+struct site *build_site(struct build *build)
+{
+    struct soft_translator *translator = build->translator;
+    struct site *site = build->site;
+
+    if (site)
+        return site;
+    if (translator->site_count == SITES_MAX) {
+        build->emitter.full = true;
+        return NULL;
+    }
+    site = build->site = &translator->sites[translator->site_count++];
+    *site = (struct site){.insn = now(build),
+                          .translation = build->translation,
+                          .rip = build->rip,
+                          .retry = offset_of(build, build->emitter.at)};
+    build->translation->sites++;
+    return site;
+}
+
+uint32_t build_exit(struct build *build, enum exit_kind kind, uint64_t rip, uint8_t *place)
+{
+    struct soft_translator *translator = build->translator;
+
+    if (translator->exit_count == EXITS_MAX) {
+        build->emitter.full = true;
+        return 0;
+    }
+    translator->exits[translator->exit_count] = (struct exit){
+        .from = build->translation, .rip = rip, .place = place, .kind = (uint8_t)kind};
+    return translator->exit_count++;
+}
+
+struct cold *build_cold(struct build *build, enum cold_kind kind, uint8_t *place)
+{
+    struct site *site = NULL;
+    struct cold *cold;
+
+    if (kind == COLD_MISS || kind == COLD_INTERPRET)
+        site = build_site(build);
+    if (build->cold_count == COLD_MAX || build->emitter.full) {
+        build->emitter.full = true;
+        return NULL;
+    }
+    cold = &build->cold[build->cold_count++];
+    *cold = (struct cold){.kind = kind, .place = place};
+    if (site)
+        cold->number = (uint32_t)(site - build->translator->sites);
+    return cold;
+}
+
+/* ---- flags ---- */
+
+void emit_flags_save(struct build *build)
+{
+    struct emitter *emitter = &build->emitter;
+    struct emit_memory carrier = BUILD_FIELD(build, flags_carrier);
+    static const uint8_t from_flags[] = {0x9f, 0x0f, 0x90, 0xc0}; /* LAHF; SETO AL */
+
+    emit_mov_register(emitter, true, T2, GPR_RAX);
+    emit_bytes(emitter, from_flags, sizeof(from_flags));
+    emit_op_memory(emitter, 0x66, 0x89, false, GPR_RAX, &carrier);
+    emit_mov_register(emitter, true, GPR_RAX, T2);
+}
+
+static void emit_flags_restore(struct build *build, uint8_t scratch)
+{
+    struct emitter *emitter = &build->emitter;
+    struct emit_memory carrier = BUILD_FIELD(build, flags_carrier);
+    static const uint8_t to_flags[] = {0x04, 0x7f, 0x9e}; /* ADD AL, 7Fh; SAHF */
+
+    emit_mov_register(emitter, true, scratch, GPR_RAX);
+    emit_op_memory(emitter, 0, 0x0fb7, false, GPR_RAX, &carrier); /* MOVZX */
+    emit_bytes(emitter, to_flags, sizeof(to_flags));
+    emit_mov_register(emitter, true, GPR_RAX, scratch);
+}
+
+static void spare_flags(struct build *build, uint32_t live)
+{
+    if (build->flags != FLAGS_HOST)
+        return;
+    if (live)
+        emit_flags_save(build);
+    build->flags = live ? FLAGS_CARRIER : FLAGS_DEAD;
+}
+
+void build_begin_access(struct build *build)
+{
+    struct site *site;
+
+    spare_flags(build, build->now->live_in);
+    site = build_site(build);
+    if (site)
+        site->retry = offset_of(build, build->emitter.at);
+}
+
+void build_need_flags(struct build *build, uint8_t scratch)
+{
+    if (build->flags != FLAGS_CARRIER)
+        return;
+    emit_flags_restore(build, scratch);
+    build->flags = FLAGS_HOST;
+}
+
+/* ---- liveness ---- */
+
+static uint32_t live_before(const struct copy_form *form, uint32_t after)
+{
+    return (after & ~form->flags_killed) | form->flags_read;
+}
+
+static void classify(struct build *build, const struct insn *insn, struct build_insn *entry)
+{
+    if (soft_insn_undefined(insn)) {
+        entry->form = (struct copy_form){.flags_read = FLAGS_LIVE};
+        return;
+    }
+    copy_classify(&entry->decoded.instruction, entry->decoded.operands,
+                  &build->translator->features, build->translator->exact, &entry->form);
+}
+
+/* Flags that the code at `rip`, on the same page, may need; all where that is not seen at once. */
+static uint32_t live_at(struct build *build, uint64_t rip)
+{
+    const struct translation *translation = build->translation;
+    uint64_t linear = translation->linear;
+    uint32_t needed = 0, pending = FLAGS_LIVE;
+    const uint8_t *bytes = translation->block->host + (int64_t)(rip - linear);
+    unsigned room = 0x1000 - (rip & 0xfff);
+
+    if (build->translator->exact || (rip ^ linear) >> 12)
+        return FLAGS_LIVE;
+    for (unsigned i = 0; i < PEEK_INSNS && pending; i++) {
+        struct soft_decoded decoded;
+        struct copy_form form;
+
+        if (!soft_decode_whole(build->cpu->model, build->cpu->code_size, bytes, room, &decoded))
+            break;
+        copy_classify(&decoded.instruction, decoded.operands, &build->translator->features, false,
+                      &form);
+        if (!form.copies)
+            break;
+        needed |= form.flags_read & pending;
+        pending &= ~form.flags_killed;
+        bytes += decoded.instruction.length;
+        room -= decoded.instruction.length;
+    }
+    return needed | pending;
+}
+
+/* Flags that may be needed after the block. */
+static uint32_t live_behind(struct build *build)
+{
+    const struct soft_block *block = build->translation->block;
+    const struct insn *last = &block->insns[block->count - 1];
+    const ZydisDecodedInstruction *decoded = &build->insns[block->count - 1].decoded.instruction;
+    uint64_t next = build->translation->linear + block->bytes, target = next + last->immediate;
+
+    if (!build->long_mode)
+        target = (uint32_t)target;
+    if (!(last->prefixes & INSN_ENDS_BLOCK))
+        return live_at(build, next);
+    if (soft_insn_undefined(last) || !(last->prefixes & INSN_NEAR_BRANCH) ||
+        decoded->raw.imm[0].size == 0 || !decoded->raw.imm[0].is_relative)
+        return FLAGS_LIVE;
+    if (decoded->meta.category == ZYDIS_CATEGORY_COND_BR)
+        return live_at(build, target) | live_at(build, next);
+    return live_at(build, target);
+}
+
+/* What the instruction needs when it is not copied: of the ones that terminator.c knows, Jcc reads
+ * flags, the others leave them alone; the interpreter wants all. */
+static void adjust_form(struct build_insn *entry)
+{
+    const ZydisDecodedInstruction *decoded = &entry->decoded.instruction;
+
+    if (entry->form.copies)
+        return;
+    entry->form.flags_killed = 0;
+    switch (decoded->mnemonic) {
+    case ZYDIS_MNEMONIC_PUSH:
+    case ZYDIS_MNEMONIC_POP:
+    case ZYDIS_MNEMONIC_LEAVE:
+    case ZYDIS_MNEMONIC_CALL:
+    case ZYDIS_MNEMONIC_RET:
+    case ZYDIS_MNEMONIC_JMP:
+        entry->form.flags_read = 0;
+        break;
+    default:
+        entry->form.flags_read = FLAGS_LIVE;
+        break;
+    }
+}
+
+/* Decode the block anew, and go through it from its end. */
+static bool analyze(struct build *build)
+{
+    const struct soft_block *block = build->translation->block;
+    const uint8_t *bytes = block->host;
+    uint32_t live;
+
+    for (unsigned i = 0; i < block->count; i++) {
+        struct build_insn *entry = &build->insns[i];
+
+        if (!soft_insn_undefined(&block->insns[i]) &&
+            !soft_decode_whole(build->cpu->model, build->cpu->code_size, bytes,
+                               block->insns[i].length, &entry->decoded))
+            return false;
+        entry->bytes = bytes;
+        classify(build, &block->insns[i], entry);
+        adjust_form(entry);
+        build->translation->vectors |= entry->form.copies && entry->form.vector;
+        bytes += block->insns[i].length;
+    }
+    live = live_behind(build);
+    for (unsigned i = block->count; i-- > 0;) {
+        build->insns[i].live_out = live;
+        live = build->translator->exact ? FLAGS_LIVE : live_before(&build->insns[i].form, live);
+        build->insns[i].live_in = live;
+    }
+    return true;
+}
+
+/* ---- one instruction ---- */
+
+void build_interpret(struct build *build, bool last)
+{
+    struct emitter *emitter = &build->emitter;
+    struct site *site;
+
+    spare_flags(build, FLAGS_LIVE);
+    site = build_site(build);
+    if (!site)
+        return;
+    site->last = last;
+    emit_mov_immediate(emitter, T1, (uint64_t)(site - build->translator->sites));
+    emit_mov_immediate(emitter, T2, 0);
+    emit_jump(emitter, build->translator->interpret);
+    build->flags = FLAGS_CARRIER;
+}
+
+/* Host registers for an instruction's operands: those that live in memory get scratch ones. False
+ * when there are not enough. */
+static bool assign_registers(const struct copy_form *form, uint32_t taken, uint8_t map[16])
+{
+    static const uint8_t scratch[] = {T2, T0, T1};
+    unsigned used = 0;
+
+    for (unsigned gpr = 0; gpr < 16; gpr++) {
+        map[gpr] = host_register(gpr);
+        if (!(IN_MEMORY & (form->gpr_read | form->gpr_written)) || !(IN_MEMORY >> gpr & 1))
+            continue;
+        map[gpr] = EMIT_NONE;
+        if (!((form->gpr_read | form->gpr_written) >> gpr & 1))
+            continue;
+        while (used < sizeof(scratch) && (taken >> scratch[used] & 1))
+            used++;
+        if (used == sizeof(scratch))
+            return false;
+        map[gpr] = scratch[used++];
+    }
+    return true;
+}
+
+static void move_operands(struct build *build, const uint8_t map[16], uint16_t which, bool load)
+{
+    for (unsigned gpr = 0; gpr < 16; gpr++) {
+        struct emit_memory field = BUILD_FIELD(build, gpr[gpr]);
+
+        if (!(IN_MEMORY >> gpr & 1) || !(which >> gpr & 1))
+            continue;
+        if (load)
+            emit_load(&build->emitter, true, map[gpr], &field);
+        else
+            emit_store(&build->emitter, true, &field, map[gpr]);
+    }
+}
+
+static bool build_copy(struct build *build)
+{
+    const struct build_insn *entry = build->now;
+    const struct copy_form *form = &entry->form;
+    bool need_flags = form->flags_read ||
+                      (form->flags_written & FLAGS_LIVE && (entry->live_out & ~form->flags_killed));
+    struct access access = {0};
+    struct site *site;
+    uint8_t map[16];
+
+    if (form->memory) {
+        build_begin_access(build);
+        if (!access_prepare(build, now(build), form->size, &access))
+            return false;
+        access_check(build, &access, form->size, form->writes);
+    }
+    if (need_flags)
+        build_need_flags(build, access.constant ? T0 : T2);
+    if (!assign_registers(form, access.scratch, map))
+        return false;
+    move_operands(build, map, form->gpr_read, true);
+    if (form->faults) {
+        site = build_site(build);
+        if (!site)
+            return false;
+        site->commit = offset_of(build, build->emitter.at);
+        site->flags = (uint8_t)build->flags;
+    }
+    if (!copy_emit(&build->emitter, &entry->decoded.instruction, entry->decoded.operands,
+                   entry->bytes, map, form->memory ? &access.host : NULL))
+        return false;
+    move_operands(build, map, form->gpr_written, false);
+    if (form->flags_written)
+        build->flags = FLAGS_HOST;
+    return true;
+}
+
+/* An address that is computed and not accessed. */
+static bool build_lea(struct build *build)
+{
+    const struct insn *insn = now(build);
+    struct emit_memory sum = {.base = EMIT_NONE,
+                              .index = EMIT_NONE,
+                              .scale = insn->scale,
+                              .displacement = (int32_t)insn->displacement};
+    const struct build_insn *entry = build->now;
+    bool wide = insn->operand_size == 8 && insn->address_size == 8;
+    uint8_t offset = soft_register_offset(entry->decoded.operands[0].reg.value);
+    bool in_memory = IN_MEMORY >> (offset / 8) & 1;
+    uint8_t to = in_memory ? T2 : host_register(offset / 8);
+    struct emit_memory field = BUILD_FIELD(build, gpr[offset / 8]);
+
+    if (insn->operand_size == 2 || insn->address_size == 2)
+        return false;
+    if (insn->base < GPR_COUNT && IN_MEMORY >> insn->base & 1) {
+        struct emit_memory base = BUILD_FIELD(build, gpr[insn->base]);
+
+        emit_load(&build->emitter, true, T0, &base);
+        sum.base = T0;
+    } else if (insn->base < GPR_COUNT) {
+        sum.base = host_register(insn->base);
+    }
+    if (insn->index < GPR_COUNT && IN_MEMORY >> insn->index & 1) {
+        struct emit_memory index = BUILD_FIELD(build, gpr[insn->index]);
+
+        emit_load(&build->emitter, true, T1, &index);
+        sum.index = T1;
+    } else if (insn->index < GPR_COUNT) {
+        sum.index = insn->index;
+    }
+    if (insn->base == INSN_RIP) {
+        uint64_t linear = build->rip + insn->length + (uint64_t)insn->displacement;
+
+        emit_mov_immediate(&build->emitter, to, wide ? linear : (uint32_t)linear);
+    } else {
+        emit_lea(&build->emitter, wide, to, &sum);
+    }
+    if (in_memory)
+        emit_store(&build->emitter, true, &field, to);
+    return true;
+}
+
+/* Hints to processors, which do nothing that a program could see. */
+static bool does_nothing(const ZydisDecodedInstruction *decoded)
+{
+    switch (decoded->mnemonic) {
+    case ZYDIS_MNEMONIC_NOP:
+    case ZYDIS_MNEMONIC_ENDBR32:
+    case ZYDIS_MNEMONIC_ENDBR64:
+    case ZYDIS_MNEMONIC_PREFETCH:
+    case ZYDIS_MNEMONIC_PREFETCHW:
+    case ZYDIS_MNEMONIC_PREFETCHWT1:
+    case ZYDIS_MNEMONIC_PREFETCHNTA:
+    case ZYDIS_MNEMONIC_PREFETCHT0:
+    case ZYDIS_MNEMONIC_PREFETCHT1:
+    case ZYDIS_MNEMONIC_PREFETCHT2:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool build_native(struct build *build)
+{
+    const struct build_insn *entry = build->now;
+
+    if (soft_insn_undefined(now(build)))
+        return false;
+    if (build_special(build))
+        return true;
+    if (!entry->form.copies)
+        return false;
+    if (does_nothing(&entry->decoded.instruction))
+        return true;
+    if (entry->decoded.instruction.mnemonic == ZYDIS_MNEMONIC_LEA)
+        return build_lea(build);
+    return build_copy(build);
+}
+
+/* Where the interpreter comes back to, when it did the instruction. */
+static void finish_site(struct build *build)
+{
+    struct cold *cold;
+
+    if (!build->site)
+        return;
+    build->site->resume = offset_of(build, build->emitter.at);
+    if (build->flags != FLAGS_HOST || !build->now->live_out)
+        return;
+    cold = build_cold(build, COLD_RESUME, build->emitter.at);
+    if (cold)
+        cold->number = (uint32_t)(build->site - build->translator->sites);
+}
+
+/* One instruction, natively or by the interpreter. */
+static void build_insn(struct build *build)
+{
+    struct soft_translator *translator = build->translator;
+    const struct build start = {
+        .emitter = build->emitter, .flags = build->flags, .cold_count = build->cold_count};
+    unsigned sites = translator->site_count, exits = translator->exit_count;
+    bool last = now(build)->prefixes & INSN_ENDS_BLOCK;
+
+    build->now = &build->insns[build->index];
+    build->site = NULL;
+    if (!build_native(build)) {
+        if (build->emitter.full)
+            return;
+        build->emitter = start.emitter;
+        build->flags = start.flags;
+        build->cold_count = start.cold_count;
+        build->translation->sites -= translator->site_count - sites;
+        translator->site_count = sites;
+        translator->exit_count = exits;
+        build->site = NULL;
+        build_interpret(build, last);
+    }
+    finish_site(build);
+}
+
+/* ---- the block ---- */
+
+static void emit_compare_and_leave(struct build *build, const struct emit_memory *field,
+                                   int32_t value, unsigned condition, uint32_t exit)
+{
+    struct cold *cold;
+
+    emit_op_memory(&build->emitter, 0, 0x81, false, 7, field);
+    emit_u32(&build->emitter, (uint32_t)value);
+    cold = build_cold(build, COLD_LEAVE, emit_jump_if_forward(&build->emitter, condition));
+    if (cold)
+        cold->number = exit;
+}
+
+static void emit_check_page(struct build *build)
+{
+    struct translation *translation = build->translation;
+    uint32_t *id = soft_fetch_id(build->cpu, translation->linear);
+    struct emit_memory field = build_field(build, (uintptr_t)id - (uintptr_t)build->cpu);
+
+    emit_compare_and_leave(build, &field, (int32_t)translation->page, 5,
+                           build_exit(build, EXIT_STALE, translation->linear, NULL));
+}
+
+static void emit_poll(struct build *build)
+{
+    struct translation *translation = build->translation;
+    struct emit_memory requests = BUILD_FIELD(build, requests);
+    struct emit_memory live = BUILD_FIELD(build, vector_live);
+    uint32_t number = build_exit(build, EXIT_REQUEST, translation->linear, NULL);
+    struct cold *cold;
+
+    emit_compare_and_leave(build, &requests, 0, 5, number);
+    if (!translation->vectors)
+        return;
+    emit_op_memory(&build->emitter, 0, 0x80, false, 7, &live); /* CMP m8, imm8 */
+    emit_byte(&build->emitter, 0);
+    cold = build_cold(build, COLD_LEAVE, emit_jump_if_forward(&build->emitter, 4));
+    if (cold)
+        cold->number = number;
+}
+
+/* The ways in. Those that check do it with the flags in the carrier, where they are live. */
+static void emit_ways_in(struct build *build)
+{
+    struct translation *translation = build->translation;
+    struct emitter *emitter = &build->emitter;
+    bool live = build->insns[0].live_in;
+    uint8_t *over = NULL;
+
+    translation->indirect = emitter->at;
+    emit_mov_immediate(emitter, T1, translation->linear);
+    emit_op_register(emitter, 0x39, true, T1, T0); /* CMP T0, T1 */
+    emit_jump_if(emitter, 5, build->translator->leave);
+    if (live)
+        over = emit_jump_forward(emitter);
+    translation->cross = emitter->at;
+    if (live) {
+        emit_flags_save(build);
+        emit_land(emitter, over);
+    }
+    emit_check_page(build);
+    if (live)
+        over = emit_jump_forward(emitter);
+    translation->poll = emitter->at;
+    if (live) {
+        emit_flags_save(build);
+        emit_land(emitter, over);
+    }
+    emit_poll(build);
+    if (live)
+        emit_flags_restore(build, T2);
+    translation->entry = emitter->at;
+}
+
+static void emit_cold(struct build *build, const struct cold *cold)
+{
+    struct soft_translator *translator = build->translator;
+    struct emitter *emitter = &build->emitter;
+    uint8_t *place = cold->place;
+
+    if (cold->kind == COLD_RESUME) {
+        translator->sites[cold->number].resume = offset_of(build, emitter->at);
+        emit_flags_restore(build, T2);
+        emit_jump(emitter, place);
+        return;
+    }
+    emit_land(emitter, place);
+    switch (cold->kind) {
+    case COLD_MISS:
+    case COLD_INTERPRET:
+        if (cold->constant)
+            emit_mov_immediate(emitter, T0, cold->linear);
+        else if (cold->kind == COLD_MISS)
+            emit_lea(emitter, true, T0, &cold->address);
+        emit_mov_immediate(emitter, T1, cold->number);
+        emit_mov_immediate(emitter, T2, cold->access);
+        emit_jump(emitter, translator->interpret);
+        break;
+    default:
+        translator->exits[cold->number].stub = emitter->at;
+        if (cold->kind == COLD_EXIT)
+            emit_flags_save(build);
+        emit_mov_immediate(emitter, T2, cold->number);
+        emit_jump(emitter, translator->leave);
+        break;
+    }
+}
+
+static void emit_body(struct build *build)
+{
+    const struct soft_block *block = build->translation->block;
+
+    build->flags = FLAGS_HOST;
+    for (build->index = 0; build->index < block->count; build->index++) {
+        build_insn(build);
+        build->rip += block->insns[build->index].length;
+    }
+    if (!(block->insns[block->count - 1].prefixes & INSN_ENDS_BLOCK))
+        build_jump(build, build->rip);
+}
+
+/* Take back what a translation that found no room has used. */
+static void withdraw(struct soft_translator *translator, const struct translation *translation,
+                     unsigned exits)
+{
+    translator->site_count = translation->site;
+    translator->exit_count = exits;
+}
+
+struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *block,
+                                     uint64_t linear, uint8_t mode)
+{
+    struct soft_translator *translator = cpu->translator;
+    struct build *build = translator->build;
+    struct translation *translation;
+    unsigned exits = translator->exit_count;
+
+    if (translator->translation_count == TRANSLATIONS_MAX)
+        return NULL;
+    translation = &translator->translations[translator->translation_count];
+    *translation = (struct translation){.linear = linear,
+                                        .block = block,
+                                        .mode = mode,
+                                        .page = translator_page_id(translator, linear, block->host),
+                                        .site = translator->site_count};
+    build->emitter = (struct emitter){.at = translator->used,
+                                      .end = translator->cache.write + translator->cache.size};
+    build->cpu = cpu;
+    build->translator = translator;
+    build->translation = translation;
+    build->rip = linear;
+    build->long_mode = cpu->code_size == 8;
+    build->cold_count = 0;
+    if (!translation->page || !analyze(build))
+        return NULL;
+    emit_ways_in(build);
+    emit_body(build);
+    for (unsigned i = 0; i < build->cold_count; i++)
+        emit_cold(build, &build->cold[i]);
+    if (build->emitter.full) {
+        withdraw(translator, translation, exits);
+        return NULL;
+    }
+    translation->end = translator->used = build->emitter.at;
+    translator->translation_count++;
+    translation->next = block->translations;
+    block->translations = translation;
+    cpu->counters.blocks_translated++;
+    cpu->counters.bytes_translated += (uint64_t)(translation->end - translation->indirect);
+    return translation;
+}

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The translator, inside: what its parts share.
+ *
+ *     dispatch.c    finds translations, links them, enters and leaves them
+ *     translate.c   one block: liveness of flags, one instruction after the other, the entries
+ *     access.c      a memory operand: its address, and the check against the TLB
+ *     terminator.c  stack instructions and branches
+ *     glue.c        the code between C and translated code
+ *     signal.c      faults of the host in translated code
+ *     emit.h, copy.h, code_cache.h
+ *
+ * Host registers: the guest's RAX to R9, R12 and R13 live in the same ones of the host, RSP in R15.
+ * R11, R10 and R14 are scratch; the guest's R10, R11, R14 and R15 stay in soft_cpu.gpr.
+ *
+ * Whenever C runs, the guest's whole state lies in soft_cpu, as the interpreter wants it.
+ */
+#pragma once
+
+#include "vmm/engine/soft/decode.h"
+#include "vmm/engine/soft/translator/code_cache.h"
+#include "vmm/engine/soft/translator/copy.h"
+#include "vmm/engine/soft/translator/emit.h"
+#include "vmm/engine/soft/translator/translator.h"
+
+#define T0         GPR_R11
+#define T1         GPR_R10
+#define T2         GPR_R14
+#define HOST_RSP   GPR_R15 /* where the guest's RSP lives */
+#define IN_MEMORY  (1U << GPR_R10 | 1U << GPR_R11 | 1U << GPR_R14 | 1U << GPR_R15)
+#define FLAGS_LIVE (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
+
+/* Translations of different modes never meet: enum soft_mmu_mode, and MODE_32 for 32-bit code with
+ * flat segments. */
+#define MODE_32    4
+#define MODE_COUNT 8
+
+#define INDIRECT_BITS 16 /* of the target's address choose its place in the table */
+
+/* An instruction at which translated code may call for the interpreter. Addresses of code here and
+ * below are those of the writable view. */
+struct site {
+    const struct insn *insn;
+    struct translation *translation;
+    uint64_t rip;
+    uint32_t retry, resume; /* offsets in the cache: the instruction anew; what follows it */
+    uint32_t commit;        /* the host's instruction that may fault, or 0 */
+    uint8_t flags;          /* enum flags_place at `commit` */
+    bool last;              /* it ends its block: nothing to resume */
+};
+
+enum exit_kind {
+    EXIT_DIRECT,   /* to `rip`; `place` can be linked */
+    EXIT_INDIRECT, /* to next_rip; the branch is `site` */
+    EXIT_STALE,    /* the page is mapped anew */
+    EXIT_REQUEST,  /* before the block: a request, or vector registers are not loaded */
+};
+
+/* A way out of translated code to the dispatcher. */
+struct exit {
+    struct translation *from;
+    uint64_t rip;
+    uint8_t *place;      /* distance of the jump that leads here */
+    const uint8_t *stub; /* where it leads while it is not linked */
+    uint32_t site;
+    uint32_t next; /* exit that is linked to the same translation, or 0 */
+    uint8_t kind;
+    int8_t undo; /* bytes to take off RSP to be before an indirect branch */
+};
+
+struct translation {
+    uint64_t linear;
+    struct soft_block *block; /* NULL once dropped */
+    struct translation *next; /* of the same block */
+    uint8_t mode;
+    bool vectors;         /* vector registers are live in the host from its beginning to its end */
+    uint32_t page;        /* id of its page: cpu->fetch_id */
+    uint32_t site, sites; /* first, count */
+    uint32_t incoming;    /* first of the exits that are linked to it, or 0 */
+    /* Ways in: `indirect` checks the target, then falls into `cross`, which checks the page, then
+     * into `poll`, which looks for requests and loads vector registers; `entry` does nothing. All
+     * but `indirect` take the flags in the host's register. */
+    uint8_t *indirect, *cross, *poll, *entry;
+    uint8_t *end;
+};
+
+/* A linear page together with where it lies: the id is the place, from 1. */
+struct code_page_id {
+    uint64_t linear;
+    const uint8_t *host;
+};
+
+#define TRANSLATIONS_MAX (128U << 10)
+#define SITES_MAX        (1U << 20)
+#define EXITS_MAX        (512U << 10)
+#define PAGE_IDS         (32U << 10)
+
+struct soft_translator {
+    struct soft_cpu *cpu;
+    struct code_cache cache;
+    struct copy_features features;
+    bool exact, chain;
+    uint8_t *used;  /* end of what is written */
+    uint8_t *empty; /* end of the glue */
+    /* glue.c: jumped to from translated code, but for `enter`. */
+    void (*enter)(const uint8_t *code);
+    uint8_t *leave;     /* T2: the exit, T0: target of an indirect one; flags in the carrier */
+    uint8_t *interpret; /* T1: the site; T2: the access that missed, T0: its linear address */
+    const uint8_t **indirect[MODE_COUNT]; /* tables of executable addresses, below 2 GB */
+    unsigned translation_count, site_count, exit_count, page_count;
+    struct translation *translations;
+    struct site *sites;
+    struct exit *exits;
+    struct code_page_id *pages;
+    struct build *build;
+    unsigned generation; /* counts how often all was dropped */
+};
+
+/* Where the guest's status flags are. */
+enum flags_place {
+    FLAGS_HOST,    /* in the host's register */
+    FLAGS_CARRIER, /* in cpu->flags_carrier */
+    FLAGS_DEAD,    /* nobody reads them before they are written */
+};
+
+/* ---- making a translation ---- */
+
+/* What is emitted behind the block: ways that are seldom taken. */
+enum cold_kind {
+    COLD_MISS,      /* an access that did not hit */
+    COLD_INTERPRET, /* the instruction by the interpreter */
+    COLD_RESUME,    /* flags to the host's register, then on at `place` */
+    COLD_EXIT,      /* an exit, with the flags in the host's register */
+    COLD_LEAVE,     /* an exit, with the flags in the carrier */
+};
+struct cold {
+    enum cold_kind kind;
+    uint8_t *place;  /* the jump to it; NULL for COLD_RESUME */
+    uint32_t number; /* of the site or exit */
+    uint32_t access; /* of COLD_MISS: size | write << 8 */
+    struct emit_memory address;
+    uint64_t linear; /* of COLD_MISS, where `address` is nothing but this */
+    bool constant;
+};
+
+#define COLD_MAX  512
+#define BLOCK_MAX 64 /* instructions */
+
+struct build_insn {
+    struct soft_decoded decoded;
+    const uint8_t *bytes;
+    struct copy_form form;
+    uint32_t live_in, live_out; /* status flags */
+};
+
+struct build {
+    struct emitter emitter;
+    struct soft_cpu *cpu;
+    struct soft_translator *translator;
+    struct translation *translation;
+    const struct build_insn *now; /* being translated */
+    unsigned index;
+    uint64_t rip; /* its address */
+    enum flags_place flags;
+    struct site *site; /* its site, if it has one yet */
+    bool long_mode;    /* 64-bit code */
+    unsigned cold_count;
+    struct cold cold[COLD_MAX];
+    unsigned count;
+    struct build_insn insns[BLOCK_MAX];
+};
+
+/* translate.c */
+
+/* Translate `block` at `linear` in the present mode; NULL when there is no room: empty the
+ * translator and try again. */
+struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *block,
+                                     uint64_t linear, uint8_t mode);
+
+/* [soft_cpu + offset], absolute. */
+struct emit_memory build_field(const struct build *build, size_t offset);
+#define BUILD_FIELD(build, field) build_field(build, offsetof(struct soft_cpu, field))
+
+/* The present instruction's site; the first call makes it. NULL when there is no room. */
+struct site *build_site(struct build *build);
+/* A new exit; 0 when there is no room. */
+uint32_t build_exit(struct build *build, enum exit_kind kind, uint64_t rip, uint8_t *place);
+/* What a jump at `place` (NULL: none) leads to; NULL when there is no room. */
+struct cold *build_cold(struct build *build, enum cold_kind kind, uint8_t *place);
+
+/* The present instruction accesses memory: its flags are about to be clobbered, so they are saved
+ * if they are live. A miss begins anew from here. Uses T2. */
+void build_begin_access(struct build *build);
+/* The flags are needed in the host's register. Uses `scratch`. */
+void build_need_flags(struct build *build, uint8_t scratch);
+/* To the carrier, by T2. */
+void emit_flags_save(struct build *build);
+
+/* The present instruction by the interpreter. */
+void build_interpret(struct build *build, bool last);
+
+/* access.c */
+
+/* A memory operand that was checked. */
+struct access {
+    struct emit_memory address; /* of the guest: linear, before the check */
+    struct emit_memory host;    /* what the committing instruction uses */
+    bool constant;
+    uint64_t linear;
+    uint32_t scratch; /* registers that must be kept for the commit */
+};
+
+/* Bring the address of the present instruction's operand into a form. Emits loads into T0 and T1.
+ * False when the interpreter must do it. After build_clobber_flags. */
+bool access_prepare(struct build *build, const struct insn *insn, unsigned size,
+                    struct access *access);
+/* The stack: [base + displacement], where `base` is not in memory. */
+void access_prepare_stack(struct build *build, unsigned base, int displacement,
+                          struct access *access);
+/* Check it for `size` bytes; `access->host` is good afterwards. Uses T1 and T2. */
+void access_check(struct build *build, struct access *access, unsigned size, bool write);
+
+/* The host's register of a guest's that is not in memory. */
+static inline uint8_t host_register(unsigned gpr)
+{
+    return gpr == GPR_RSP ? HOST_RSP : (uint8_t)gpr;
+}
+
+/* terminator.c */
+
+/* Emit the present instruction if it is a stack instruction or a branch that is translated. */
+bool build_special(struct build *build);
+/* A jump to `rip`, which can be linked. */
+void build_jump(struct build *build, uint64_t rip);
+
+/* glue.c */
+void glue_emit(struct soft_translator *translator);
+
+/* dispatch.c: the C side of glue's `interpret`. Returns the executable address to go on at, or 0 to
+ * leave. */
+uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t site, uint64_t linear,
+                               uint32_t access);
+/* The translation that `code` is of, or NULL. */
+struct translation *translator_find_code(struct soft_translator *translator, const uint8_t *code);
+
+/* The id of the page that `linear` and `host` are in; 0 when there is no room. */
+uint32_t translator_page_id(struct soft_translator *translator, uint64_t linear,
+                            const uint8_t *host);
+
+/* signal.c */
+/* Take SIGSEGV, SIGBUS and SIGFPE, once a process. */
+void translator_catch_signals(void);
+/* This thread executes translated code of `cpu` from now on. */
+void translator_set_current(struct soft_cpu *cpu);

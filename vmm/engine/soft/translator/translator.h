@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The translator: what the rest of the engine knows of it. docs/translator.md tells how it works.
+ *
+ * A translation is host code for one decoded block (block.h) at one linear address in one mode. It
+ * belongs to the block and to one vCPU, whose thread alone makes, links, executes and drops it.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/engine/soft/block.h"
+#include "vmm/engine/soft/cpu.h"
+
+struct soft_translator;
+
+/* A translator for `cpu`, which lies below 2 GB. NULL and `error` when the host gives no memory
+ * that executes: the vCPU interprets then. */
+struct soft_translator *soft_translator_create(struct soft_cpu *cpu, GError **error);
+void soft_translator_destroy(struct soft_translator *translator);
+
+/* Drop every translation. Between blocks, on the vCPU's thread, or while it is parked. */
+void soft_translator_empty(struct soft_translator *translator);
+
+/* `block` is thrown away: nothing enters its translations any more. */
+void soft_translations_drop(struct soft_cpu *cpu, struct soft_block *block);
+
+/* The way into translated code, once the block is hot: soft_translator_run. */
+bool soft_translator_enter(struct soft_cpu *cpu, struct soft_block *block, uint64_t linear);
+
+#define SOFT_TRANSLATOR_HEAT 8 /* soft_cpu.heat, but with the switch `eager` */
+
+/* Execute `block`, which lies at `linear` and is where cpu->rip is, and what follows it as
+ * translated code, until the run loop must look around: next_rip is the boundary then. False when
+ * the block is to be interpreted. May raise, as an instruction does. */
+static inline bool soft_translator_run(struct soft_cpu *cpu, struct soft_block *block,
+                                       uint64_t linear)
+{
+    if (!cpu->translator)
+        return false;
+    if (block->heat < cpu->heat) {
+        block->heat++;
+        return false;
+    }
+    return soft_translator_enter(cpu, block, linear);
+}
