@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
+#include <x86intrin.h>
 
 #include "vmm/machine/clock.h"
 
@@ -299,6 +300,26 @@ static void a_real_clock_keeps_the_hosts_pace_within_a_thousandth(void **state)
     clock_destroy(clock);
 }
 
+static void the_hosts_counter_gives_the_guests_while_the_clock_runs(void **state)
+{
+    struct clock *clock = clock_create(NULL), *manual = clock_create_manual(0);
+    uint64_t bias, before, between;
+
+    assert_false(clock_tsc_bias(manual, &bias));
+    assert_false(clock_tsc_bias(clock, &bias));
+    clock_resume(clock);
+    if (clock_tsc_bias(clock, &bias)) { /* a host with an invariant counter */
+        before = clock_tsc(clock);
+        between = __rdtsc() + bias;
+        _mm_lfence();
+        assert_true(before <= between && between <= clock_tsc(clock));
+    }
+    clock_set_tsc_khz(clock, clock_tsc_khz(clock) / 2);
+    assert_false(clock_tsc_bias(clock, &bias));
+    clock_destroy(clock);
+    clock_destroy(manual);
+}
+
 static void a_paused_real_clock_stands_still_and_fires_nothing(void **state)
 {
     struct log log = {.clock = clock_create(NULL)};
@@ -430,6 +451,7 @@ int main(void)
         cmocka_unit_test(time_that_is_skipped_moves_the_counter_too),
         cmocka_unit_test(counter_values_convert_to_times_on_both_sides_of_now),
         cmocka_unit_test(a_real_clock_keeps_the_hosts_pace_within_a_thousandth),
+        cmocka_unit_test(the_hosts_counter_gives_the_guests_while_the_clock_runs),
         cmocka_unit_test(a_paused_real_clock_stands_still_and_fires_nothing),
         cmocka_unit_test(a_real_timer_never_fires_early),
         cmocka_unit_test(the_guests_counter_runs_at_the_frequency_that_was_set),

@@ -250,6 +250,25 @@ uint64_t clock_tsc(const struct clock *clock)
     return tsc;
 }
 
+bool clock_tsc_bias(const struct clock *clock, uint64_t *bias)
+{
+    const struct epoch *epoch = &clock->epoch;
+    uint32_t sequence;
+    bool running;
+
+    if (clock->source != COUNTER_TSC || clock->tsc_khz != clock->khz)
+        return false;
+    do {
+        sequence = atomic_load_explicit(&epoch->sequence, memory_order_acquire);
+        running = atomic_load_explicit(&epoch->running, memory_order_relaxed);
+        *bias = atomic_load_explicit(&epoch->tsc, memory_order_relaxed) -
+                atomic_load_explicit(&epoch->counter, memory_order_relaxed);
+        atomic_thread_fence(memory_order_acquire);
+    } while (sequence & 1 ||
+             sequence != atomic_load_explicit(&epoch->sequence, memory_order_relaxed));
+    return running;
+}
+
 int64_t clock_tsc_to_ns(const struct clock *clock, uint64_t tsc)
 {
     int64_t now_ns;

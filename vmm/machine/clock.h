@@ -78,6 +78,10 @@ uint32_t clock_epoch(const struct clock *clock);
  * while paused. A manual clock derives it from its nanoseconds at 1 GHz. Lock-free, any thread. */
 uint64_t clock_tsc(const struct clock *clock);
 
+/* Whether clock_tsc is the host's RDTSC plus a constant, which `*bias` is then: true until
+ * clock_epoch changes. Lock-free, any thread. */
+bool clock_tsc_bias(const struct clock *clock, uint64_t *bias);
+
 /* Machine time and counter of one and the same instant, for kvmclock. Lock-free, any thread. */
 void clock_sample(const struct clock *clock, int64_t *now_ns, uint64_t *tsc);
 

@@ -262,6 +262,10 @@ struct soft_cpu {
     struct vcpu *vcpu;                  /* thread side; soft.c */
     bool low;           /* it lies below 2 GB as a whole, for 32-bit absolute addresses */
     int64_t tsc_offset; /* guest TSC = clock_tsc + this (TSC writes, TSC_ADJUST) */
+    /* Where the host's counter ticks at the guest's pace, guest TSC = RDTSC + tsc_bias: for the
+     * time until soft_run returns. soft_tsc_refresh keeps both. */
+    bool tsc_native;
+    uint64_t tsc_bias;
     struct soft_counters counters;
     struct soft_spin spin;
     struct vcpu_debug debug;

@@ -5,13 +5,23 @@
  */
 #include "vmm/engine/soft/msr.h"
 
+#include <x86intrin.h>
+
 #include "vmm/engine/cpu_msr.h"
 #include "vmm/engine/soft/control.h"
 #include "vmm/engine/soft/lapic.h"
 
 uint64_t soft_rdtsc(struct soft_cpu *cpu)
 {
+    if (cpu->tsc_native)
+        return __rdtsc() + cpu->tsc_bias;
     return clock_tsc(cpu->clock) + (uint64_t)cpu->tsc_offset;
+}
+
+void soft_tsc_refresh(struct soft_cpu *cpu)
+{
+    cpu->tsc_native = clock_tsc_bias(cpu->clock, &cpu->tsc_bias);
+    cpu->tsc_bias += (uint64_t)cpu->tsc_offset;
 }
 
 /* ---- reading ---- */
@@ -63,6 +73,7 @@ static bool write_tsc(struct soft_cpu *cpu, uint32_t index, uint64_t *value)
 static void shift_tsc(struct soft_cpu *cpu, uint64_t distance)
 {
     cpu->tsc_offset = (int64_t)((uint64_t)cpu->tsc_offset + distance);
+    cpu->tsc_bias += distance;
     soft_lapic_tsc_changed(cpu);
     soft_kvmclock_update(cpu);
 }

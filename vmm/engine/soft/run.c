@@ -351,6 +351,7 @@ enum vcpu_exit soft_run(struct soft_cpu *cpu)
 
     cpu->escape = &escape;
     cpu->interrupt_waiting = true; /* look anew: the state may have been set */
+    soft_tsc_refresh(cpu);
     soft_blocks_enter(cpu);
     if (sigsetjmp(escape, 0)) {
         cpu->debug_told = false;
@@ -360,6 +361,7 @@ enum vcpu_exit soft_run(struct soft_cpu *cpu)
         soft_handle_fault(cpu);
     }
     exit = loop(cpu);
+    cpu->tsc_native = false;
     soft_blocks_enter(NULL);
     cpu->escape = NULL;
     return exit;

@@ -4,6 +4,9 @@
  * counters, caches, hypercalls; and the choice among all groups of system instructions.
  */
 #include "vmm/engine/soft/system.h"
+
+#include <x86intrin.h>
+
 #include "vmm/engine/soft/lapic.h"
 
 #include "vmm/engine/soft/decode.h"
@@ -131,6 +134,7 @@ static void rdtsc(struct soft_cpu *cpu, const struct insn *insn)
 static void rdtscp(struct soft_cpu *cpu, const struct insn *insn)
 {
     require_tsc(cpu);
+    _mm_lfence(); /* earlier instructions are done first */
     set_edx_eax(cpu, soft_rdtsc(cpu));
     cpu->gpr[GPR_RCX] = (uint32_t)cpu->msrs.tsc_aux;
 }

@@ -102,6 +102,8 @@ bool soft_rdmsr(struct soft_cpu *cpu, uint32_t index, uint64_t *value);
 bool soft_wrmsr(struct soft_cpu *cpu, uint32_t index, uint64_t value);
 /* The guest's time-stamp counter now. */
 uint64_t soft_rdtsc(struct soft_cpu *cpu);
+/* The clock may have stopped, gone on or been set: find tsc_native and tsc_bias anew. msr.c. */
+void soft_tsc_refresh(struct soft_cpu *cpu);
 
 /* Groups of system instructions, one a file; soft_select_system asks them. */
 soft_exec_fn soft_select_segment(const struct soft_decoded *decoded, struct insn *insn);
