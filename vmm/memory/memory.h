@@ -121,6 +121,23 @@ void *memory_write_begin(struct memory *memory, uint64_t page, bool *keep);
 /* Host address of a page for reading (RAM or ROM), or NULL for a hole. Makes it present. */
 const void *memory_read_begin(struct memory *memory, uint64_t page);
 
+/* What an engine may keep of a range, to look at its pages without asking each time. It is an alias
+ * of all of them: valid until unmapped is called. */
+struct memory_view {
+    uint64_t base, size; /* of the range; size 0: an empty view */
+    uint8_t *host;       /* of base */
+    bool ram;
+    const uint8_t *flags;  /* of the pages, for memory_view_writable */
+    const uint8_t *active; /* likewise */
+};
+
+/* The view of the range that holds `gpa`. False for a hole; the view is then empty. */
+bool memory_view(struct memory *memory, uint64_t gpa, struct memory_view *view);
+
+/* The page at `offset` in the view may be written through a lasting alias: it is one for which
+ * memory_write_begin has nothing to do. False: ask that. */
+bool memory_view_writable(const struct memory_view *view, uint64_t offset);
+
 /* The engine translates code of this page; from now on a write asks first. The mark goes away
  * before code_written is called. So an engine marks, reads the bytes, enters the translation and
  * then asks memory_has_code: when the mark is gone, the translation must go too. */

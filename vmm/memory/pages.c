@@ -28,12 +28,18 @@ static void code_is_written(struct memory *memory, struct memory_block *block, u
     memory_calls_end(memory, &calls);
 }
 
+/* Dirty for all active clients, and without translated code. */
+static bool page_is_free(uint8_t flags, uint8_t active)
+{
+    return (flags & (active | PAGE_CODE)) == active;
+}
+
 bool memory_touch(struct memory *memory, struct memory_block *block, uint64_t index)
 {
     uint8_t active = __atomic_load_n(&memory->active, __ATOMIC_SEQ_CST);
     uint8_t flags = memory_flags(block, index);
 
-    if (G_LIKELY((flags & (active | PAGE_CODE)) == active))
+    if (G_LIKELY(page_is_free(flags, active)))
         return true;
     if (active & ~flags)
         __atomic_fetch_or(&block->flags[index], active, __ATOMIC_SEQ_CST);
@@ -72,6 +78,30 @@ const void *memory_read_begin(struct memory *memory, uint64_t page)
 
     page &= GUEST_PAGE_MASK;
     return find_page(memory, page, &range) ? range.host + (page - range.base) : NULL;
+}
+
+bool memory_view(struct memory *memory, uint64_t gpa, struct memory_view *view)
+{
+    struct memory_range range;
+
+    *view = (struct memory_view){.size = 0};
+    if (!find_page(memory, gpa, &range))
+        return false;
+    view->base = range.base;
+    view->size = range.size;
+    view->host = range.host;
+    view->ram = range.kind == MEMORY_RAM;
+    view->flags = &range.block->flags[memory_page_index(&range, range.base)];
+    view->active = &memory->active;
+    return true;
+}
+
+bool memory_view_writable(const struct memory_view *view, uint64_t offset)
+{
+    uint8_t active = __atomic_load_n(view->active, __ATOMIC_SEQ_CST);
+    uint8_t flags = __atomic_load_n(&view->flags[offset >> GUEST_PAGE_SHIFT], __ATOMIC_SEQ_CST);
+
+    return view->ram && page_is_free(flags, active);
 }
 
 void memory_mark_code(struct memory *memory, uint64_t page)

@@ -108,26 +108,61 @@ struct soft_tlb_victim {
     bool global;
 };
 
-/* Host addresses of page-table pages, direct-mapped by guest-physical page number. */
-#define SOFT_TABLE_PAGES 64
-struct soft_table_page {
-    uint64_t page; /* SOFT_TLB_NONE: empty */
-    const uint8_t *host;
+/* The upper part of a page walk, for all of 2 MB: the entries that it went through, as they were
+ * with their accessed bits. While they are the same in memory, a walk may begin behind them. */
+#define SOFT_WALK_MEMOS 256
+struct soft_walk_memo {
+    uint64_t region;     /* linear address >> 21 */
+    uint64_t root;       /* guest-physical address of the first table */
+    uint64_t generation; /* soft_tlb_log.generation; another: void */
+    const void *at[3];   /* host addresses of the entries */
+    uint64_t entry[3];
+    uint64_t rights; /* of all of them */
+    uint64_t table;  /* guest-physical address of the table behind them */
+    uint8_t count, shift;
 };
 
-/* Beside the entries, for the misses and flushes of mmu.c: the guest-physical page of each entry,
- * and logs of the filled ones, so that a flush costs what was filled. An entry is in log 1 if a
- * global page was in it since the last flush, in log 0 if another was. */
+/* Slots of the TLB that may be writable, by hash of the guest-physical page; 0: none, else slot
+ * number + 1. */
+#define SOFT_WRITABLE_SETS 2048
+#define SOFT_WRITABLE_WAYS 3
+struct soft_writable_set {
+    uint16_t slot[SOFT_WRITABLE_WAYS];
+    uint16_t overflowed; /* there may be others */
+};
+
+/* Regions of 2 MB or of 1 GB that may hold fragments of a large page, by hash of their number
+ * (linear address >> 21 or >> 30). */
+#define SOFT_REGION_SETS 256
+#define SOFT_REGION_WAYS 4
+#define SOFT_NO_REGION   UINT64_MAX
+struct soft_regions {
+    uint64_t region[SOFT_REGION_SETS][SOFT_REGION_WAYS];
+    bool used;
+    bool overflowed; /* there may be any others */
+};
+
+#define SOFT_VIEWS 2
+
+/* Beside the entries, for misses and flushes (tlb.c, walk.c): the guest-physical page of each
+ * entry, and logs of the filled ones, so that a flush costs what was filled. An entry is in log 1
+ * if a global page was in it since the last flush, in log 0 if another was. */
 struct soft_tlb_log {
     uint64_t page[SOFT_MMU_MODES][SOFT_TLB_ENTRIES];
     uint8_t logged[SOFT_MMU_MODES * SOFT_TLB_ENTRIES]; /* bit per log */
     uint16_t filled[2][SOFT_MMU_MODES * SOFT_TLB_ENTRIES];
     unsigned count[2];
-    uint64_t large[2]; /* filters: hash of each 2 MB (or 4 MB), 1 GB page that has entries */
+    struct soft_writable_set writable[SOFT_WRITABLE_SETS];
+    bool writable_overflowed;         /* one of the sets */
+    struct soft_regions large, giant; /* since the last flush of all */
+    /* The page that a victim is of, or SOFT_TLB_NONE, apart from the rest: what is searched. */
+    uint64_t victim_tag[SOFT_MMU_MODES][SOFT_TLB_VICTIMS];
     struct soft_tlb_victim victims[SOFT_MMU_MODES][SOFT_TLB_VICTIMS];
     uint8_t next_victim;
-    bool victims_used; /* since the last flush */
-    struct soft_table_page tables[SOFT_TABLE_PAGES];
+    bool victims_used;
+    uint64_t generation; /* counts flushes of all */
+    struct soft_walk_memo memos[SOFT_WALK_MEMOS];
+    struct memory_view views[SOFT_VIEWS]; /* of the ranges used last */
 };
 
 /* ---- things that other threads ask of a vCPU, in soft_cpu.requests ---- */

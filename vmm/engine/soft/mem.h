@@ -37,6 +37,13 @@ void *soft_atomic_pointer(struct soft_cpu *cpu, uint64_t linear, unsigned size, 
 void soft_exclusive_begin(struct soft_cpu *cpu);
 void soft_exclusive_end(struct soft_cpu *cpu);
 
+/* After a miss of translated code to the page of `linear`, in the current mode: find the page and
+ * enter it. True: the access hits now, if it stays within the page. False: something is special
+ * about it (a fault, a device's register, a page whose writes are watched), nothing was raised, and
+ * nothing was changed but accessed and dirty bits of an access that is allowed: the interpreter's
+ * handler of the instruction has to do it. */
+bool soft_tlb_refill(struct soft_cpu *cpu, uint64_t linear, enum soft_access access);
+
 /* Make the TLB empty, whatever it held: a new vCPU needs this. */
 void soft_tlb_init(struct soft_cpu *cpu);
 

@@ -109,8 +109,8 @@ static bool is_lapic(const struct soft_cpu *cpu, uint64_t physical)
     return cpu->lapic && (physical & ~PAGE_OFFSET) == cpu->lapic_page;
 }
 
-/* Find a piece's memory and enter its page into the TLB if that may be. */
-static void locate(struct soft_cpu *cpu, struct piece *piece, enum soft_access access,
+/* Find a piece's memory and enter its page into the TLB if that may be: true when it was. */
+static bool locate(struct soft_cpu *cpu, struct piece *piece, enum soft_access access,
                    unsigned mode)
 {
     uint64_t page = piece->translation.physical & ~PAGE_OFFSET;
@@ -118,17 +118,19 @@ static void locate(struct soft_cpu *cpu, struct piece *piece, enum soft_access a
 
     piece->host = NULL;
     if (is_lapic(cpu, page))
-        return;
+        return false;
     if (access == SOFT_WRITE)
-        piece->host = memory_write_begin(cpu->memory, page, &keep);
+        piece->host = soft_page_write(cpu, page, &keep);
     else
-        piece->host = (uint8_t *)memory_read_begin(cpu->memory, page);
+        piece->host = (uint8_t *)soft_page_read(cpu, page);
     if (!piece->host)
-        return;
-    if (keep && !(cpu->break_data && page_watched(cpu, piece->linear)))
+        return false;
+    keep = keep && !(cpu->break_data && page_watched(cpu, piece->linear));
+    if (keep)
         soft_tlb_fill(cpu, rights_mode(mode), piece->linear, access, &piece->translation,
                       piece->host);
     piece->host += piece->translation.physical & PAGE_OFFSET;
+    return keep;
 }
 
 /* Translate and check the whole access. Returns the number of pieces; where they lie is found when
@@ -237,7 +239,7 @@ static void write_piece(struct soft_cpu *cpu, struct piece *piece, const uint8_t
     locate(cpu, piece, SOFT_WRITE, mode);
     if (piece->host)
         copy_once(piece->host, in, piece->size);
-    else if (is_lapic(cpu, physical) || !memory_read_begin(cpu->memory, physical & ~PAGE_OFFSET))
+    else if (is_lapic(cpu, physical) || !soft_page_read(cpu, physical & ~PAGE_OFFSET))
         mmio_write(cpu, physical, in, piece->size);
 }
 
@@ -249,6 +251,28 @@ static uint8_t *recall(struct soft_cpu *cpu, uint64_t linear, unsigned size,
         !soft_tlb_recall(cpu, mode, linear, access))
         return NULL;
     return (uint8_t *)(soft_tlb_slot(cpu, mode, linear)->host + linear);
+}
+
+bool soft_tlb_refill(struct soft_cpu *cpu, uint64_t linear, enum soft_access access)
+{
+    unsigned mode = cpu->mmu_mode;
+    struct piece piece = {.linear = linear};
+    uint32_t error;
+
+    if (access == SOFT_FETCH)
+        mode = cpu->cpl == 3 ? SOFT_MMU_USER : SOFT_MMU_SUPERVISOR;
+    if (mode == SOFT_MMU_USER_ALIGNED || cpu->break_data)
+        return false;
+    if (soft_tlb_recall(cpu, mode, linear, access))
+        return true;
+    if (soft_long_mode(cpu) ? !soft_canonical(linear) : linear > UINT32_MAX)
+        return false;
+    if (!soft_walk(cpu, linear, access, mode, &piece.translation, &error))
+        return false;
+    /* A write to code ends the block that it is in: for the interpreter to do. */
+    if (access == SOFT_WRITE && soft_page_has_code(cpu, piece.translation.physical & ~PAGE_OFFSET))
+        return false;
+    return locate(cpu, &piece, access, mode);
 }
 
 void soft_read_slow(struct soft_cpu *cpu, uint64_t linear, void *out, unsigned size, unsigned mode)
@@ -319,7 +343,7 @@ const uint8_t *soft_fetch_slow(struct soft_cpu *cpu, uint64_t linear, uint64_t *
     if (soft_tlb_recall(cpu, mode, linear, SOFT_FETCH))
         return soft_fetch_page(cpu, linear, gpa);
     *gpa = translate(cpu, linear, SOFT_FETCH, mode, &translation);
-    host = memory_read_begin(cpu->memory, *gpa & ~PAGE_OFFSET);
+    host = soft_page_read(cpu, *gpa & ~PAGE_OFFSET);
     if (!host)
         return NULL;
     soft_tlb_fill(cpu, mode, linear, SOFT_FETCH, &translation, host);

@@ -5,14 +5,18 @@
  * One direct-mapped table for each access mode. Each filled entry stands in a log: one for global
  * pages, one for the others, so that a write of CR3 costs what was filled since the last one.
  * Entries of one PCID at a time are kept: a change of PCID drops what is not global, which the
- * architecture allows at any time. Fragments of a large page are entries of their own; a filter
+ * architecture allows at any time. Fragments of a large page are entries of their own; a table
  * tells which large regions have any, so that INVLPG looks for them only there.
  *
  * A page that takes a slot from another puts that one's entry among a few victims, where the next
  * miss finds it: two pages of one slot that are used in turn (a copy over a multiple of 4 MB) cost
  * no walk each time.
+ *
+ * Which entries may be writable is hashed by guest-physical page, so that a page is protected
+ * without a search.
  */
 #include "vmm/engine/soft/tlb.h"
+#include "vmm/engine/soft/system.h"
 
 #define LOG_OTHER  0
 #define LOG_GLOBAL 1
@@ -22,6 +26,11 @@
 static struct soft_tlb_entry *slot(struct soft_cpu *cpu, unsigned index)
 {
     return &cpu->tlb[index / SOFT_TLB_ENTRIES][index % SOFT_TLB_ENTRIES];
+}
+
+static uint64_t page_of(const struct soft_cpu *cpu, unsigned index)
+{
+    return cpu->tlb_log.page[index / SOFT_TLB_ENTRIES][index % SOFT_TLB_ENTRIES];
 }
 
 static void clear(struct soft_tlb_entry *entry)
@@ -40,23 +49,23 @@ static void clear_slot(struct soft_cpu *cpu, unsigned index)
         cpu->fetch_id[mode == SOFT_MMU_USER][index % SOFT_TLB_ENTRIES] = 0;
 }
 
+/* The page that an entry is of, or SOFT_TLB_NONE. */
+static uint64_t page_tag(const struct soft_tlb_entry *entry)
+{
+    if (entry->read_tag != SOFT_TLB_NONE)
+        return entry->read_tag;
+    return entry->fetch_tag != SOFT_TLB_NONE ? entry->fetch_tag : entry->write_tag;
+}
+
 /* Whether an entry is of the region of 1 << shift bytes around `linear`. */
 static bool holds(const struct soft_tlb_entry *entry, uint64_t linear, unsigned shift)
 {
-    return entry->read_tag >> shift == linear >> shift ||
-           entry->write_tag >> shift == linear >> shift ||
-           entry->fetch_tag >> shift == linear >> shift;
+    return page_tag(entry) >> shift == linear >> shift;
 }
 
 static bool empty(const struct soft_tlb_entry *entry)
 {
-    return entry->read_tag == SOFT_TLB_NONE && entry->write_tag == SOFT_TLB_NONE &&
-           entry->fetch_tag == SOFT_TLB_NONE;
-}
-
-static unsigned filter_bit(uint64_t linear, unsigned shift)
-{
-    return linear >> shift & 63;
+    return page_tag(entry) == SOFT_TLB_NONE;
 }
 
 static void log_fill(struct soft_tlb_log *log, unsigned index, unsigned which)
@@ -67,6 +76,71 @@ static void log_fill(struct soft_tlb_log *log, unsigned index, unsigned which)
     log->filled[which][log->count[which]++] = index;
 }
 
+/* ---- which slots may be writable ---- */
+
+static struct soft_writable_set *writable_set(struct soft_tlb_log *log, uint64_t page)
+{
+    uint64_t hash = (page >> 12) * 0x9e3779b97f4a7c15UL;
+
+    return &log->writable[hash >> 53 & (SOFT_WRITABLE_SETS - 1)];
+}
+
+/* Whether a way of a set names no slot that is writable for a page of that set. */
+static bool way_is_free(struct soft_cpu *cpu, const struct soft_writable_set *set, unsigned way)
+{
+    unsigned index = set->slot[way] - 1U;
+
+    return !set->slot[way] || slot(cpu, index)->write_tag == SOFT_TLB_NONE ||
+           writable_set(&cpu->tlb_log, page_of(cpu, index)) != set;
+}
+
+static void note_writable(struct soft_cpu *cpu, unsigned index)
+{
+    struct soft_writable_set *set = writable_set(&cpu->tlb_log, page_of(cpu, index));
+
+    for (unsigned way = 0; way < SOFT_WRITABLE_WAYS; way++)
+        if (set->slot[way] == index + 1)
+            return;
+    for (unsigned way = 0; way < SOFT_WRITABLE_WAYS; way++) {
+        if (!way_is_free(cpu, set, way))
+            continue;
+        set->slot[way] = (uint16_t)(index + 1);
+        return;
+    }
+    set->overflowed = 1;
+    cpu->tlb_log.writable_overflowed = true;
+}
+
+static void protect_slot(struct soft_cpu *cpu, unsigned index, uint64_t page)
+{
+    if (page_of(cpu, index) == page)
+        slot(cpu, index)->write_tag = SOFT_TLB_NONE;
+}
+
+void soft_tlb_protect(struct soft_cpu *cpu, uint64_t page)
+{
+    struct soft_tlb_log *log = &cpu->tlb_log;
+    struct soft_writable_set *set;
+
+    page &= PAGE_MASK;
+    set = writable_set(log, page);
+    for (unsigned way = 0; way < SOFT_WRITABLE_WAYS; way++)
+        if (set->slot[way])
+            protect_slot(cpu, set->slot[way] - 1U, page);
+    if (set->overflowed)
+        for (unsigned which = 0; which < 2; which++)
+            for (unsigned i = 0; i < log->count[which]; i++)
+                protect_slot(cpu, log->filled[which][i], page);
+    if (!log->victims_used)
+        return;
+    for (unsigned mode = 0; mode < SOFT_MMU_MODES; mode++)
+        for (unsigned i = 0; i < SOFT_TLB_VICTIMS; i++)
+            if (log->victims[mode][i].page == page)
+                log->victims[mode][i].entry.write_tag = SOFT_TLB_NONE;
+}
+
+/* ---- victims ---- */
+
 /* Put what a slot holds among the victims. */
 static void put_out(struct soft_cpu *cpu, unsigned mode, unsigned line)
 {
@@ -76,7 +150,10 @@ static void put_out(struct soft_cpu *cpu, unsigned mode, unsigned line)
 
     if (empty(entry))
         return;
-    log->victims[mode][log->next_victim++ % SOFT_TLB_VICTIMS] = (struct soft_tlb_victim){
+    unsigned at = log->next_victim++ % SOFT_TLB_VICTIMS;
+
+    log->victim_tag[mode][at] = page_tag(entry);
+    log->victims[mode][at] = (struct soft_tlb_victim){
         .entry = *entry,
         .page = log->page[mode][line],
         .global = !(log->logged[index] & 1U << LOG_OTHER),
@@ -100,106 +177,39 @@ bool soft_tlb_recall(struct soft_cpu *cpu, unsigned mode, uint64_t linear, enum 
     if (!log->victims_used)
         return false;
     for (unsigned i = 0; i < SOFT_TLB_VICTIMS; i++) {
-        struct soft_tlb_victim victim = log->victims[mode][i];
+        struct soft_tlb_victim victim;
 
+        if (log->victim_tag[mode][i] != (linear & PAGE_MASK))
+            continue;
+        victim = log->victims[mode][i];
         if (tag_of(&victim.entry, access) != (linear & PAGE_MASK))
             continue;
-        clear(&log->victims[mode][i].entry);
+        log->victim_tag[mode][i] = SOFT_TLB_NONE;
         put_out(cpu, mode, line);
         cpu->tlb[mode][line] = victim.entry;
         log->page[mode][line] = victim.page;
         log_fill(log, mode * SOFT_TLB_ENTRIES + line, victim.global ? LOG_GLOBAL : LOG_OTHER);
+        if (victim.entry.write_tag != SOFT_TLB_NONE)
+            note_writable(cpu, mode * SOFT_TLB_ENTRIES + line);
         return true;
     }
     return false;
 }
 
-void soft_tlb_fill(struct soft_cpu *cpu, unsigned mode, uint64_t linear, enum soft_access access,
-                   const struct soft_translation *translation, const void *host)
-{
-    struct soft_tlb_log *log = &cpu->tlb_log;
-    unsigned line = linear >> 12 & (SOFT_TLB_ENTRIES - 1);
-    struct soft_tlb_entry *entry = &cpu->tlb[mode][line];
-    uint64_t tag = linear & PAGE_MASK, page = translation->physical & PAGE_MASK;
-    uintptr_t delta = (uintptr_t)host - tag;
-
-    if (entry->host != delta || log->page[mode][line] != page) {
-        if (holds(entry, linear, 12))
-            clear_slot(cpu, mode * SOFT_TLB_ENTRIES + line);
-        else
-            put_out(cpu, mode, line);
-        entry->host = delta;
-        log->page[mode][line] = page;
-    }
-    if (access == SOFT_WRITE)
-        entry->read_tag = entry->write_tag = tag;
-    else if (access == SOFT_READ)
-        entry->read_tag = tag;
-    else
-        entry->fetch_tag = tag;
-    if (translation->shift == 21)
-        log->large[0] |= 1UL << filter_bit(linear, 21);
-    else if (translation->shift > 21)
-        log->large[1] |= 1UL << filter_bit(linear, 30);
-    log_fill(log, mode * SOFT_TLB_ENTRIES + line, translation->global ? LOG_GLOBAL : LOG_OTHER);
-}
-
 /* Clear the victims of the region of 1 << shift bytes around `linear`; 64: all of them. */
 static void flush_victims(struct soft_cpu *cpu, uint64_t linear, unsigned shift)
 {
-    struct soft_tlb_log *log = &cpu->tlb_log;
+    uint64_t *tag = cpu->tlb_log.victim_tag[0], region = shift == 64 ? 0 : ~0UL << shift;
 
-    if (!log->victims_used)
+    if (!cpu->tlb_log.victims_used)
         return;
-    for (unsigned mode = 0; mode < SOFT_MMU_MODES; mode++)
-        for (unsigned i = 0; i < SOFT_TLB_VICTIMS; i++)
-            if (shift == 64 || holds(&log->victims[mode][i].entry, linear, shift))
-                clear(&log->victims[mode][i].entry);
-    log->victims_used = shift != 64;
+    for (unsigned i = 0; i < SOFT_MMU_MODES * SOFT_TLB_VICTIMS; i++)
+        if (!((tag[i] ^ linear) & region))
+            tag[i] = SOFT_TLB_NONE;
+    cpu->tlb_log.victims_used = shift != 64;
 }
 
-/* Clear all entries of a log. One that is in the other log too stays listed there. */
-static void flush_log(struct soft_cpu *cpu, unsigned which)
-{
-    struct soft_tlb_log *log = &cpu->tlb_log;
-
-    for (unsigned i = 0; i < log->count[which]; i++) {
-        unsigned index = log->filled[which][i];
-
-        clear_slot(cpu, index);
-        log->logged[index] &= ~(1U << which);
-    }
-    log->count[which] = 0;
-}
-
-static void forget_tables(struct soft_cpu *cpu)
-{
-    for (unsigned i = 0; i < SOFT_TABLE_PAGES; i++)
-        cpu->tlb_log.tables[i].page = SOFT_TLB_NONE;
-}
-
-void soft_tlb_init(struct soft_cpu *cpu)
-{
-    memset(&cpu->tlb_log, 0, sizeof(cpu->tlb_log));
-    for (unsigned i = 0; i < SLOTS; i++) {
-        clear_slot(cpu, i);
-        slot(cpu, i)->host = 0;
-    }
-    cpu->tlb_log.victims_used = true;
-    flush_victims(cpu, 0, 64);
-    forget_tables(cpu);
-}
-
-void soft_tlb_flush(struct soft_cpu *cpu, bool global_too)
-{
-    flush_log(cpu, LOG_OTHER);
-    flush_victims(cpu, 0, 64);
-    if (!global_too)
-        return;
-    flush_log(cpu, LOG_GLOBAL);
-    forget_tables(cpu);
-    cpu->tlb_log.large[0] = cpu->tlb_log.large[1] = 0;
-}
+/* ---- large pages ---- */
 
 /* The fragments of a 2 MB page lie in one run of slots. */
 static void flush_2mb(struct soft_cpu *cpu, uint64_t linear)
@@ -222,8 +232,139 @@ static void flush_1gb(struct soft_cpu *cpu, uint64_t linear)
     flush_victims(cpu, linear, 30);
 }
 
+static uint64_t *region_set(struct soft_regions *regions, uint64_t region)
+{
+    return regions->region[region * 0x9e3779b97f4a7c15UL >> 48 & (SOFT_REGION_SETS - 1)];
+}
+
+static void note_region(struct soft_regions *regions, uint64_t region)
+{
+    uint64_t *set = region_set(regions, region);
+
+    regions->used = true;
+    for (unsigned way = 0; way < SOFT_REGION_WAYS; way++) {
+        if (set[way] != region && set[way] != SOFT_NO_REGION)
+            continue;
+        set[way] = region;
+        return;
+    }
+    regions->overflowed = true;
+}
+
+/* Whether a region was noted. It is not any more: it is about to be flushed. */
+static bool take_region(struct soft_regions *regions, uint64_t region)
+{
+    uint64_t *set = region_set(regions, region);
+
+    if (!regions->used)
+        return false;
+    for (unsigned way = 0; way < SOFT_REGION_WAYS; way++) {
+        if (set[way] != region)
+            continue;
+        set[way] = SOFT_NO_REGION;
+        return true;
+    }
+    return regions->overflowed;
+}
+
+static void forget_regions(struct soft_regions *regions)
+{
+    if (!regions->used)
+        return;
+    memset(regions->region, 0xff, sizeof(regions->region));
+    regions->used = regions->overflowed = false;
+}
+
+/* ---- filling ---- */
+
+void soft_tlb_fill(struct soft_cpu *cpu, unsigned mode, uint64_t linear, enum soft_access access,
+                   const struct soft_translation *translation, const void *host)
+{
+    struct soft_tlb_log *log = &cpu->tlb_log;
+    unsigned line = linear >> 12 & (SOFT_TLB_ENTRIES - 1);
+    unsigned index = mode * SOFT_TLB_ENTRIES + line;
+    struct soft_tlb_entry *entry = &cpu->tlb[mode][line];
+    uint64_t tag = linear & PAGE_MASK, page = translation->physical & PAGE_MASK;
+    uintptr_t delta = (uintptr_t)host - tag;
+
+    if (translation->shift == 30)
+        note_region(&log->giant, linear >> 30);
+    else if (translation->shift > 12)
+        note_region(&log->large, linear >> 21);
+    if (entry->host != delta || log->page[mode][line] != page) {
+        if (holds(entry, linear, 12))
+            clear_slot(cpu, index);
+        else
+            put_out(cpu, mode, line);
+        entry->host = delta;
+        log->page[mode][line] = page;
+    }
+    if (access == SOFT_WRITE) {
+        entry->read_tag = entry->write_tag = tag;
+        note_writable(cpu, index);
+    } else if (access == SOFT_READ) {
+        entry->read_tag = tag;
+    } else {
+        entry->fetch_tag = tag;
+    }
+    log_fill(log, index, translation->global ? LOG_GLOBAL : LOG_OTHER);
+}
+
+/* ---- flushing ---- */
+
+/* Clear all entries of a log. One that is in the other log too stays listed there. */
+static void flush_log(struct soft_cpu *cpu, unsigned which)
+{
+    struct soft_tlb_log *log = &cpu->tlb_log;
+
+    for (unsigned i = 0; i < log->count[which]; i++) {
+        unsigned index = log->filled[which][i];
+
+        clear_slot(cpu, index);
+        log->logged[index] &= ~(1U << which);
+    }
+    log->count[which] = 0;
+}
+
+void soft_tlb_init(struct soft_cpu *cpu)
+{
+    struct soft_tlb_log *log = &cpu->tlb_log;
+
+    memset(log, 0, sizeof(*log));
+    for (unsigned i = 0; i < SLOTS; i++) {
+        clear_slot(cpu, i);
+        slot(cpu, i)->host = 0;
+    }
+    log->victims_used = log->large.used = log->giant.used = true;
+    flush_victims(cpu, 0, 64);
+    forget_regions(&log->large);
+    forget_regions(&log->giant);
+    log->generation = 1;
+}
+
+void soft_tlb_flush(struct soft_cpu *cpu, bool global_too)
+{
+    struct soft_tlb_log *log = &cpu->tlb_log;
+
+    flush_log(cpu, LOG_OTHER);
+    flush_victims(cpu, 0, 64);
+    if (!global_too)
+        return;
+    flush_log(cpu, LOG_GLOBAL);
+    forget_regions(&log->large);
+    forget_regions(&log->giant);
+    soft_page_forget(cpu);
+    log->generation++;
+    if (!log->writable_overflowed)
+        return;
+    memset(log->writable, 0, sizeof(log->writable));
+    log->writable_overflowed = false;
+}
+
 void soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t linear)
 {
+    struct soft_tlb_log *log = &cpu->tlb_log;
+
     for (unsigned mode = 0; mode < SOFT_MMU_MODES; mode++) {
         unsigned index = mode * SOFT_TLB_ENTRIES + (linear >> 12 & (SOFT_TLB_ENTRIES - 1));
 
@@ -231,27 +372,11 @@ void soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t linear)
             clear_slot(cpu, index);
     }
     flush_victims(cpu, linear, 12);
-    if (cpu->tlb_log.large[0] >> filter_bit(linear, 21) & 1)
+    if (take_region(&log->large, linear >> 21))
         flush_2mb(cpu, linear);
-    if (cpu->tlb_log.large[1] >> filter_bit(linear, 30) & 1)
+    /* A page of 4 MB is noted as two. */
+    if (!(cpu->cr4 & CR4_PAE) && take_region(&log->large, (linear >> 21) ^ 1))
+        flush_2mb(cpu, linear ^ 1UL << 21);
+    if (take_region(&log->giant, linear >> 30))
         flush_1gb(cpu, linear);
-}
-
-void soft_tlb_protect(struct soft_cpu *cpu, uint64_t page)
-{
-    const struct soft_tlb_log *log = &cpu->tlb_log;
-
-    page &= PAGE_MASK;
-    for (unsigned which = 0; which < 2; which++) {
-        for (unsigned i = 0; i < log->count[which]; i++) {
-            unsigned index = log->filled[which][i];
-
-            if (log->page[index / SOFT_TLB_ENTRIES][index % SOFT_TLB_ENTRIES] == page)
-                slot(cpu, index)->write_tag = SOFT_TLB_NONE;
-        }
-    }
-    for (unsigned mode = 0; mode < SOFT_MMU_MODES; mode++)
-        for (unsigned i = 0; i < SOFT_TLB_VICTIMS; i++)
-            if (log->victims[mode][i].page == page)
-                cpu->tlb_log.victims[mode][i].entry.write_tag = SOFT_TLB_NONE;
 }

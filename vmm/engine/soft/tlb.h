@@ -7,6 +7,17 @@
 #include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/walk.h"
 
+/* Host address of the guest's page at `page` (of its first byte) for reading, NULL for a hole; for
+ * writing, NULL for what is no RAM, `*keep` as memory_write_begin gives it. Good until the TLB is
+ * flushed. */
+const uint8_t *soft_page_read(struct soft_cpu *cpu, uint64_t page);
+uint8_t *soft_page_write(struct soft_cpu *cpu, uint64_t page, bool *keep);
+
+bool soft_page_has_code(struct soft_cpu *cpu, uint64_t page);
+
+/* Forget what these know of memory: it was remapped. */
+void soft_page_forget(struct soft_cpu *cpu);
+
 /* After a miss of `access` to the page of `linear`: bring its entry back if it was put out of its
  * slot lately. */
 bool soft_tlb_recall(struct soft_cpu *cpu, unsigned mode, uint64_t linear, enum soft_access access);

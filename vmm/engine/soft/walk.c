@@ -9,12 +9,17 @@
  * fault changes nothing, and a bit is never set in an entry that was not used.
  *
  * What lies in no memory reads as ones, which makes a table there fault on its reserved bits.
+ *
+ * What a walk found above its last table is remembered. The next one of the same 2 MB compares the
+ * entries in memory with that, all at once instead of one after the other, and begins behind them:
+ * it finds what a whole walk would, so no flush of the guest's needs to drop a memo.
  */
 #include "vmm/engine/soft/walk.h"
 
 #include <string.h>
 
 #include "vmm/engine/soft/system.h"
+#include "vmm/engine/soft/tlb.h"
 
 #define PTE_PRESENT     (1UL << 0)
 #define PTE_WRITE       (1UL << 1)
@@ -45,6 +50,8 @@ static const struct format format_long = {4, 8, 9};
 struct walk {
     const struct format *format;
     uint64_t linear;
+    uint64_t root;   /* guest-physical address of the first table */
+    bool resumed;    /* it began behind a memo's entries */
     uint64_t rights; /* W, U of all levels ANDed; NX ORed */
     uint64_t leaf;
     unsigned shift; /* of the leaf's page */
@@ -63,30 +70,20 @@ static bool nx_enabled(const struct soft_cpu *cpu)
     return (cpu->cr4 & CR4_PAE) && (cpu->msrs.efer & EFER_NXE);
 }
 
-/* Host address of a table's page: an alias for reading, dropped with the TLB's. */
-static const uint8_t *table_page(struct soft_cpu *cpu, uint64_t page)
+static uint64_t load(const void *host, unsigned size)
 {
-    struct soft_table_page *known = &cpu->tlb_log.tables[page >> 12 & (SOFT_TABLE_PAGES - 1)];
-    const uint8_t *host;
-
-    if (known->page == page)
-        return known->host;
-    host = memory_read_begin(cpu->memory, page);
-    if (host)
-        *known = (struct soft_table_page){page, host};
-    return host;
+    if (size == 8)
+        return __atomic_load_n((const uint64_t *)host, __ATOMIC_RELAXED);
+    return __atomic_load_n((const uint32_t *)host, __ATOMIC_RELAXED);
 }
 
 static uint64_t load_entry(struct soft_cpu *cpu, uint64_t gpa, unsigned size)
 {
-    const uint8_t *page = table_page(cpu, gpa & ~PAGE_OFFSET);
+    const uint8_t *page = soft_page_read(cpu, gpa & ~PAGE_OFFSET);
 
     if (!page)
         return size == 8 ? ~0UL : UINT32_MAX;
-    page += gpa & PAGE_OFFSET;
-    if (size == 8)
-        return __atomic_load_n((const uint64_t *)page, __ATOMIC_RELAXED);
-    return __atomic_load_n((const uint32_t *)page, __ATOMIC_RELAXED);
+    return load(page + (gpa & PAGE_OFFSET), size);
 }
 
 /* Replace an entry that is still as it was read. Tables in ROM or nowhere take no bits. */
@@ -94,7 +91,7 @@ static bool update_entry(struct soft_cpu *cpu, uint64_t gpa, unsigned size, uint
                          uint64_t new)
 {
     bool keep;
-    uint8_t *page = memory_write_begin(cpu->memory, gpa & ~PAGE_OFFSET, &keep);
+    uint8_t *page = soft_page_write(cpu, gpa & ~PAGE_OFFSET, &keep);
 
     if (!page)
         return true;
@@ -160,23 +157,28 @@ static bool is_leaf(const struct soft_cpu *cpu, const struct format *format, uns
     }
 }
 
+/* Where a walk is: the table that it looks into next. */
+struct place {
+    uint64_t table;
+    unsigned shift; /* of an entry's region */
+};
+
 /* Go down. false: not present or malformed, with that part of the error code. */
-static bool descend(struct soft_cpu *cpu, struct walk *walk, uint64_t table, uint32_t *error)
+static bool descend(struct soft_cpu *cpu, struct walk *walk, struct place place, uint32_t *error)
 {
     const struct format *format = walk->format;
-    unsigned shift = 12 + (format->levels - 1) * format->index_bits;
     uint64_t mask = (1UL << format->index_bits) - 1;
 
-    for (walk->used = 0;; shift -= format->index_bits) {
-        uint64_t gpa = table + (walk->linear >> shift & mask) * format->entry_size;
+    for (walk->used = 0;; place.shift -= format->index_bits) {
+        uint64_t gpa = place.table + (walk->linear >> place.shift & mask) * format->entry_size;
         uint64_t entry = load_entry(cpu, gpa, format->entry_size);
-        bool leaf = is_leaf(cpu, format, shift, entry);
+        bool leaf = is_leaf(cpu, format, place.shift, entry);
 
         if (!(entry & PTE_PRESENT)) {
             *error = 0;
             return false;
         }
-        if (entry & reserved_bits(cpu, format, shift, leaf)) {
+        if (entry & reserved_bits(cpu, format, place.shift, leaf)) {
             *error = PAGE_FAULT_PRESENT | PAGE_FAULT_RESERVED;
             return false;
         }
@@ -186,19 +188,74 @@ static bool descend(struct soft_cpu *cpu, struct walk *walk, uint64_t table, uin
         walk->rights |= entry & PTE_NX;
         if (leaf) {
             walk->leaf = entry;
-            walk->shift = shift;
+            walk->shift = place.shift;
             return true;
         }
-        table = entry & physical_mask(cpu) & ~PAGE_OFFSET;
+        place.table = entry & physical_mask(cpu) & ~PAGE_OFFSET;
     }
+}
+
+/* ---- memos ---- */
+
+static struct soft_walk_memo *memo_of(struct soft_cpu *cpu, uint64_t linear, uint64_t root)
+{
+    uint64_t hash = linear >> 21 ^ linear >> 30 ^ root >> 12;
+
+    return &cpu->tlb_log.memos[hash & (SOFT_WALK_MEMOS - 1)];
+}
+
+/* Begin behind the entries of a memo that still holds. */
+static void resume(struct soft_cpu *cpu, struct walk *walk, struct place *place)
+{
+    const struct soft_walk_memo *memo = memo_of(cpu, walk->linear, walk->root);
+    bool same = true;
+
+    if (memo->region != walk->linear >> 21 || memo->root != walk->root ||
+        memo->generation != cpu->tlb_log.generation)
+        return;
+    for (unsigned i = 0; i < memo->count; i++)
+        same &= load(memo->at[i], walk->format->entry_size) == memo->entry[i];
+    if (!same)
+        return;
+    walk->rights = memo->rights;
+    walk->resumed = true;
+    *place = (struct place){memo->table, memo->shift};
+}
+
+/* Remember all but the last entry, which have their accessed bits now. */
+static void remember(struct soft_cpu *cpu, const struct walk *walk)
+{
+    struct soft_walk_memo *memo = memo_of(cpu, walk->linear, walk->root);
+    uint64_t rights = PTE_WRITE | PTE_USER;
+    unsigned count = walk->used - 1;
+
+    if (count == 0)
+        return;
+    memo->generation = 0;
+    for (unsigned i = 0; i < count; i++) {
+        const uint8_t *page = soft_page_read(cpu, walk->entry_gpa[i] & ~PAGE_OFFSET);
+
+        if (!page)
+            return;
+        memo->at[i] = page + (walk->entry_gpa[i] & PAGE_OFFSET);
+        memo->entry[i] = walk->entry[i] | PTE_ACCESSED;
+        rights = (rights & (walk->entry[i] | PTE_NX)) | (walk->entry[i] & PTE_NX);
+    }
+    memo->region = walk->linear >> 21;
+    memo->root = walk->root;
+    memo->rights = rights;
+    memo->table = walk->entry[count - 1] & physical_mask(cpu) & ~PAGE_OFFSET;
+    memo->count = (uint8_t)count;
+    memo->shift = (uint8_t)walk->shift;
+    memo->generation = cpu->tlb_log.generation;
 }
 
 /* Choose the tables by the paging mode and go down them. */
 static bool walk_tables(struct soft_cpu *cpu, struct walk *walk, uint32_t *error)
 {
-    uint64_t table = cpu->cr3 & physical_mask(cpu) & ~PAGE_OFFSET;
+    struct place place;
 
-    walk->rights = PTE_WRITE | PTE_USER;
+    walk->root = cpu->cr3 & physical_mask(cpu) & ~PAGE_OFFSET;
     if (soft_long_mode(cpu)) {
         walk->format = &format_long;
     } else if (cpu->cr4 & CR4_PAE) {
@@ -208,12 +265,17 @@ static bool walk_tables(struct soft_cpu *cpu, struct walk *walk, uint32_t *error
         *error = 0;
         if (!(pdpte & PTE_PRESENT))
             return false;
-        table = pdpte & physical_mask(cpu) & ~PAGE_OFFSET;
+        walk->root = pdpte & physical_mask(cpu) & ~PAGE_OFFSET;
     } else {
         walk->format = &format_32bit;
-        table = (uint32_t)table;
+        walk->root = (uint32_t)walk->root;
     }
-    return descend(cpu, walk, table, error);
+    place.table = walk->root;
+    place.shift = 12 + (walk->format->levels - 1) * walk->format->index_bits;
+    walk->rights = PTE_WRITE | PTE_USER;
+    walk->resumed = false;
+    resume(cpu, walk, &place);
+    return descend(cpu, walk, place, error);
 }
 
 /* Protection keys (SDM 3A, 4.6.2): only user pages of 4-level paging, only data. */
@@ -288,12 +350,13 @@ static void identity(uint64_t linear, struct soft_translation *out)
 bool soft_walk(struct soft_cpu *cpu, uint64_t linear, enum soft_access access, unsigned mode,
                struct soft_translation *out, uint32_t *error)
 {
-    struct walk walk = {.linear = linear};
+    struct walk walk;
 
     if (!(cpu->cr0 & CR0_PG)) {
         identity(linear, out);
         return true;
     }
+    walk.linear = linear;
     do {
         if (!walk_tables(cpu, &walk, error) || !access_allowed(cpu, &walk, access, mode, error)) {
             if (access == SOFT_WRITE)
@@ -305,19 +368,22 @@ bool soft_walk(struct soft_cpu *cpu, uint64_t linear, enum soft_access access, u
             return false;
         }
     } while (!set_accessed(cpu, &walk, access == SOFT_WRITE));
+    if (!walk.resumed)
+        remember(cpu, &walk);
     fill_translation(cpu, &walk, out);
     return true;
 }
 
 bool soft_walk_quietly(struct soft_cpu *cpu, uint64_t linear, struct soft_translation *out)
 {
-    struct walk walk = {.linear = linear};
+    struct walk walk;
     uint32_t error;
 
     if (!(cpu->cr0 & CR0_PG)) {
         identity(linear, out);
         return true;
     }
+    walk.linear = linear;
     if (soft_long_mode(cpu) && (uint64_t)((int64_t)(linear << 16) >> 16) != linear)
         return false;
     if (!walk_tables(cpu, &walk, &error))
