@@ -243,6 +243,9 @@ static bool vcpu_set_debug(struct vcpu *vcpu, const struct vcpu_debug *debug, GE
 
 static bool vcpu_translate(struct vcpu *vcpu, uint64_t linear, uint64_t *physical)
 {
+    /* Memory may have been remapped since it was parked. */
+    if (atomic_load(&vcpu->flush_wanted) != atomic_load(&vcpu->flush_done))
+        soft_take_flush(vcpu->cpu);
     return soft_translate(vcpu->cpu, linear, physical);
 }
 
