@@ -2,11 +2,15 @@
 """A guest with the Debian root file system of `make run` on a virtio disk, for tests: boots it, runs
 commands in its shell, and looks at the disk afterwards."""
 import argparse
+import bz2
 import functools
+import gzip
 import json
+import lzma
 import os
 import re
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -51,27 +55,46 @@ def e2fsck(disk):
     return result.returncode, result.stdout + result.stderr
 
 
-class Debian:
-    """One run of the machine, from power-on to its end. A context manager."""
+def source(package):
+    """The source of a Debian package, as its authors pack it: the path of an archive."""
+    result = subprocess.run([os.path.join(SCRIPTS, "guest-image"), "source", package],
+                            capture_output=True, text=True, check=False)
+    if result.returncode == 77:
+        skip(result.stderr.strip().splitlines()[-1])
+    if result.returncode:
+        sys.exit(result.stderr)
+    return result.stdout.strip()
 
-    def __init__(self, options, disk, nic=None, extra=(), wrapper=(), memory="1G"):
-        self.name = f"debian-{os.getpid()}-{time.monotonic_ns()}"
-        self.anima = options.anima
+
+def source_disk(folder, *packages):
+    """A disk in `folder` with the sources of packages on it, as PACKAGE.tar (not compressed: the guest
+    may have no program for that)."""
+    tree = os.path.join(folder, "sources")
+    os.mkdir(tree)
+    for package in packages:
+        archive = source(package)
+        opener = {".gz": gzip, ".xz": lzma, ".bz2": bz2}[os.path.splitext(archive)[1]]
+        with opener.open(archive) as packed, open(f"{tree}/{package}.tar", "wb") as plain:
+            shutil.copyfileobj(packed, plain)
+    disk = os.path.join(folder, "sources.img")
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", tree, disk, "64M"], check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return disk
+
+
+class Console:
+    """The shell of a Debian guest on its serial console, from power-on to its end. A context manager."""
+    append = "console=ttyS0 quiet panic=-1 root=/dev/vda anima.term=dumb "
+
+    def __init__(self, command, patience):
         self.output = ""
         self.unread = ""
-        nics = ["--nic", nic] if nic else []
-        self.process = subprocess.Popen(
-            [*wrapper, options.anima, "run", "--name", self.name, "--engine", options.engine,
-             "--memory", memory, "--cpus", str(options.cpus), "--kernel", debian() + "/vmlinuz",
-             "--initrd", debian() + "/initrd", "--disk", disk, *nics,
-             "--append",
-             "console=ttyS0 quiet panic=-1 root=/dev/vda anima.term=dumb "
-             + options.append, *extra],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.patience = patience
         started = time.monotonic()
-        self.expect(r"root@anima:~# ", options.patience)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT)
+        self.expect(r"root@anima:~# ")
         self.boot_seconds = time.monotonic() - started
-        self.patience = options.patience
         self.send(PLAIN_SHELL)
         self.run("true")
 
@@ -127,11 +150,6 @@ class Debian:
         """A small text file in the guest."""
         self.run(f"cat >{path} <<'END'\n{text}\nEND")
 
-    def query(self):
-        said = subprocess.run([self.anima, "query", self.name, "--json"], capture_output=True, text=True,
-                              check=True)
-        return json.loads(said.stdout)
-
     def power_off(self):
         self.send("poweroff")
         self.ended(0)
@@ -145,6 +163,25 @@ class Debian:
         self.output += raw.decode(errors="replace").replace("\r", "")
         if self.process.returncode != status:
             self.fail(f"the run ended with status {self.process.returncode}, not {status}")
+
+
+class Debian(Console):
+    """One in Anima."""
+
+    def __init__(self, options, disk, nic=None, extra=(), wrapper=(), memory="1G"):
+        self.name = f"debian-{os.getpid()}-{time.monotonic_ns()}"
+        self.anima = options.anima
+        nics = ["--nic", nic] if nic else []
+        super().__init__(
+            [*wrapper, options.anima, "run", "--name", self.name, "--engine", options.engine,
+             "--memory", memory, "--cpus", str(options.cpus), "--kernel", debian() + "/vmlinuz",
+             "--initrd", debian() + "/initrd", "--disk", disk, *nics,
+             "--append", self.append + options.append, *extra], options.patience)
+
+    def query(self):
+        said = subprocess.run([self.anima, "query", self.name, "--json"], capture_output=True, text=True,
+                              check=True)
+        return json.loads(said.stdout)
 
 
 def main(description, cases, arguments=()):
