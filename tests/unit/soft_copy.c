@@ -273,16 +273,28 @@ static void encodings_are_those_of_the_manual(void **state)
         {8, "67488d4708", "418d4240"},                       /* lea rax, [edi + 8]: 32 bits */
         {8, "c4e2f3f6c2", "c4e2f3f6c2"},                     /* mulx rax, rcx, rdx */
         {8, "c4c2f8f2c3", "c4c2f8f2c6"},                     /* andn rax, rax, r11 */
-        {8, "0faee8", "0faee8"},                             /* lfence */
-        {4, "40", "ffc0"},                                   /* inc eax */
-        {4, "4c", "41ffcf"},                                 /* dec esp */
-        {4, "6641", "66ffc1"},                               /* inc cx */
-        {4, "a178563412", "418b4240"},                       /* mov eax, [0x12345678] */
-        {4, "66a378563412", "6641894240"},                   /* mov [0x12345678], ax */
-        {4, "82c001", "80c001"},                             /* add al, 1: an alias */
-        {2, "01c8", "6601c8"},                               /* add ax, cx */
-        {2, "6601c8", "01c8"},                               /* add eax, ecx */
-        {2, "b83412", "66b83412"},                           /* mov ax, 0x1234 */
+        {8, "0f58c1", "0f58c1"},                             /* addps xmm0, xmm1 */
+        {8, "660f6fc9", "660f6fc9"},                         /* movdqa xmm1, xmm1 */
+        {8, "f30f100f", "f3410f104a40"},                     /* movss xmm1, [rdi] */
+        {8, "66490f6ec3", "66490f6ec6"},                     /* movq xmm0, r11 */
+        {8, "f2480f2ac4", "f2490f2ac7"},                     /* cvtsi2sd xmm0, rsp */
+        {8, "c5fc58c1", "c5fc58c1"},                         /* vaddps ymm0, ymm0, ymm1 */
+        {8, "c5fc5807", "c4c17c584240"},       /* vaddps ymm0, ymm0, [rdi]: three bytes of VEX */
+        {8, "c4e37d4bc140", "c4e37d4bc140"},   /* vblendvpd ymm0, ymm0, ymm1, ymm4 */
+        {8, "c4c379160301", "c4c37916424001"}, /* vpextrd [r11], xmm0, 1 */
+        {8, "c4c37916c301", "c4c37916c601"},   /* vpextrd r11d, xmm0, 1 */
+        {8, "c5f877", "c5f877"},               /* vzeroupper */
+        {8, "0fae1f", "410fae5a40"},           /* stmxcsr [rdi] */
+        {8, "0faee8", "0faee8"},               /* lfence */
+        {4, "40", "ffc0"},                     /* inc eax */
+        {4, "4c", "41ffcf"},                   /* dec esp */
+        {4, "6641", "66ffc1"},                 /* inc cx */
+        {4, "a178563412", "418b4240"},         /* mov eax, [0x12345678] */
+        {4, "66a378563412", "6641894240"},     /* mov [0x12345678], ax */
+        {4, "82c001", "80c001"},               /* add al, 1: an alias */
+        {2, "01c8", "6601c8"},                 /* add ax, cx */
+        {2, "6601c8", "01c8"},                 /* add eax, ecx */
+        {2, "b83412", "66b83412"},             /* mov ax, 0x1234 */
     };
 
     for (unsigned i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
@@ -360,13 +372,14 @@ static uint64_t random_next(void)
 /* The prefix of an instruction that may be one; returns its length. */
 static unsigned random_prefix(unsigned code_size, uint8_t *bytes)
 {
-    static const uint8_t prefixes[] = {0x66, 0xf2, 0xf3, 0xf0, 0x67, 0x64, 0x2e, 0x65};
+    static const uint8_t prefixes[] = {0x66, 0x66, 0x66, 0xf2, 0xf2, 0xf3,
+                                       0xf3, 0xf0, 0x67, 0x64, 0x2e, 0x65};
     static const uint8_t pp_l[] = {0x78, 0x79, 0x7a, 0x7b, 0x7d, 0x7c};
     unsigned at = 0, kind = (unsigned)(random_next() % 8);
     uint8_t extension = (uint8_t)random_next();
 
     if (kind < 6)
-        while (random_next() % 3 == 0 && at < 4)
+        while (random_next() % 2 == 0 && at < 3)
             bytes[at++] = prefixes[random_next() % sizeof(prefixes)];
     if (kind >= 6) {
         uint8_t last = pp_l[random_next() % sizeof(pp_l)];
@@ -427,7 +440,7 @@ static void random_instructions_stay_the_same(void **state)
     static bool met[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 
     random_state = 0x9e3779b97f4a7c15;
-    for (unsigned round = 0; round < 1000000; round++) {
+    for (unsigned round = 0; round < 1500000; round++) {
         unsigned code_size = code_sizes[random_next() & 3];
         struct emit_memory memory = random_memory();
         struct decoded guest;
@@ -485,6 +498,9 @@ static void flags_are_those_of_the_manual(void **state)
         {"0f4ac1", FLAG_PF, 0, 0, 0},                                       /* cmovp */
         {"f3480f38f6c1", FLAG_OF, FLAG_OF, FLAG_OF, FLAG_OF},               /* adox */
         {"c4e2f3f7c2", 0, 0, 0, 0},                                         /* shrx */
+        {"0f2ec1", 0, STATUS, STATUS, STATUS},                              /* ucomiss */
+        {"660f3817c1", 0, STATUS, STATUS, STATUS},                          /* ptest */
+        {"0f58c1", 0, 0, 0, 0},                                             /* addps */
         {"c4e2f8f3c9", 0, STATUS, STATUS, STATUS & ~(FLAG_AF | FLAG_PF)},   /* blsr */
     };
 
@@ -526,10 +542,16 @@ static void registers_are_those_of_the_manual(void **state)
         {"4889e5", BIT(RSP), BIT(RBP)},                           /* mov rbp, rsp */
         {"c4e2f3f6c6", BIT(RDX) | BIT(RSI), BIT(RAX) | BIT(RCX)}, /* mulx rax, rcx, rsi */
         {"480fc70f", BIT(RAX) | BIT(RDX) | BIT(RBX) | BIT(RCX), BIT(RAX) | BIT(RDX)},
-        {"4898", BIT(RAX), BIT(RAX)}, /* cdqe */
-        {"99", BIT(RAX), BIT(RDX)},   /* cdq */
-        {"8b0437", 0, BIT(RAX)},      /* mov eax, [rdi + rsi] */
-        {"9f", BIT(RAX), BIT(RAX)},   /* lahf */
+        {"4898", BIT(RAX), BIT(RAX)},                    /* cdqe */
+        {"99", BIT(RAX), BIT(RDX)},                      /* cdq */
+        {"8b0437", 0, BIT(RAX)},                         /* mov eax, [rdi + rsi] */
+        {"660f7ec1", 0, BIT(RCX)},                       /* movd ecx, xmm0 */
+        {"66480f6ec1", BIT(RCX), 0},                     /* movq xmm0, rcx */
+        {"660fd7c1", 0, BIT(RAX)},                       /* pmovmskb eax, xmm1 */
+        {"f20f2dc1", 0, BIT(RAX)},                       /* cvtsd2si eax, xmm1 */
+        {"660f3a61c100", BIT(RAX) | BIT(RDX), BIT(RCX)}, /* pcmpestri */
+        {"660f3a22c100", BIT(RCX), 0},                   /* pinsrd xmm0, ecx, 0 */
+        {"9f", BIT(RAX), BIT(RAX)},                      /* lahf */
     };
 
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -550,23 +572,46 @@ struct memory_row {
 static void memory_is_that_of_the_manual(void **state)
 {
     static const struct memory_row rows[] = {
-        {"8b07", true, true, false, false, 4},     /* mov eax, [rdi] */
-        {"488907", true, false, true, false, 8},   /* mov [rdi], rax */
-        {"480107", true, true, true, false, 8},    /* add [rdi], rax */
-        {"803f00", true, true, false, false, 1},   /* cmp byte [rdi], 0 */
-        {"0fb707", true, true, false, false, 2},   /* movzx eax, word [rdi] */
-        {"0f9407", true, false, true, false, 1},   /* setz [rdi] */
-        {"480fc70f", true, true, true, true, 16},  /* cmpxchg16b [rdi] */
-        {"0fc70f", true, true, true, false, 8},    /* cmpxchg8b [rdi] */
-        {"f737", true, true, false, true, 4},      /* div dword [rdi] */
-        {"488d07", false, false, false, false, 0}, /* lea rax, [rdi] */
-        {"0f1f00", false, false, false, false, 0}, /* nop [rax] */
-        {"0f1807", false, false, false, false, 0}, /* prefetchnta [rdi] */
-        {"0fba2703", true, true, false, false, 4}, /* bt [rdi], 3 */
-        {"0fba2f03", true, true, true, false, 4},  /* bts [rdi], 3 */
-        {"f7f1", false, false, false, true, 0},    /* div ecx */
-        {"0f4207", true, true, false, false, 4},   /* cmovb eax, [rdi] */
-        {"0fb107", true, true, true, false, 4},    /* cmpxchg [rdi], eax */
+        {"8b07", true, true, false, false, 4},          /* mov eax, [rdi] */
+        {"488907", true, false, true, false, 8},        /* mov [rdi], rax */
+        {"480107", true, true, true, false, 8},         /* add [rdi], rax */
+        {"803f00", true, true, false, false, 1},        /* cmp byte [rdi], 0 */
+        {"0fb707", true, true, false, false, 2},        /* movzx eax, word [rdi] */
+        {"0f9407", true, false, true, false, 1},        /* setz [rdi] */
+        {"480fc70f", true, true, true, true, 16},       /* cmpxchg16b [rdi] */
+        {"0fc70f", true, true, true, false, 8},         /* cmpxchg8b [rdi] */
+        {"f737", true, true, false, true, 4},           /* div dword [rdi] */
+        {"488d07", false, false, false, false, 0},      /* lea rax, [rdi] */
+        {"0f1f00", false, false, false, false, 0},      /* nop [rax] */
+        {"0f1807", false, false, false, false, 0},      /* prefetchnta [rdi] */
+        {"0fba2703", true, true, false, false, 4},      /* bt [rdi], 3 */
+        {"0fba2f03", true, true, true, false, 4},       /* bts [rdi], 3 */
+        {"f7f1", false, false, false, true, 0},         /* div ecx */
+        {"0f4207", true, true, false, false, 4},        /* cmovb eax, [rdi] */
+        {"f30f1007", true, true, false, false, 4},      /* movss xmm0, [rdi] */
+        {"0f1707", true, false, true, false, 8},        /* movhps [rdi], xmm0 */
+        {"0f1607", true, true, false, false, 8},        /* movhps xmm0, [rdi] */
+        {"0f2807", true, true, false, true, 16},        /* movaps xmm0, [rdi] */
+        {"0f1007", true, true, false, false, 16},       /* movups xmm0, [rdi] */
+        {"c5fc2807", true, true, false, true, 32},      /* vmovaps ymm0, [rdi] */
+        {"c5fc1007", true, true, false, false, 32},     /* vmovups ymm0, [rdi] */
+        {"c5fdfc07", true, true, false, false, 32},     /* vpaddb ymm0, ymm0, [rdi] */
+        {"660ffc07", true, true, false, true, 16},      /* paddb xmm0, [rdi] */
+        {"660fe707", true, false, true, true, 16},      /* movntdq [rdi], xmm0 */
+        {"f20f5807", true, true, false, true, 8},       /* addsd xmm0, [rdi] */
+        {"f20f2a07", true, true, false, true, 4},       /* cvtsi2sd xmm0, dword [rdi] */
+        {"f2480f2a07", true, true, false, true, 8},     /* cvtsi2sd xmm0, qword [rdi] */
+        {"660f3a200700", true, true, false, false, 1},  /* pinsrb xmm0, [rdi], 0 */
+        {"660f3a140700", true, false, true, false, 1},  /* pextrb [rdi], xmm0, 0 */
+        {"c4e27d1807", true, true, false, false, 4},    /* vbroadcastss ymm0, [rdi] */
+        {"c4e27d5a07", true, true, false, false, 16},   /* vbroadcasti128 ymm0, [rdi] */
+        {"c4e37d190701", true, false, true, false, 16}, /* vextractf128 [rdi], ymm0, 1 */
+        {"c4e27d1307", true, true, false, true, 16},    /* vcvtph2ps ymm0, [rdi] */
+        {"c4e37d1d0700", true, false, true, true, 16},  /* vcvtps2ph [rdi], ymm0, 0 */
+        {"660f382007", true, true, false, false, 8},    /* pmovsxbw xmm0, [rdi] */
+        {"660f382207", true, true, false, false, 2},    /* pmovsxbq xmm0, [rdi] */
+        {"0fae1f", true, false, true, false, 4},        /* stmxcsr [rdi] */
+        {"0fb107", true, true, true, false, 4},         /* cmpxchg [rdi], eax */
     };
 
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -669,6 +714,18 @@ static const char *const refused[] = {
     "0f30",         /* wrmsr */
     "0f06",         /* clts */
     "0f09",         /* wbinvd */
+    "c4e27d2c07",   /* vmaskmovps ymm0, ymm0, [rdi] */
+    "c4e27d8c07",   /* vpmaskmovd */
+    "c4e26d920c07", /* vgatherdps ymm1, [rdi + ymm0], ymm2 */
+    "c5f8ae17",     /* vldmxcsr [rdi] */
+    "0f2ac1",       /* cvtpi2ps xmm0, mm1 */
+    "0f2a07",       /* cvtpi2ps xmm0, [rdi] */
+    "f30fd6c1",     /* movq2dq xmm0, mm1 */
+    "f20fd6c1",     /* movdq2q mm0, xmm1 */
+    "0ffcc1",       /* paddb mm0, mm1 */
+    "0fe707",       /* movntq [rdi], mm0 */
+    "0fc4c100",     /* pinsrw mm0, ecx, 0 */
+    "f20f2b07",     /* movntsd [rdi], xmm0 */
     "62f17c4858c1", /* vaddps zmm: EVEX */
 };
 
@@ -682,13 +739,21 @@ static void what_is_not_on_the_list_is_refused(void **state)
 static void hidden_features_are_refused(void **state)
 {
     static const struct copy_features none = {0};
-    struct decoded mulx = decode_text(8, "c4e2f3f6c2"), andn = decode_text(8, "c4c2f8f2c3");
+    struct decoded mulx = decode_text(8, "c4e2f3f6c2"), andn = decode_text(8, "c4c2f8f2c3"),
+                   add = decode_text(8, "c5f858c1"), legacy = decode_text(8, "0f58c1");
     struct copy_form form;
 
     copy_classify(&mulx.instruction, mulx.operands, &none, false, &form);
     assert_false(form.copies);
     copy_classify(&andn.instruction, andn.operands, &none, false, &form);
     assert_true(form.copies);
+    copy_classify(&add.instruction, add.operands, &none, false, &form);
+    assert_false(form.copies);
+    copy_classify(&legacy.instruction, legacy.operands, &none, false, &form);
+    assert_true(form.copies && form.vector);
+    /* Outside 64-bit mode VZEROUPPER leaves half of the registers alone. */
+    assert_true(classify_text(8, "c5f877", false).copies);
+    assert_false(classify_text(4, "c5f877", false).copies);
     /* VEX.W counts for nothing in 32-bit code. */
     assert_false(classify_text(4, "c4e2f3f6c2", false).copies);
     assert_true(classify_text(4, "c4e273f6c2", false).copies);

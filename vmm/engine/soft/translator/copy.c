@@ -182,14 +182,31 @@ static bool operand_known(const ZydisDecodedOperand *operand, bool vector)
     }
 }
 
-/* VEX.W counts for nothing outside 64-bit mode where it would make a general register wide. */
+/* Outside 64-bit mode VEX.W counts for nothing where it would make a general register or its place
+ * in memory wide, and VZERO* leave registers 8 to 15 alone. */
 static bool vex_known(const ZydisDecodedInstruction *instruction,
                       const ZydisDecodedOperand *operands)
 {
-    if (instruction->machine_mode == ZYDIS_MACHINE_MODE_LONG_64 || !instruction->raw.vex.W)
+    if (instruction->machine_mode == ZYDIS_MACHINE_MODE_LONG_64)
         return true;
-    for (unsigned i = 0; i < instruction->operand_count_visible; i++)
-        if (operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+    switch (instruction->mnemonic) {
+    case ZYDIS_MNEMONIC_VZEROALL:
+    case ZYDIS_MNEMONIC_VZEROUPPER:
+        return false;
+    case ZYDIS_MNEMONIC_VMOVD:
+    case ZYDIS_MNEMONIC_VMOVQ:
+    case ZYDIS_MNEMONIC_VPINSRD:
+    case ZYDIS_MNEMONIC_VPINSRQ:
+    case ZYDIS_MNEMONIC_VPEXTRD:
+    case ZYDIS_MNEMONIC_VPEXTRQ:
+    case ZYDIS_MNEMONIC_VCVTSI2SS:
+    case ZYDIS_MNEMONIC_VCVTSI2SD:
+        return !instruction->raw.vex.W;
+    default:
+        break;
+    }
+    for (unsigned i = 0; i < instruction->operand_count; i++)
+        if (instruction->raw.vex.W && operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
             soft_register_offset(operands[i].reg.value) != SOFT_NO_OFFSET)
             return false;
     return true;
@@ -233,6 +250,16 @@ static bool form_copies(const ZydisDecodedInstruction *instruction,
     }
 }
 
+/* Whether a vector's operand in memory that is not aligned raises #GP. */
+static bool wants_alignment(const ZydisDecodedInstruction *instruction, uint16_t traits,
+                            const struct copy_form *form)
+{
+    if (!form->memory || form->size < 16)
+        return false;
+    return instruction->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX ? traits & COPY_ALIGNED
+                                                                   : !(traits & COPY_UNALIGNED);
+}
+
 void copy_classify(const ZydisDecodedInstruction *instruction, const ZydisDecodedOperand *operands,
                    const struct copy_features *features, bool exact, struct copy_form *form)
 {
@@ -249,7 +276,8 @@ void copy_classify(const ZydisDecodedInstruction *instruction, const ZydisDecode
         return;
     form->copies = true;
     form->vector = traits & COPY_VECTOR;
-    form->faults = traits & COPY_FAULTS;
     fill_operands(instruction, operands, traits, form);
+    form->faults =
+        traits & COPY_FAULTS || (form->vector && wants_alignment(instruction, traits, form));
     fill_flags(instruction, operands, traits & COPY_CLASS, exact, form);
 }

@@ -4,7 +4,8 @@
  * the guest's live elsewhere, and with the memory operand at an address that was checked.
  *
  * Only what stands on the allow-list is copied. The list is by what an instruction is and touches,
- * never "all but": an instruction that Zydis knows and we did not think of is not on it.
+ * never "all but": an instruction that Zydis knows and we did not think of is not on it. Whether
+ * the guest's CPU model has the instruction is not asked here: soft_decode knows.
  */
 #pragma once
 
@@ -42,9 +43,9 @@ void copy_classify(const ZydisDecodedInstruction *instruction, const ZydisDecode
 
 /* Emit the instruction for the host, which is in 64-bit mode, whatever mode it was decoded for.
  * `map` gives the host's register for each general one of the guest. `memory` takes the place of
- * the memory operand; NULL where the form has none. No segment prefix and no address-size prefix of
- * the guest's is kept. False when it cannot be encoded so (AH with a register that needs REX):
- * nothing was emitted then. */
+ * the memory operand (also that of LEA; NULL where the form has none). No segment prefix and no
+ * address-size prefix of the guest's is kept. False when it cannot be encoded so (AH with a
+ * register that needs REX): nothing was emitted then. */
 bool copy_emit(struct emitter *emitter, const ZydisDecodedInstruction *instruction,
                const ZydisDecodedOperand *operands, const uint8_t *bytes, const uint8_t map[16],
                const struct emit_memory *memory);

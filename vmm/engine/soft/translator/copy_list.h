@@ -37,13 +37,15 @@ enum copy_class {
 };
 
 enum copy_trait {
-    COPY_CLASS = 0x1f,     /* mask of enum copy_class */
-    COPY_LISTED = 1 << 5,  /* it is on the list */
-    COPY_VECTOR = 1 << 6,  /* XMM or YMM registers, MXCSR */
-    COPY_FAULTS = 1 << 7,  /* #DE, #XM, #GP for alignment */
-    COPY_NOTHING = 1 << 8, /* it does nothing that anybody could see: no code */
-    COPY_FIXED = 1 << 9,   /* the operand-size prefix changes nothing but where it is mandatory */
-    COPY_MERGES = 1 << 10, /* its destination may stay as it is: read too */
+    COPY_CLASS = 0x1f,      /* mask of enum copy_class */
+    COPY_LISTED = 1 << 5,   /* it is on the list */
+    COPY_VECTOR = 1 << 6,   /* XMM or YMM registers, MXCSR */
+    COPY_FAULTS = 1 << 7,   /* #DE, #XM, #GP for alignment */
+    COPY_NOTHING = 1 << 8,  /* it does nothing that anybody could see: no code */
+    COPY_FIXED = 1 << 9,    /* the operand-size prefix changes nothing but where it is mandatory */
+    COPY_ALIGNED = 1 << 11, /* memory of 16 bytes and more: VEX-encoded too must it be aligned */
+    COPY_UNALIGNED = 1 << 12, /* not even in the legacy encoding */
+    COPY_MERGES = 1 << 10,    /* its destination may stay as it is: read too */
 };
 
 /* Traits of an instruction; 0 when it is not on the list. */
