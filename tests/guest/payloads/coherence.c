@@ -565,6 +565,47 @@ static void table_bits(uint64_t at, bool user)
     check(!stray, "%u pages at 0x%lx were written without the right", stray, at);
 }
 
+/* Others walk to one entry all the time; each new value of it that is exchanged in takes out the
+ * one before, with nothing added but A and D. */
+static void change_entry(void)
+{
+    uint64_t frame = (uint64_t)frames[0][0] | page_flags(0), before = replace(0, frame);
+
+    before &= ~(PTE_A | PTE_D);
+    for (uint64_t i = 1; i <= 100UL * rounds; i++) {
+        uint64_t next = frame | (i & 7) << 9 | (i >> 3 & 127) << 52;
+
+        if ((replace(0, next) & ~(PTE_A | PTE_D)) != before)
+            count(&spurious);
+        before = next;
+    }
+    stop = true;
+}
+
+static void walk_to_entry(unsigned cpu)
+{
+    volatile uint32_t *at = (volatile uint32_t *)address_of(0);
+
+    if (!cpu) {
+        change_entry();
+        return;
+    }
+    for (uint32_t number = 0; !stop; number++) {
+        invlpg(address_of(0));
+        if (number % 2)
+            at[SLOT(cpu)] = number;
+        else
+            read_by(0, at);
+    }
+}
+
+static void changing_entry(uint64_t at)
+{
+    share_pages(at);
+    run(walk_to_entry, false, "walks to an entry that changes");
+    check(!spurious, "%u values of an entry came back that were replaced", spurious);
+}
+
 /* ---- code that is changed while others run it ---- */
 
 /* As Linux does: a breakpoint over the first byte, the rest, the first byte, and after each all
@@ -749,6 +790,8 @@ void payload_main(const char *cmdline)
         for (unsigned shape = 0; shape < SHAPES; shape++)
             code_shoot_downs(halves[i / 2], i % 2, shape);
     }
+    changing_entry(LOW_HALF);
+    changing_entry(HIGH_HALF);
     for (unsigned user = 0; user < 2; user++) {
         poked_code(user, 16);
         poked_code(user, 62); /* across a line */
