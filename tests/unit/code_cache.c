@@ -54,15 +54,16 @@ static void what_is_written_runs(void **state)
 static void find_permissions(const void *address, char permissions[5])
 {
     FILE *maps = fopen("/proc/self/maps", "re");
-    unsigned long from, to;
-    char line[512];
+    uint64_t from = 0, to = 0;
+    char line[512], *end = line;
 
     assert_non_null(maps);
-    memset(permissions, 0, 5);
-    while (fgets(line, sizeof(line), maps) &&
-           sscanf(line, "%lx-%lx %4s", &from, &to, permissions) == 3 &&
-           !((uintptr_t)address >= from && (uintptr_t)address < to))
-        continue;
+    while (!((uintptr_t)address >= from && (uintptr_t)address < to)) {
+        assert_non_null(fgets(line, sizeof(line), maps));
+        from = g_ascii_strtoull(line, &end, 16);
+        to = g_ascii_strtoull(end + 1, &end, 16);
+    }
+    g_strlcpy(permissions, end + 1, 5);
     fclose(maps);
 }
 
