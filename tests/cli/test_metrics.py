@@ -50,6 +50,49 @@ class Metrics(AnimaTest):
 
 
 class Switches(AnimaTest):
+    def counters(self):
+        result = self.anima("metrics", "test", "--json")
+        return {name: counter["total"]
+                for name, counter in json.loads(result.stdout)["counters"].items()}
+
+    def counters_under(self, switches):
+        """What the payload's counters are when it has answered some bytes."""
+        self.env["ANIMA_SOFT"] = switches
+        session = self.greeted()
+        for _ in range(40):
+            session.send("!")
+            session.expect("!")
+        counters = self.counters()
+        session.send("q")
+        self.assert_ends(session, 0)
+        return counters
+
+    def test_code_is_translated_and_linked(self):
+        counters = self.counters_under("")
+        for name in "blocks_translated", "bytes_translated", "chains", "exits", "interpreted":
+            self.assertGreater(counters[name], 0, name)
+
+    def test_interp_translates_nothing(self):
+        counters = self.counters_under("interp")
+        self.assertGreater(counters["blocks_decoded"], 0)
+        self.assertEqual(counters["blocks_translated"], 0)
+
+    def test_nochain_links_nothing(self):
+        counters = self.counters_under("nochain")
+        self.assertGreater(counters["blocks_translated"], 0)
+        self.assertEqual(counters["chains"], 0)
+
+    def test_eager_translates_what_ran_once(self):
+        hot, all_of_them = self.counters_under(""), self.counters_under("eager")
+        self.assertGreater(all_of_them["blocks_translated"], hot["blocks_translated"])
+
+    def test_exact_keeps_flags_that_nobody_reads(self):
+        sizes = []
+        for switches in "eager", "eager,exact":
+            counters = self.counters_under(switches)
+            sizes.append(counters["bytes_translated"] / counters["blocks_translated"])
+        self.assertGreater(sizes[1], 1.05 * sizes[0])
+
     def test_an_unknown_switch_is_refused(self):
         self.env["ANIMA_SOFT"] = "nobmi2,fast"
         self.assert_refused(2, "ANIMA_SOFT: there is no switch 'fast'", "run", "--engine", "soft",
@@ -59,13 +102,27 @@ class Switches(AnimaTest):
         self.env["ANIMA_SOFT_LOG"] = os.path.join(self.folder, "none", "log")
         self.assert_refused(1, "ANIMA_SOFT_LOG: ", "run", "--engine", "soft", "--kernel", PAYLOAD)
 
-    def test_the_log_is_the_users_alone(self):
+    def test_the_log_shows_what_became_of_code(self):
         path = self.env["ANIMA_SOFT_LOG"] = os.path.join(self.folder, "log")
         self.greeted()
+        translated = self.counters()["blocks_translated"]
         self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        with open(path, encoding="ascii") as log:
+            blocks = log.read().rstrip("\n").split("\n\n")
+        self.assertGreater(len(blocks), 0)
+        self.assertLessEqual(len(blocks), translated)
+        for block in blocks:
+            head, *lines = block.splitlines()
+            self.assertRegex(head, "^block 0x[0-9a-f]+, vcpu 0, mode [0-9], (32|64)-bit code: "
+                             "[0-9]+ bytes at 0x[0-9a-f]+$")
+            for line in lines:
+                self.assertRegex(line, "^(  behind|  [0-9a-f]{16}  .+|        [0-9a-f]{12}  .+)$")
+                self.assertNotIn("no instruction", line)
+        # It waits for its line by TEST AL, 0x20.
+        self.assertRegex("".join(blocks), "  [0-9a-f]{16}  test al, 0x(20|01)")
 
     def test_a_perf_map_is_new_and_follows_the_process(self):
-        self.env["ANIMA_SOFT"] = "perf"
+        self.env["ANIMA_SOFT"] = "perf,eager"
         session = self.greeted()
         maps = []
         for _ in range(2):
@@ -78,14 +135,17 @@ class Switches(AnimaTest):
         self.assertNotEqual(maps[0], maps[1])
         session.send("!")
         session.expect("!")
+        for path in maps:
+            with open(path, encoding="ascii") as names:
+                first, *rest = names.read().splitlines()
+            self.assertRegex(first, "^[0-9a-f]+ [0-9a-f]+ anima:glue$")
+            self.assertGreater(len(rest), 0)
+            for line in rest:
+                self.assertRegex(line, "^[0-9a-f]+ [0-9a-f]+ anima:block 0x[0-9a-f]+$")
 
     def test_every_switch_leaves_the_guest_as_it_is(self):
-        for switches in "interp", "nochain", "nowindows", "nobmi2,noavx", "exact", "eager":
-            self.env["ANIMA_SOFT"] = switches
-            session = self.greeted()
-            session.send("!q")
-            session.expect("!")
-            self.assert_ends(session, 0)
+        for switches in "nowindows", "nobmi2,noavx", "interp,nochain,nowindows,nobmi2,noavx,exact":
+            self.counters_under(switches)
 
     def test_nothing_is_writable_and_executable(self):
         self.greeted()

@@ -12,6 +12,7 @@
 #include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/operand.h"
 #include "vmm/engine/soft/soft.h"
+#include "vmm/engine/soft/translator/log.h"
 #include "vmm/engine/soft/translator/translation.h"
 #include "vmm/engine/soft/translator/vector_state.h"
 
@@ -40,7 +41,7 @@ static bool vectors_enter(struct soft_cpu *cpu)
         return false;
     soft_vector_load(cpu);
     cpu->vector_live = true;
-    cpu->counters.vector_loads++;
+    soft_count(&cpu->counters.vector_loads);
     return true;
 }
 
@@ -195,7 +196,7 @@ void soft_translator_empty(struct soft_translator *translator)
     translator->site_count = translator->exit_count = 1;
     translator->used = translator->empty;
     translator->generation++;
-    translator->cpu->counters.cache_flushes++;
+    soft_count(&translator->cpu->counters.cache_flushes);
 }
 
 /* ---- the C side of glue ---- */
@@ -216,9 +217,9 @@ uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t l
     cpu->insn = insn;
     cpu->block_end = false;
     if (access)
-        cpu->counters.misses++;
+        soft_count(&cpu->counters.misses);
     else
-        cpu->counters.interpreted++;
+        soft_count(&cpu->counters.interpreted);
     insn->exec(cpu, insn);
     if (site->last || cpu->block_end || cpu->next_rip != next)
         return 0;
@@ -263,11 +264,21 @@ static void count_exit(struct soft_cpu *cpu, const struct exit *exit)
 {
     struct soft_counters *counters = &cpu->counters;
 
-    counters->exits++;
-    counters->exits_unlinked += exit->kind == EXIT_DIRECT;
-    counters->exits_indirect += exit->kind == EXIT_INDIRECT;
-    counters->exits_stale += exit->kind == EXIT_STALE;
-    counters->exits_request += exit->kind == EXIT_REQUEST;
+    soft_count(&counters->exits);
+    switch ((enum exit_kind)exit->kind) {
+    case EXIT_DIRECT:
+        soft_count(&counters->exits_unlinked);
+        break;
+    case EXIT_INDIRECT:
+        soft_count(&counters->exits_indirect);
+        break;
+    case EXIT_STALE:
+        soft_count(&counters->exits_stale);
+        break;
+    case EXIT_REQUEST:
+        soft_count(&counters->exits_request);
+        break;
+    }
 }
 
 /* Let `exit` lead to `to` by itself from now on. */
@@ -294,7 +305,7 @@ static void link_exit(struct soft_translator *translator, struct exit *exit, str
     emit_patch(exit->place, way);
     exit->next = to->incoming;
     to->incoming = (uint32_t)(exit - translator->exits);
-    translator->cpu->counters.chains++;
+    soft_count(&translator->cpu->counters.chains);
 }
 
 /* Let code check that the page of `translation` is still mapped as it is now, if that is known. */
@@ -403,6 +414,7 @@ struct soft_translator *soft_translator_create(struct soft_cpu *cpu, GError **er
         return NULL;
     }
     glue_emit(translator);
+    translator_log_glue(translator);
     translator_catch_signals();
     return translator;
 }

@@ -12,6 +12,7 @@
  */
 #include "vmm/engine/soft/operand.h"
 #include "vmm/engine/soft/soft.h"
+#include "vmm/engine/soft/translator/log.h"
 #include "vmm/engine/soft/translator/translation.h"
 
 #define PEEK_INSNS 4 /* of a successor, to see whether it needs flags */
@@ -586,11 +587,13 @@ static void emit_body(struct build *build)
 
     build->flags = FLAGS_HOST;
     for (build->index = 0; build->index < block->count; build->index++) {
+        build->insns[build->index].code = build->emitter.at;
         build_insn(build);
         build->rip += block->insns[build->index].length;
     }
     if (!(block->insns[block->count - 1].prefixes & INSN_ENDS_BLOCK))
         build_jump(build, build->rip);
+    build->behind = build->emitter.at;
 }
 
 /* Take back what a translation that found no room has used. */
@@ -639,7 +642,9 @@ struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *bl
     translator->translation_count++;
     translation->next = block->translations;
     block->translations = translation;
-    cpu->counters.blocks_translated++;
-    cpu->counters.bytes_translated += (uint64_t)(translation->end - translation->indirect);
+    soft_count(&cpu->counters.blocks_translated);
+    soft_count_by(&cpu->counters.bytes_translated,
+                  (uint64_t)(translation->end - translation->indirect));
+    translator_log_translation(build);
     return translation;
 }

@@ -8,6 +8,7 @@
  *     terminator.c  stack instructions and branches
  *     glue.c        the code between C and translated code
  *     signal.c      faults of the host in translated code
+ *     log.c         disassembly and names of translations
  *     emit.h, copy.h, code_cache.h
  *
  * Host registers: the guest's RAX to R9, R12 and R13 live in the same ones of the host, RSP in R15.
@@ -149,6 +150,7 @@ struct cold {
 struct build_insn {
     struct soft_decoded decoded;
     const uint8_t *bytes;
+    const uint8_t *code; /* what it became */
     struct copy_form form;
     uint32_t live_in, live_out; /* status flags */
 };
@@ -162,8 +164,9 @@ struct build {
     unsigned index;
     uint64_t rip; /* its address */
     enum flags_place flags;
-    struct site *site; /* its site, if it has one yet */
-    bool long_mode;    /* 64-bit code */
+    struct site *site;     /* its site, if it has one yet */
+    const uint8_t *behind; /* the cold code */
+    bool long_mode;        /* 64-bit code */
     unsigned cold_count;
     struct cold cold[COLD_MAX];
     unsigned count;
