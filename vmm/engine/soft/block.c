@@ -241,6 +241,18 @@ static struct soft_block *decode_crossing(struct soft_cpu *cpu, uint64_t linear,
     return &blocks->crossing_block;
 }
 
+/* Decode one instruction of guest memory, from a copy: others may write it meanwhile, and a decoder
+ * looks at bytes more than once. */
+static enum soft_decode_result decode_at(const struct soft_cpu *cpu, const uint8_t *host,
+                                         unsigned room, struct insn *insn)
+{
+    uint8_t bytes[15];
+
+    room = MIN(room, sizeof(bytes));
+    soft_copy(bytes, host, room);
+    return soft_decode(cpu->model, cpu->code_size, bytes, room, insn);
+}
+
 /* Decode from `host` on, until control may leave or the page ends. */
 static unsigned decode_run(struct soft_cpu *cpu, const uint8_t *host, unsigned room,
                            struct insn *insns, unsigned *bytes, enum soft_decode_result *result)
@@ -252,7 +264,7 @@ static unsigned decode_run(struct soft_cpu *cpu, const uint8_t *host, unsigned r
     while (count < BLOCK_INSNS && *bytes < room) {
         struct insn *insn = &insns[count];
 
-        *result = soft_decode(cpu->model, cpu->code_size, host + *bytes, room - *bytes, insn);
+        *result = decode_at(cpu, host + *bytes, room - *bytes, insn);
         if (*result != SOFT_DECODE_OK)
             break;
         count++;

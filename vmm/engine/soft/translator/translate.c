@@ -10,6 +10,7 @@
  * Checks clobber the host's flags. Where the guest's are live they are put in the carrier first,
  * and come back when an instruction reads them, changes only some of them, or the block ends.
  */
+#include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/operand.h"
 #include "vmm/engine/soft/soft.h"
 #include "vmm/engine/soft/translator/log.h"
@@ -169,8 +170,11 @@ static uint32_t live_at(struct build *build, uint64_t rip)
     for (unsigned i = 0; i < PEEK_INSNS && pending; i++) {
         struct soft_decoded decoded;
         struct copy_form form;
+        uint8_t copy[15];
+        unsigned size = MIN(room, sizeof(copy));
 
-        if (!soft_decode_whole(build->cpu->model, build->cpu->code_size, bytes, room, &decoded))
+        soft_copy(copy, bytes, size);
+        if (!soft_decode_whole(build->cpu->model, build->cpu->code_size, copy, size, &decoded))
             break;
         copy_classify(&decoded.instruction, decoded.operands, &build->translator->features, false,
                       &form);
@@ -228,13 +232,15 @@ static void adjust_form(struct build_insn *entry)
     }
 }
 
-/* Decode the block anew, and go through it from its end. */
+/* Decode the block anew, and go through it from its end. All that is made of its bytes is made of
+ * one copy, since others may write them meanwhile. */
 static bool analyze(struct build *build)
 {
     const struct soft_block *block = build->translation->block;
-    const uint8_t *bytes = block->host;
+    const uint8_t *bytes = build->code;
     uint32_t live;
 
+    soft_copy(build->code, block->host, block->bytes);
     for (unsigned i = 0; i < block->count; i++) {
         struct build_insn *entry = &build->insns[i];
 

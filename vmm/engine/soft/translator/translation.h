@@ -171,6 +171,7 @@ struct build {
     struct cold cold[COLD_MAX];
     unsigned count;
     struct build_insn insns[BLOCK_MAX];
+    uint8_t code[BLOCK_MAX * 15]; /* the block's bytes, as they were when it was begun */
 };
 
 /* translate.c */
