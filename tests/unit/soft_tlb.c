@@ -4,6 +4,9 @@
  */
 #include "tests/unit/soft_paging.h"
 
+/* Two pages this far apart have the same line of the TLB. */
+#define SAME_LINE (1UL << (12 + SOFT_TLB_BITS))
+
 static void flushes_drop_what_they_should(void **state)
 {
     struct fixture *f = *state;
@@ -47,7 +50,7 @@ static void invlpg_drops_all_fragments_of_a_large_page(void **state)
 static void a_page_put_out_of_its_slot_comes_back_and_is_flushed_too(void **state)
 {
     struct fixture *f = *state;
-    uint64_t other = TARGET ^ 1UL << 22, pd = PD + index_of(other, 21) * 8;
+    uint64_t other = TARGET ^ SAME_LINE, pd = PD + index_of(other, 21) * 8;
     uint64_t pte = PT + index_of(TARGET, 12) * 8;
 
     for (unsigned how = 0; how < 5; how++) {
@@ -314,8 +317,8 @@ static void a_refill_makes_the_access_hit(void **state)
     assert_int_equal(leaf(f) & D, D);
     /* From among those that were put out of their slots. */
     poke64(f, PT + index_of(TARGET, 12) * 8, 0);
-    poke64(f, PD + index_of(TARGET ^ 1UL << 29, 21) * 8, 0x800000 | P | W | U | PS);
-    assert_true(soft_tlb_refill(f->cpu, TARGET ^ 1UL << 29, SOFT_WRITE));
+    poke64(f, PD + index_of(TARGET ^ SAME_LINE, 21) * 8, 0x800000 | P | W | U | PS);
+    assert_true(soft_tlb_refill(f->cpu, TARGET ^ SAME_LINE, SOFT_WRITE));
     assert_true(soft_tlb_refill(f->cpu, TARGET, SOFT_WRITE));
     assert_int_equal(soft_tlb_slot(f->cpu, SOFT_MMU_USER, TARGET)->write_tag, TARGET);
 }

@@ -87,7 +87,7 @@ enum soft_mmu_mode {
     SOFT_MMU_MODES,
 };
 
-#define SOFT_TLB_BITS    10
+#define SOFT_TLB_BITS    12
 #define SOFT_TLB_ENTRIES (1U << SOFT_TLB_BITS)
 
 /* Direct-mapped by linear page number. A tag is the page's linear address | 0, or SOFT_TLB_NONE.
