@@ -301,6 +301,9 @@ struct soft_cpu {
      * time until soft_run returns. soft_tsc_refresh keeps both. */
     bool tsc_native;
     uint64_t tsc_bias;
+    struct soft_windows *windows; /* NULL: none; translator/window.h */
+    uint64_t window_delta;        /* the host's GS base for translated code */
+    uint64_t window_root;         /* the table with which it uses windows; window.c's */
     struct soft_counters counters;
     struct soft_spin spin;
     struct vcpu_debug debug;

@@ -333,13 +333,19 @@ static void fill_translation(const struct soft_cpu *cpu, const struct walk *walk
                              struct soft_translation *out)
 {
     uint64_t offset = (1UL << walk->shift) - 1;
-    uint64_t frame = walk->leaf & physical_mask(cpu);
+    uint64_t frame = walk->leaf & physical_mask(cpu), accessed = PTE_ACCESSED;
 
+    for (unsigned i = 0; i < walk->used; i++)
+        accessed &= walk->entry[i];
     if (walk->shift == 22 && HAS_PSE36(cpu))
         frame |= (walk->leaf >> 13 & 0xff) << 32;
     out->physical = (frame & ~offset) | (walk->linear & offset);
     out->shift = walk->shift;
     out->global = (walk->leaf & PTE_GLOBAL) && (cpu->cr4 & CR4_PGE);
+    out->user = walk->rights & PTE_USER;
+    out->writable = walk->rights & PTE_WRITE;
+    out->accessed = accessed & PTE_ACCESSED;
+    out->dirty = walk->leaf & PTE_DIRTY;
 }
 
 static void identity(uint64_t linear, struct soft_translation *out)

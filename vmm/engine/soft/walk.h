@@ -21,6 +21,8 @@ struct soft_translation {
     uint64_t physical; /* of the linear address itself */
     uint8_t shift;     /* of the page: 12, 21, 22, 30; 12 without paging */
     bool global;
+    /* Of all levels together: user pages, write permission, accessed bits; of the last: dirty. */
+    bool user, writable, accessed, dirty;
 };
 
 /* Walk for an access of `mode` (enum soft_mmu_mode), check it, set A and D as hardware does.

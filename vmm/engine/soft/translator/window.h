@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Windows: the guest's upper half of linear addresses, mirrored in the host's address space, so
+ * that translated supervisor code reaches guest memory by one instruction with a GS prefix.
+ * window.c has the argument why that is right.
+ *
+ * An access may go through a window whose linear address lies in a slot of 512 GB of the upper half
+ * (bits 63 to 39 are compared) and which is executed with supervisor rights in 64-bit mode. The
+ * host's GS base is cpu->window_delta then. Where nothing is mapped the access raises SIGSEGV; the
+ * translator leaves its code, calls soft_window_fault, and executes the instruction again or has it
+ * interpreted.
+ */
+#pragma once
+
+#include "vmm/engine/soft/cpu.h"
+
+struct soft_windows;
+
+/* The delta with which every access to the upper half raises SIGSEGV, whatever is mapped. */
+#define SOFT_WINDOW_NOWHERE 0xffffc00000000000UL
+
+/* Whether this host can: it lets user mode write the GS base. */
+bool soft_windows_supported(void);
+
+/* The windows of an engine's vCPUs, nothing mapped. NULL when there is no memory. */
+struct soft_windows *soft_windows_create(struct memory *memory);
+/* After the last vCPU left. */
+void soft_windows_destroy(struct soft_windows *windows);
+
+/* A vCPU has windows from now on, until it leaves. False when there are too many. */
+bool soft_window_join(struct soft_windows *windows, struct soft_cpu *cpu);
+void soft_window_leave(struct soft_cpu *cpu);
+
+/* ---- for a vCPU; its thread, or while it is parked. Nothing without windows ---- */
+
+/* This thread runs `cpu` from now on (NULL: none): load the GS base. */
+void soft_window_load(struct soft_cpu *cpu);
+
+/* Paging was switched or altered, CR3 was written, or data breakpoints changed. */
+void soft_window_update(struct soft_cpu *cpu);
+
+/* The guest demands that translations be dropped: all of them with the global ones, or those of the
+ * page of `linear`. */
+void soft_window_flush(struct soft_cpu *cpu);
+void soft_window_flush_page(struct soft_cpu *cpu, uint64_t linear);
+
+/* A supervisor access to `linear` raised SIGSEGV. True: the page is mapped now, do it again. False:
+ * have it interpreted; nothing was raised. */
+bool soft_window_fault(struct soft_cpu *cpu, uint64_t linear, bool write);
+
+/* Never show the guest-physical page to any vCPU: registers lie over it, for `cpu` at least. It
+ * takes the place of the page that was named before; SOFT_TLB_NONE: there is none. */
+void soft_window_set_hole(struct soft_cpu *cpu, uint64_t page);
+
+/* ---- what memory/ says; any thread. At return no vCPU has such access ---- */
+
+void soft_windows_unmapped(struct soft_windows *windows, uint64_t base, uint64_t size);
+void soft_windows_protect(struct soft_windows *windows, uint64_t page);

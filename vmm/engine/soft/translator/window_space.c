@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Mirrors of the guest's linear address space: mmap(2) of the memory files of its RAM. See
+ * window_space.h.
+ *
+ * A dropped page is replaced by an inaccessible mapping and never unmapped, so that nothing else
+ * of the process comes to lie there. How many mappings the host keeps cannot be asked; each
+ * operation adds at most two to a count, and when that gets near the host's limit all is dropped.
+ */
+#include "vmm/engine/soft/translator/window_space.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "vmm/util/rcu.h"
+
+#define PAGE_SIZE 0x1000UL
+#define PAGE_MASK (~(PAGE_SIZE - 1))
+#define LARGE     (2UL << 20) /* of the host, and worth asking for */
+#define RESERVED  (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
+
+/* Slots of the host that are never tried: the first has the addresses below 2 GB, the last ones
+ * the stacks and libraries. */
+#define FIRST_SLOT 1
+#define LAST_SLOT  (WINDOW_SLOTS - 2)
+
+bool window_space_init(struct window_space *space)
+{
+    memset(space, 0, sizeof(*space));
+    space->regions = mmap(NULL, WINDOW_REGIONS * sizeof(struct window_region),
+                          PROT_READ | PROT_WRITE, RESERVED, -1, 0);
+    return space->regions != MAP_FAILED;
+}
+
+static void *slot_address(int slot)
+{
+    return (void *)((uint64_t)slot << WINDOW_SLOT_SHIFT);
+}
+
+void window_space_fini(struct window_space *space)
+{
+    for (int i = 0; i < WINDOW_SLOTS; i++)
+        if (space->owned[i])
+            munmap(slot_address(i), WINDOW_SLOT_SIZE);
+    munmap(space->regions, WINDOW_REGIONS * sizeof(struct window_region));
+}
+
+/* ---- reservation ---- */
+
+/* Reserve a slot of the host, which holds nothing. */
+static bool reserve(struct window_space *space, int slot)
+{
+    void *at = slot_address(slot), *got;
+
+    if (slot < FIRST_SLOT || slot > LAST_SLOT)
+        return false;
+    if (space->owned[slot])
+        return true;
+    got = mmap(at, WINDOW_SLOT_SIZE, PROT_NONE, RESERVED | MAP_FIXED_NOREPLACE, -1, 0);
+    if (got == MAP_FAILED)
+        return false;
+    if (got != at) { /* a host before Linux 4.17 takes it for a hint */
+        munmap(got, WINDOW_SLOT_SIZE);
+        return false;
+    }
+    space->owned[slot] = true;
+    return true;
+}
+
+static void release(struct window_space *space, int slot)
+{
+    munmap(slot_address(slot), WINDOW_SLOT_SIZE);
+    space->owned[slot] = false;
+}
+
+/* Whether the three slots around one of the host are free. */
+static bool fits(const bool vacant[WINDOW_SLOTS], int slot)
+{
+    return slot > FIRST_SLOT && slot < LAST_SLOT && vacant[slot - 1] && vacant[slot] &&
+           vacant[slot + 1];
+}
+
+/* The slot of the host for one of the guest's upper half under a delta. */
+static int host_slot(uint64_t delta, unsigned slot)
+{
+    uint64_t linear = ~0UL << 47 | (uint64_t)slot << WINDOW_SLOT_SHIFT;
+
+    return (int)((int64_t)(linear + delta) >> WINDOW_SLOT_SHIFT);
+}
+
+bool window_space_place(struct window_space *space, const bool wanted[WINDOW_SLOTS], unsigned slot)
+{
+    bool vacant[WINDOW_SLOTS];
+    unsigned best = 0;
+
+    for (int i = 0; i < WINDOW_SLOTS; i++) {
+        vacant[i] = reserve(space, i);
+        if (vacant[i])
+            release(space, i);
+    }
+    for (int at = FIRST_SLOT; at <= LAST_SLOT; at++) {
+        uint64_t delta = ((uint64_t)at << WINDOW_SLOT_SHIFT) -
+                         (~0UL << 47 | (uint64_t)slot << WINDOW_SLOT_SHIFT);
+        unsigned score = 1;
+
+        if (!fits(vacant, at))
+            continue;
+        for (unsigned i = 0; i < WINDOW_SLOTS; i++)
+            score += wanted[i] && fits(vacant, host_slot(delta, i));
+        if (score > best) {
+            best = score;
+            space->delta = delta;
+            space->placed = true;
+        }
+    }
+    return best > 0;
+}
+
+bool window_space_open(struct window_space *space, unsigned slot)
+{
+    int at = host_slot(space->delta, slot);
+
+    if (!space->placed || at <= FIRST_SLOT || at >= LAST_SLOT || !reserve(space, at - 1) ||
+        !reserve(space, at) || !reserve(space, at + 1))
+        return false;
+    space->opened[at] = true;
+    return true;
+}
+
+/* ---- regions ---- */
+
+/* The first region that ends behind `linear`. */
+static unsigned find_index(const struct window_space *space, uint64_t linear)
+{
+    unsigned low = 0, high = space->count;
+
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+        const struct window_region *region = &space->regions[middle];
+
+        /* The last address, for the one that ends where addresses do. */
+        if (region->linear + (region->size - 1) < linear)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+const struct window_region *window_space_find(const struct window_space *space, uint64_t linear)
+{
+    unsigned index = find_index(space, linear);
+
+    if (index == space->count || space->regions[index].linear > linear)
+        return NULL;
+    return &space->regions[index];
+}
+
+static void remove_at(struct window_space *space, unsigned index)
+{
+    space->count--;
+    memmove(&space->regions[index], &space->regions[index + 1],
+            (space->count - index) * sizeof(struct window_region));
+}
+
+static void insert_at(struct window_space *space, unsigned index,
+                      const struct window_region *region)
+{
+    memmove(&space->regions[index + 1], &space->regions[index],
+            (space->count - index) * sizeof(struct window_region));
+    space->regions[index] = *region;
+    space->count++;
+}
+
+/* Whether `second` goes on where `first` ends. */
+static bool joins(const struct window_region *first, const struct window_region *second)
+{
+    return first->linear + first->size == second->linear &&
+           first->physical + first->size == second->physical &&
+           first->writable == second->writable && first->shift == second->shift;
+}
+
+static void insert(struct window_space *space, const struct window_region *region)
+{
+    unsigned index = find_index(space, region->linear);
+
+    insert_at(space, index, region);
+    if (index + 1 < space->count && joins(&space->regions[index], &space->regions[index + 1])) {
+        space->regions[index].size += space->regions[index + 1].size;
+        remove_at(space, index + 1);
+    }
+    if (index > 0 && joins(&space->regions[index - 1], &space->regions[index])) {
+        space->regions[index - 1].size += space->regions[index].size;
+        remove_at(space, index);
+    }
+}
+
+/* ---- mapping ---- */
+
+static void *host_address(const struct window_space *space, uint64_t linear)
+{
+    return (void *)(linear + space->delta);
+}
+
+/* A whole slot takes no more mappings than before, whatever the host's limit says. */
+void window_space_clear(struct window_space *space)
+{
+    for (int i = 0; i < WINDOW_SLOTS && space->pieces; i++)
+        if (space->opened[i] && mmap(slot_address(i), WINDOW_SLOT_SIZE, PROT_NONE,
+                                     RESERVED | MAP_FIXED, -1, 0) == MAP_FAILED)
+            mprotect(slot_address(i), WINDOW_SLOT_SIZE, PROT_NONE);
+    space->count = 0;
+    space->pieces = 0;
+}
+
+/* Where the host refuses, or too many mappings may be there, all goes. */
+static void make_inaccessible(struct window_space *space, uint64_t linear, uint64_t size)
+{
+    space->pieces += 2;
+    if (space->pieces >= WINDOW_PIECES || mmap(host_address(space, linear), size, PROT_NONE,
+                                               RESERVED | MAP_FIXED, -1, 0) == MAP_FAILED)
+        window_space_clear(space);
+}
+
+/* Drop [linear, linear + size) out of the region at `index`, which holds it. */
+static void cut_region(struct window_space *space, unsigned index, uint64_t linear, uint64_t size)
+{
+    struct window_region *region = &space->regions[index], rest = *region;
+    uint64_t before = linear - region->linear, behind = region->size - before - size;
+
+    rest.linear = linear + size;
+    rest.physical += before + size;
+    rest.size = behind;
+    if (before) {
+        region->size = before;
+        index++;
+    } else {
+        remove_at(space, index);
+    }
+    if (behind) {
+        if (space->count < WINDOW_REGIONS)
+            insert_at(space, index, &rest);
+        else
+            size += behind;
+    }
+    make_inaccessible(space, linear, size);
+}
+
+void window_space_cut(struct window_space *space, uint64_t linear, uint64_t size)
+{
+    uint64_t last = linear + (size - 1);
+
+    for (;;) {
+        unsigned index = find_index(space, linear);
+        uint64_t first, end;
+
+        if (index == space->count || space->regions[index].linear > last)
+            return;
+        first = MAX(linear, space->regions[index].linear);
+        end = MIN(last, space->regions[index].linear + (space->regions[index].size - 1));
+        cut_region(space, index, first, end - first + 1);
+    }
+}
+
+/* Where guest-physical [physical, physical + *size) is shown in a region; false: nowhere. */
+static bool overlap(const struct window_region *region, uint64_t physical, uint64_t *size,
+                    uint64_t *linear)
+{
+    uint64_t first = MAX(physical, region->physical);
+    uint64_t end = MIN(physical + *size, region->physical + region->size);
+
+    if (first >= end)
+        return false;
+    *linear = region->linear + (first - region->physical);
+    *size = end - first;
+    return true;
+}
+
+void window_space_cut_physical(struct window_space *space, uint64_t physical, uint64_t size)
+{
+    for (unsigned i = 0; i < space->count;) {
+        uint64_t linear, piece = size;
+
+        if (overlap(&space->regions[i], physical, &piece, &linear)) {
+            cut_region(space, i, linear, piece);
+            i = 0; /* regions have moved */
+        } else {
+            i++;
+        }
+    }
+}
+
+/* Map one run of pages with the same rights. */
+static bool map_run(struct window_space *space, uint64_t linear, uint64_t size, int fd,
+                    uint64_t offset, bool write)
+{
+    void *host = host_address(space, linear);
+
+    space->pieces += 2;
+    if (mmap(host, size, PROT_READ | (write ? PROT_WRITE : 0),
+             MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED)
+        return false;
+    /* Both are advice. */
+    if (size >= LARGE)
+        madvise(host, size, MADV_HUGEPAGE);
+    madvise(host, size, MADV_DONTDUMP);
+    return true;
+}
+
+static bool find_range(const struct memory *memory, uint64_t physical, struct memory_range *range)
+{
+    rcu_reader_lock();
+    const struct memory_range *found = memory_find(memory, physical);
+    if (found)
+        *range = *found;
+    rcu_reader_unlock();
+    return found && found->kind == MEMORY_RAM;
+}
+
+/* How many bytes from `offset` in the view on, at most `size`, are alike: a writable alias may be
+ * kept of all pages, or of none. */
+static uint64_t run_of(const struct memory_view *view, uint64_t offset, uint64_t size, bool *write)
+{
+    uint64_t run = PAGE_SIZE;
+
+    *write = memory_view_writable(view, offset);
+    while (run < size && memory_view_writable(view, offset + run) == *write)
+        run += PAGE_SIZE;
+    return run;
+}
+
+static bool map_runs(struct window_space *space, const struct memory_view *view,
+                     const struct window_region *region, const struct memory_range *range, int fd)
+{
+    for (uint64_t done = 0, run; done < region->size; done += run) {
+        uint64_t physical = region->physical + done;
+        bool write = false;
+
+        run = region->size - done;
+        if (region->writable)
+            run = run_of(view, physical - view->base, run, &write);
+        if (space->pieces >= WINDOW_PIECES ||
+            !map_run(space, region->linear + done, run, fd,
+                     range->block_offset + (physical - range->base), write))
+            return false;
+    }
+    return true;
+}
+
+bool window_space_map(struct window_space *space, struct memory *memory,
+                      const struct window_region *region)
+{
+    struct memory_range range;
+    struct memory_view view;
+    int fd = memory_file(memory, region->physical);
+
+    if (fd < 0 || !memory_view(memory, region->physical, &view) || !find_range(memory, region->physical, &range) ||
+        range.base + range.size - region->physical < region->size)
+        return false;
+    /* What cuts a region in two takes another one. */
+    if (space->count >= WINDOW_REGIONS - 1 || space->pieces >= WINDOW_PIECES / 2)
+        window_space_clear(space);
+    if (!map_runs(space, &view, region, &range, fd)) {
+        make_inaccessible(space, region->linear, region->size);
+        return false;
+    }
+    insert(space, region);
+    return true;
+}
+
+void window_space_protect(struct window_space *space, uint64_t page)
+{
+    page &= PAGE_MASK;
+    for (unsigned i = 0; i < space->count; i++) {
+        uint64_t linear, size = PAGE_SIZE;
+
+        if (!space->regions[i].writable || !overlap(&space->regions[i], page, &size, &linear))
+            continue;
+        space->pieces += 2;
+        if (space->pieces >= WINDOW_PIECES ||
+            mprotect(host_address(space, linear), PAGE_SIZE, PROT_READ) < 0) {
+            window_space_clear(space);
+            return;
+        }
+    }
+}
+
+bool window_space_unprotect(struct window_space *space, uint64_t linear)
+{
+    space->pieces += 2;
+    if (space->pieces < WINDOW_PIECES)
+        return mprotect(host_address(space, linear & PAGE_MASK), PAGE_SIZE,
+                        PROT_READ | PROT_WRITE) == 0;
+    window_space_clear(space);
+    return false;
+}
