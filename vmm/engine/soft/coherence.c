@@ -22,12 +22,14 @@
 #include "vmm/engine/soft/block.h"
 #include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/soft.h"
+#include "vmm/engine/soft/translator/window.h"
 
 static _Thread_local struct soft_cpu *current;
 
 void soft_set_current(struct soft_cpu *cpu)
 {
     current = cpu;
+    soft_window_load(cpu);
 }
 
 /* ---- inside and outside ---- */
@@ -197,6 +199,7 @@ static void unmapped(void *opaque, uint64_t base, uint64_t size)
         soft_blocks_unmapped(engine->vcpus[i]->cpu);
         ask_to_drain(engine->vcpus[i]);
     }
+    soft_windows_unmapped(engine->windows, base, size);
     if (current)
         soft_tlb_flush(current, true);
     flush_others(engine);
@@ -204,9 +207,12 @@ static void unmapped(void *opaque, uint64_t base, uint64_t size)
 
 static void write_protected(void *opaque, uint64_t page)
 {
+    struct soft_engine *engine = opaque;
+
+    soft_windows_protect(engine->windows, page);
     if (current)
         soft_tlb_protect(current, page);
-    flush_others(opaque);
+    flush_others(engine);
 }
 
 static void code_written(void *opaque, uint64_t page)

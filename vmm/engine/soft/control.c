@@ -6,6 +6,7 @@
 #include "vmm/engine/soft/control.h"
 
 #include "vmm/engine/soft/segment.h"
+#include "vmm/engine/soft/translator/window.h"
 #include "vmm/engine/soft/walk.h"
 
 #define CR0_DEFINED                                                                            \
@@ -70,6 +71,8 @@ void soft_write_cr0(struct soft_cpu *cpu, uint64_t value)
     cpu->cr0 = value;
     if (changed & (CR0_PG | CR0_WP | CR0_PE))
         soft_tlb_flush(cpu, true);
+    if (changed & (CR0_PG | CR0_PE))
+        soft_window_flush(cpu);
     soft_update_mode(cpu);
     cpu->block_end = true;
 }
@@ -87,6 +90,7 @@ void soft_write_cr3(struct soft_cpu *cpu, uint64_t value)
     cpu->cr3 = value & ~(pcid ? CR3_NO_FLUSH : 0);
     if (!keep)
         soft_tlb_flush(cpu, false);
+    soft_window_update(cpu);
     cpu->block_end = true;
 }
 
@@ -136,8 +140,10 @@ void soft_write_cr4(struct soft_cpu *cpu, uint64_t value)
         (changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)))
         load_pdptr_or_fault(cpu, cpu->cr3);
     cpu->cr4 = value;
-    if (changed & CR4_ALTERS_PAGING)
+    if (changed & CR4_ALTERS_PAGING) {
         soft_tlb_flush(cpu, true);
+        soft_window_flush(cpu);
+    }
     if (changed & CR4_DE)
         soft_update_debug(cpu);
     soft_update_mode(cpu);
@@ -159,8 +165,10 @@ bool soft_write_efer(struct soft_cpu *cpu, uint64_t value)
     if (((value ^ old) & EFER_LME) && (cpu->cr0 & CR0_PG))
         return false;
     cpu->msrs.efer = (value & ~EFER_LMA) | (old & EFER_LMA);
-    if ((value ^ old) & EFER_NXE)
+    if ((value ^ old) & EFER_NXE) {
         soft_tlb_flush(cpu, true);
+        soft_window_flush(cpu);
+    }
     soft_update_mode(cpu);
     cpu->block_end = true;
     return true;

@@ -6,6 +6,7 @@
 #include "vmm/engine/soft/control.h"
 #include "vmm/engine/soft/decode.h"
 #include "vmm/engine/soft/lapic.h"
+#include "vmm/engine/soft/translator/window.h"
 
 enum invpcid_type {
     INVPCID_ADDRESS,
@@ -114,6 +115,7 @@ static void invlpg(struct soft_cpu *cpu, const struct insn *insn)
     else if (insn->segment >= SEG_FS)
         linear += cpu->seg[insn->segment].base;
     soft_tlb_flush_page(cpu, linear);
+    soft_window_flush_page(cpu, linear);
     cpu->block_end = true;
 }
 
@@ -137,6 +139,8 @@ static void invpcid(struct soft_cpu *cpu, const struct insn *insn)
             soft_tlb_flush_page(cpu, descriptor[1]);
     } else if (type != INVPCID_CONTEXT || current) {
         soft_tlb_flush(cpu, type == INVPCID_ALL);
+        if (type == INVPCID_ALL)
+            soft_window_flush(cpu);
     }
     cpu->block_end = true;
 }

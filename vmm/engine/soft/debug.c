@@ -5,6 +5,7 @@
  * is enabled, those on ports by IN and OUT.
  */
 #include "vmm/engine/soft/control.h"
+#include "vmm/engine/soft/translator/window.h"
 
 #define DR6_FIXED    0xffff0ff0UL
 #define DR6_WRITABLE 0xe00fUL
@@ -35,8 +36,10 @@ void soft_update_debug(struct soft_cpu *cpu)
         else if (cpu->cr4 & CR4_DE)
             cpu->break_io |= 1U << i;
     }
-    if (cpu->break_data | old_data)
+    if (cpu->break_data | old_data) {
         soft_tlb_flush(cpu, true);
+        soft_window_update(cpu);
+    }
 }
 
 void soft_check_code_breakpoint(struct soft_cpu *cpu)

@@ -14,6 +14,7 @@
 #include <glib.h>
 
 #include "vmm/engine/soft/mem.h"
+#include "vmm/engine/soft/translator/window.h"
 
 /* ---- 256-bit registers ---- */
 
@@ -423,6 +424,7 @@ void lapic_place_page(struct soft_lapic *lapic)
         return;
     cpu->lapic_page = page;
     soft_tlb_flush(cpu, true);
+    soft_window_set_hole(cpu, page);
 }
 
 void soft_lapic_init(struct soft_cpu *cpu)

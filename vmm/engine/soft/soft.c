@@ -4,6 +4,7 @@
  * It needs nothing of the host but the user-mode instructions that guests are shown.
  */
 #include "vmm/engine/soft/soft.h"
+#include "vmm/engine/soft/translator/window.h"
 #include "vmm/engine/soft/vector.h"
 
 #include "vmm/engine/engines.h"
@@ -31,6 +32,7 @@ static void engine_destroy(struct engine *base)
     memory_unlisten(engine->config.memory, engine);
     soft_apics_destroy(engine->apics);
     pthread_mutex_destroy(&engine->exclusive_lock);
+    soft_windows_destroy(engine->windows);
     g_free(engine->vcpus);
     g_free(engine);
 }
@@ -68,6 +70,8 @@ static struct engine *engine_create(const struct engine_config *config, GError *
     engine->count = config->cpus;
     engine->vcpus = g_new0(struct vcpu *, config->cpus);
     pthread_mutex_init(&engine->exclusive_lock, NULL);
+    if (!switches.nowindows && !switches.interp && soft_windows_supported())
+        engine->windows = soft_windows_create(config->memory);
     soft_vector_init();
     engine->apics = soft_apics_create(config->cpus);
     listener.opaque = engine;
@@ -121,6 +125,7 @@ static void vcpu_destroy(struct vcpu *vcpu)
 
     if (cpu) {
         cpu->engine->vcpus[cpu->index] = NULL;
+        soft_window_leave(cpu);
         soft_lapic_destroy(cpu->lapic);
         soft_blocks_destroy(cpu->blocks);
         soft_translator_destroy(cpu->translator);
@@ -148,6 +153,8 @@ static void add_translator(struct soft_cpu *cpu)
 {
     if (cpu->low && !cpu->engine->switches.interp)
         cpu->translator = soft_translator_create(cpu, NULL);
+    if (cpu->translator && cpu->engine->windows)
+        soft_window_join(cpu->engine->windows, cpu);
 }
 
 static struct vcpu *vcpu_create(struct engine *base, unsigned index, GError **error)

@@ -28,6 +28,7 @@ struct soft_engine {
     struct soft_apics *apics;
     unsigned count; /* of vcpus */
     struct vcpu **vcpus;
+    struct soft_windows *windows;   /* NULL: none */
     pthread_mutex_t exclusive_lock; /* held from soft_exclusive_begin to _end */
     /* 1 + index of the vCPU that executes alone, or 0: others do not come in. */
     _Atomic uint32_t exclusive;

@@ -11,6 +11,7 @@
 #include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/msr.h"
 #include "vmm/engine/soft/soft.h"
+#include "vmm/engine/soft/translator/window.h"
 #include "vmm/engine/soft/x87.h"
 
 static void get_events(struct soft_cpu *cpu, struct cpu_state *state)
@@ -129,6 +130,7 @@ bool soft_set_state(struct soft_cpu *cpu, const struct cpu_state *state, GError 
     soft_blocks_flush(cpu);
     soft_update_mode(cpu);
     soft_update_debug(cpu);
+    soft_window_flush(cpu);
     soft_lapic_set(cpu, &state->lapic);
     soft_set_tsc(cpu, state->tsc);
     soft_kvmclock_update(cpu);
@@ -148,6 +150,7 @@ void soft_take_init(struct soft_cpu *cpu)
     soft_tlb_flush(cpu, true);
     soft_update_mode(cpu);
     soft_update_debug(cpu);
+    soft_window_flush(cpu);
 }
 
 void soft_take_sipi(struct soft_cpu *cpu)

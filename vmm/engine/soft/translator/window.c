@@ -268,7 +268,7 @@ bool soft_window_join(struct soft_windows *windows, struct soft_cpu *cpu)
     joined = windows->vcpus < VCPUS_MAX;
     if (joined) {
         cpu->windows = windows;
-        windows->hole[windows->vcpus] = SOFT_TLB_NONE;
+        windows->hole[windows->vcpus] = cpu->lapic_page;
         windows->vcpu[windows->vcpus++] = cpu;
         detach(cpu);
     }

@@ -16,8 +16,9 @@
 
 struct soft_windows;
 
-/* The delta with which every access to the upper half raises SIGSEGV, whatever is mapped. */
-#define SOFT_WINDOW_NOWHERE 0xffffc00000000000UL
+/* The delta with which every access to the upper half raises SIGSEGV, whatever is mapped: it leads
+ * to addresses of the host's kernel, but never into the last slot, where a page may be legible. */
+#define SOFT_WINDOW_NOWHERE (-(1UL << 39))
 
 /* Whether this host can: it lets user mode write the GS base. */
 bool soft_windows_supported(void);

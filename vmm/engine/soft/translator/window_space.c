@@ -354,7 +354,8 @@ bool window_space_map(struct window_space *space, struct memory *memory,
     struct memory_view view;
     int fd = memory_file(memory, region->physical);
 
-    if (fd < 0 || !memory_view(memory, region->physical, &view) || !find_range(memory, region->physical, &range) ||
+    if (fd < 0 || !memory_view(memory, region->physical, &view) ||
+        !find_range(memory, region->physical, &range) ||
         range.base + range.size - region->physical < region->size)
         return false;
     /* What cuts a region in two takes another one. */
