@@ -61,15 +61,21 @@ static void use_t0(struct access *access)
     access->scratch = 1U << T0 | 1U << T1;
 }
 
+/* An operand without general registers, before the segment's base. */
+static uint64_t constant_address(const struct build *build, const struct insn *insn)
+{
+    uint64_t address = (uint64_t)insn->displacement;
+
+    if (insn->base == INSN_RIP)
+        address += build->rip + insn->length;
+    return insn->address_size == 4 ? (uint32_t)address : address;
+}
+
 static bool prepare_constant(struct build *build, const struct insn *insn, unsigned size,
                              struct access *access)
 {
-    uint64_t linear = (uint64_t)insn->displacement;
+    uint64_t linear = constant_address(build, insn);
 
-    if (insn->base == INSN_RIP)
-        linear += build->rip + insn->length;
-    if (insn->address_size == 4)
-        linear = (uint32_t)linear;
     access->constant = true;
     access->linear = linear;
     access->scratch = 1U << T1 | 1U << T2;
@@ -100,7 +106,10 @@ static void prepare_general(struct build *build, const struct insn *insn, struct
         sum.base = load_register(build, insn->base, T0);
     if (insn->index < GPR_COUNT)
         sum.index = load_register(build, insn->index, T1);
-    emit_lea(emitter, insn->address_size == 8, T0, &sum);
+    if (insn->base == INSN_RIP)
+        emit_mov_immediate(emitter, T0, constant_address(build, insn));
+    else
+        emit_lea(emitter, insn->address_size == 8, T0, &sum);
     if (insn->segment >= SEG_FS) {
         struct emit_memory base = BUILD_FIELD(build, seg[insn->segment].base);
 
@@ -117,7 +126,6 @@ bool access_prepare(struct build *build, const struct insn *insn, unsigned size,
 
     segmented = insn->segment >= SEG_FS;
     if (!insn->memory || insn->segment > SEG_GS || insn->address_size == 2 ||
-        (segmented && insn->base == INSN_RIP) ||
         (!build->long_mode && (insn->segment == SEG_CS || insn->segment == SEG_ES)))
         return false;
     *access = (struct access){0};

@@ -396,6 +396,8 @@ struct soft_translator *soft_translator_create(struct soft_cpu *cpu, GError **er
     cpu->heat = switches->eager ? 0 : SOFT_TRANSLATOR_HEAT;
     translator->features.bmi2 = !switches->nobmi2 && __builtin_cpu_supports("bmi2");
     translator->features.avx = !switches->noavx && __builtin_cpu_supports("avx2");
+    if (switches->noavx)
+        soft_vector_hide_avx();
     translator->site_count = translator->exit_count = 1;
     translator->translations = reserve(sizeof(struct translation) * TRANSLATIONS_MAX);
     translator->sites = reserve(sizeof(struct site) * SITES_MAX);
