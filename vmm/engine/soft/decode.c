@@ -320,10 +320,30 @@ static void fill_immediates(const struct soft_decoded *decoded, struct insn *ins
         insn->immediate2 = (uint8_t)instruction->raw.imm[1].value.u;
 }
 
+/* Instructions of the system that change nothing of that. STI does, and leaves the block by itself
+ * where the flag was clear: what follows it is one block with it since no interrupt comes between.
+ */
+static bool goes_on(const ZydisDecodedInstruction *instruction)
+{
+    switch (instruction->mnemonic) {
+    case ZYDIS_MNEMONIC_STI:
+    case ZYDIS_MNEMONIC_SWAPGS:
+    case ZYDIS_MNEMONIC_RDTSC:
+    case ZYDIS_MNEMONIC_RDTSCP:
+        return true;
+    case ZYDIS_MNEMONIC_MOV: /* from a control register */
+        return instruction->opcode_map == ZYDIS_OPCODE_MAP_0F && instruction->opcode == 0x20;
+    default:
+        return false;
+    }
+}
+
 /* Whether the next instruction must be looked up anew: control goes elsewhere, or the mode, the
  * interrupt flag, pending events or the mapping of code may have changed. */
 static bool ends_block(const ZydisDecodedInstruction *instruction)
 {
+    if (goes_on(instruction))
+        return false;
     switch (instruction->meta.category) {
     case ZYDIS_CATEGORY_CALL:
     case ZYDIS_CATEGORY_RET:
@@ -343,7 +363,6 @@ static bool ends_block(const ZydisDecodedInstruction *instruction)
         break;
     }
     switch (instruction->mnemonic) {
-    case ZYDIS_MNEMONIC_STI:
     case ZYDIS_MNEMONIC_POPF:
     case ZYDIS_MNEMONIC_POPFD:
     case ZYDIS_MNEMONIC_POPFQ:

@@ -113,8 +113,7 @@ static uint8_t present_mode(const struct soft_cpu *cpu)
     return flat_segments(cpu) ? cpu->mmu_mode | MODE_32 : MODE_COUNT;
 }
 
-/* The mode's table of indirect targets, where each place leads out at first. */
-static bool need_table(struct soft_translator *translator, uint8_t mode)
+bool translator_need_table(struct soft_translator *translator, uint8_t mode)
 {
     const uint8_t *leave = executable(translator, translator->leave), **table;
 
@@ -144,7 +143,7 @@ static struct translation *get_translation(struct soft_cpu *cpu, struct soft_blo
     for (translation = block->translations; translation; translation = translation->next)
         if (translation->linear == linear && translation->mode == mode)
             return translation;
-    if (!need_table(translator, mode))
+    if (!translator_need_table(translator, mode))
         return NULL;
     translation = translation_make(cpu, block, linear, mode);
     if (translation)

@@ -133,10 +133,8 @@ void build_jump(struct build *build, uint64_t rip)
         cold->number = build_exit(build, EXIT_DIRECT, rip, cold->place);
 }
 
-/* To the address in T0; `undo` as in struct exit. */
-static void jump_indirect(struct build *build, int undo)
+void build_jump_indirect(struct build *build, uint8_t mode, int undo)
 {
-    uint8_t mode = build->translation->mode;
     struct emit_memory table = {.base = EMIT_NONE,
                                 .index = T1,
                                 .scale = 3,
@@ -155,6 +153,11 @@ static void jump_indirect(struct build *build, int undo)
     emit_op_register(&build->emitter, 0x0fb7, false, T1, T0); /* MOVZX: INDIRECT_BITS */
     emit_mov_immediate(&build->emitter, T2, number);
     emit_op_memory(&build->emitter, 0, 0xff, false, 4, &table);
+}
+
+static void jump_indirect(struct build *build, int undo)
+{
+    build_jump_indirect(build, build->translation->mode, undo);
 }
 
 /* The target of an indirect branch in T0. */

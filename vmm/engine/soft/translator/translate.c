@@ -50,7 +50,8 @@ struct site *build_site(struct build *build)
     *site = (struct site){.insn = now(build),
                           .translation = build->translation,
                           .rip = build->rip,
-                          .retry = offset_of(build, build->emitter.at)};
+                          .retry = offset_of(build, build->emitter.at),
+                          .last = now(build)->prefixes & INSN_ENDS_BLOCK};
     build->translation->sites++;
     return site;
 }
@@ -210,11 +211,11 @@ static uint32_t live_behind(struct build *build)
 
 /* What the instruction needs when it is not copied: of the ones that terminator.c knows, Jcc reads
  * flags, the others leave them alone; the interpreter wants all. */
-static void adjust_form(struct build_insn *entry)
+static void adjust_form(const struct insn *insn, struct build_insn *entry)
 {
     const ZydisDecodedInstruction *decoded = &entry->decoded.instruction;
 
-    if (entry->form.copies)
+    if (entry->form.copies || soft_insn_undefined(insn))
         return;
     entry->form.flags_killed = 0;
     switch (decoded->mnemonic) {
@@ -228,6 +229,7 @@ static void adjust_form(struct build_insn *entry)
         break;
     default:
         entry->form.flags_read = FLAGS_LIVE;
+        build_system_flags(decoded, &entry->form);
         break;
     }
 }
@@ -250,7 +252,7 @@ static bool analyze(struct build *build)
             return false;
         entry->bytes = bytes;
         classify(build, &block->insns[i], entry);
-        adjust_form(entry);
+        adjust_form(&block->insns[i], entry);
         build->translation->vectors |= entry->form.copies && entry->form.vector;
         bytes += block->insns[i].length;
     }
@@ -265,7 +267,7 @@ static bool analyze(struct build *build)
 
 /* ---- one instruction ---- */
 
-void build_interpret(struct build *build, bool last)
+void build_interpret(struct build *build)
 {
     struct emitter *emitter = &build->emitter;
     struct site *site;
@@ -274,7 +276,6 @@ void build_interpret(struct build *build, bool last)
     site = build_site(build);
     if (!site)
         return;
-    site->last = last;
     emit_mov_immediate(emitter, T1, (uint64_t)(site - build->translator->sites));
     emit_mov_immediate(emitter, T2, 0);
     emit_jump(emitter, build->translator->interpret);
@@ -426,7 +427,7 @@ static bool build_native(struct build *build)
 
     if (soft_insn_undefined(now(build)))
         return false;
-    if (build_special(build))
+    if (build_special(build) || build_system(build))
         return true;
     if (!entry->form.copies)
         return false;
@@ -459,7 +460,6 @@ static void build_insn(struct build *build)
     const struct build start = {
         .emitter = build->emitter, .flags = build->flags, .cold_count = build->cold_count};
     unsigned sites = translator->site_count, exits = translator->exit_count;
-    bool last = now(build)->prefixes & INSN_ENDS_BLOCK;
 
     build->now = &build->insns[build->index];
     build->site = NULL;
@@ -473,7 +473,7 @@ static void build_insn(struct build *build)
         translator->site_count = sites;
         translator->exit_count = exits;
         build->site = NULL;
-        build_interpret(build, last);
+        build_interpret(build);
     }
     finish_site(build);
 }

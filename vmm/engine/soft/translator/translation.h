@@ -201,7 +201,7 @@ void build_need_flags(struct build *build, uint8_t scratch);
 void emit_flags_save(struct build *build);
 
 /* The present instruction by the interpreter. */
-void build_interpret(struct build *build, bool last);
+void build_interpret(struct build *build);
 
 /* access.c */
 
@@ -237,6 +237,17 @@ bool build_special(struct build *build);
 /* A jump to `rip`, which can be linked. */
 void build_jump(struct build *build, uint64_t rip);
 
+/* A jump to the address in T0, which is canonical or comes of the present instruction, in `mode`,
+ * whose table there is. `undo` as in struct exit. */
+void build_jump_indirect(struct build *build, uint8_t mode, int undo);
+
+/* system.c */
+
+/* Emit the present instruction if it is one of kernels. */
+bool build_system(struct build *build);
+/* The flags that it reads and kills, if it is: those of `form` otherwise stay. */
+void build_system_flags(const ZydisDecodedInstruction *decoded, struct copy_form *form);
+
 /* glue.c */
 void glue_emit(struct soft_translator *translator);
 
@@ -246,6 +257,10 @@ uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t site, uint64_t lin
                                uint32_t access);
 /* The translation that `code` is of, or NULL. */
 struct translation *translator_find_code(struct soft_translator *translator, const uint8_t *code);
+
+/* Have the mode's table of indirect targets, where each place leads out at first. False when the
+ * host gives no memory. */
+bool translator_need_table(struct soft_translator *translator, uint8_t mode);
 
 /* The id of the page that `linear` and `host` are in; 0 when there is no room. */
 uint32_t translator_page_id(struct soft_translator *translator, uint64_t linear,

@@ -1,0 +1,572 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Instructions of kernels, inline (SDM 2: SYSCALL, SYSRET, SWAPGS, CLI, STI, CLAC, STAC, PUSHF,
+ * CLD, STD, RDTSC, RDTSCP, RDFSBASE and its kin, MOV from CR).
+ *
+ * Each checks first all that makes it fault or do something unusual, at the time that it executes,
+ * since the registers that say so are none of a translation's key; the interpreter does it then. So
+ * what is here is the usual case alone: privilege 0, no trap flag, no virtual interrupt flag.
+ *
+ * An instruction that changes the mode goes on by an exit: what it is linked to was looked up in
+ * the new mode, which is the same each time. Where the interrupt flag becomes 1 and an interrupt
+ * waits, the interpreter takes over; one that is only requested is met at the next poll. STI holds
+ * interrupts off for one instruction more: that one is of the same block, and within a block nobody
+ * polls.
+ */
+#include "vmm/engine/soft/operand.h"
+#include "vmm/engine/soft/translator/translation.h"
+
+#define CODE64       0xa9bUL /* attributes of flat segments, DPL 0 */
+#define DATA         0xc93UL
+#define DPL3         (3UL << 5)
+#define SYSRET_FLAGS 0x3c7fd7
+
+#define JUMP_EQUAL     4U
+#define JUMP_NOT_EQUAL 5U
+
+#define ALU_OR  1
+#define ALU_AND 4
+#define ALU_CMP 7
+
+_Static_assert(offsetof(struct cpu_segment, attributes) == 2 &&
+                   offsetof(struct cpu_segment, limit) == 4 &&
+                   offsetof(struct cpu_segment, base) == 8,
+               "a segment is written in two pieces");
+_Static_assert(offsetof(struct soft_cpu, cpl) % 4 == 0 &&
+                   offsetof(struct soft_cpu, code_size) == offsetof(struct soft_cpu, cpl) + 1 &&
+                   offsetof(struct soft_cpu, mmu_mode) == offsetof(struct soft_cpu, cpl) + 2 &&
+                   offsetof(struct soft_cpu, flat) == offsetof(struct soft_cpu, cpl) + 3,
+               "the mode is written at once");
+
+static const struct insn *now(const struct build *build)
+{
+    return &build->translation->block->insns[build->index];
+}
+
+static uint64_t next(const struct build *build)
+{
+    return build->rip + now(build)->length;
+}
+
+static bool of_user(const struct build *build)
+{
+    return (build->translation->mode & 3) == SOFT_MMU_USER;
+}
+
+/* ---- fields of the vCPU ---- */
+
+/* operation byte [field], value */
+static void alu_byte(struct build *build, uint8_t operation, struct emit_memory field,
+                     uint8_t value)
+{
+    emit_op_memory(&build->emitter, 0, 0x80, false, operation, &field);
+    emit_byte(&build->emitter, value);
+}
+
+static void test_byte(struct build *build, struct emit_memory field, uint8_t value)
+{
+    emit_op_memory(&build->emitter, 0, 0xf6, false, 0, &field);
+    emit_byte(&build->emitter, value);
+}
+
+static void store_byte(struct build *build, struct emit_memory field, uint8_t value)
+{
+    emit_op_memory(&build->emitter, 0, 0xc6, false, 0, &field);
+    emit_byte(&build->emitter, value);
+}
+
+static void store_constant(struct build *build, struct emit_memory field, bool wide, int32_t value)
+{
+    emit_op_memory(&build->emitter, 0, 0xc7, wide, 0, &field);
+    emit_u32(&build->emitter, (uint32_t)value);
+}
+
+static void load(struct build *build, uint8_t to, struct emit_memory field)
+{
+    emit_load(&build->emitter, true, to, &field);
+}
+
+static void store(struct build *build, struct emit_memory field, uint8_t from)
+{
+    emit_store(&build->emitter, true, &field, from);
+}
+
+static void load16(struct build *build, uint8_t to, struct emit_memory field)
+{
+    emit_op_memory(&build->emitter, 0, 0x0fb7, false, to, &field);
+}
+
+/* The byte of RFLAGS that holds `flag`, and the flag's bit in it. */
+static struct emit_memory flag_byte(struct build *build, uint64_t flag, uint8_t *bit)
+{
+    unsigned number = (unsigned)__builtin_ctzl(flag);
+
+    *bit = (uint8_t)(1U << number % 8);
+    return build_field(build, offsetof(struct soft_cpu, rflags) + number / 8);
+}
+
+static void set_flag(struct build *build, uint64_t flag)
+{
+    uint8_t bit;
+    struct emit_memory byte = flag_byte(build, flag, &bit);
+
+    alu_byte(build, ALU_OR, byte, bit);
+}
+
+static void clear_flag(struct build *build, uint64_t flag)
+{
+    uint8_t bit;
+    struct emit_memory byte = flag_byte(build, flag, &bit);
+
+    alu_byte(build, ALU_AND, byte, (uint8_t)~bit);
+}
+
+/* ---- checks ---- */
+
+static void interpret_if(struct build *build, unsigned condition)
+{
+    build_cold(build, COLD_INTERPRET, emit_jump_if_forward(&build->emitter, condition));
+}
+
+static void require_zero(struct build *build, struct emit_memory byte)
+{
+    alu_byte(build, ALU_CMP, byte, 0);
+    interpret_if(build, JUMP_NOT_EQUAL);
+}
+
+static void require_cpl0(struct build *build)
+{
+    require_zero(build, BUILD_FIELD(build, cpl));
+}
+
+/* Some bit of `bits`, which lie in one byte, is set in the 64-bit field at `offset`. */
+static void require_bit(struct build *build, size_t offset, uint64_t bit, bool set)
+{
+    unsigned number = (unsigned)__builtin_ctzl(bit);
+
+    test_byte(build, build_field(build, offset + number / 8), (uint8_t)(1U << number % 8));
+    interpret_if(build, set ? JUMP_EQUAL : JUMP_NOT_EQUAL);
+}
+
+/* No interrupt waits for IF. */
+static void require_quiet(struct build *build)
+{
+    require_zero(build, BUILD_FIELD(build, interrupt_waiting));
+}
+
+/* `reg` holds a canonical address. Uses `scratch`. */
+static void require_canonical(struct build *build, uint8_t reg, uint8_t scratch)
+{
+    emit_mov_register(&build->emitter, true, scratch, reg);
+    emit_shift(&build->emitter, 4, true, scratch, 16);
+    emit_shift(&build->emitter, 7, true, scratch, 16);
+    emit_op_register(&build->emitter, 0x39, true, scratch, reg);
+    interpret_if(build, JUMP_NOT_EQUAL);
+}
+
+/* Behind an instruction that goes on with the next one. */
+static bool go_on(struct build *build)
+{
+    if (now(build)->prefixes & INSN_ENDS_BLOCK)
+        build_jump(build, next(build));
+    return true;
+}
+
+/* ---- RFLAGS as a whole ---- */
+
+/* In T0, out of memory and the carrier, which is valid. Uses T1. */
+static void load_rflags(struct build *build)
+{
+    struct emitter *emitter = &build->emitter;
+    struct emit_memory overflow = BUILD_FIELD(build, flags_carrier), low = overflow;
+
+    low.displacement++;
+    emit_op_memory(emitter, 0, 0x0fb6, false, T0, &low); /* MOVZX */
+    emit_op_memory(emitter, 0, 0x0fb6, false, T1, &overflow);
+    emit_shift(emitter, 4, false, T1, 11);
+    emit_op_register(emitter, 0x09, false, T1, T0); /* OR */
+    load(build, T1, BUILD_FIELD(build, rflags));
+    emit_alu_immediate(emitter, ALU_AND, false, T1, (int32_t)~FLAGS_STATUS);
+    emit_op_register(emitter, 0x09, false, T1, T0);
+}
+
+/* T1 becomes RFLAGS, and the carrier follows. Uses T0 and T2. */
+static void store_rflags(struct build *build)
+{
+    struct emitter *emitter = &build->emitter;
+    struct emit_memory carrier = BUILD_FIELD(build, flags_carrier);
+
+    store(build, BUILD_FIELD(build, rflags), T1);
+    emit_op_register(emitter, 0x0fb6, false, T0, T1);
+    emit_shift(emitter, 4, false, T0, 8);
+    emit_mov_register(emitter, false, T2, T1);
+    emit_shift(emitter, 5, false, T2, 11);
+    emit_alu_immediate(emitter, ALU_AND, false, T2, 1);
+    emit_op_register(emitter, 0x09, false, T2, T0);
+    emit_op_memory(emitter, 0x66, 0x89, false, T0, &carrier);
+    build->flags = FLAGS_CARRIER;
+}
+
+/* ---- SYSCALL, SYSRET ---- */
+
+/* A flat segment with the selector in T1, whose upper bits are clear. Uses T2. */
+static void set_flat(struct build *build, unsigned index, uint64_t attributes)
+{
+    struct emit_memory low = BUILD_FIELD(build, seg[index]);
+    struct emit_memory base = BUILD_FIELD(build, seg[index].base);
+
+    emit_mov_immediate(&build->emitter, T2, (uint64_t)UINT32_MAX << 32 | attributes << 16);
+    emit_op_register(&build->emitter, 0x09, true, T1, T2);
+    store(build, low, T2);
+    store_constant(build, base, true, 0);
+}
+
+/* 64-bit code at `cpl`. */
+static void set_mode(struct build *build, unsigned cpl, enum soft_mmu_mode mode)
+{
+    store_constant(build, BUILD_FIELD(build, cpl), false,
+                   (int32_t)(cpl | 8U << 8 | (unsigned)mode << 16 | 1U << 24));
+}
+
+/* The selector in T1 for `offset` behind the one in T0, of privilege `rpl`. */
+static void derive_selector(struct build *build, int32_t offset, unsigned rpl)
+{
+    struct emit_memory sum = {.base = T0, .index = EMIT_NONE, .displacement = offset};
+
+    emit_lea(&build->emitter, false, T1, &sum);
+    emit_alu_immediate(&build->emitter, ALU_AND, false, T1, 0xfffc);
+    if (rpl)
+        emit_alu_immediate(&build->emitter, ALU_OR, false, T1, (int32_t)rpl);
+}
+
+static struct emit_memory star_selector(struct build *build, unsigned shift)
+{
+    return build_field(build, offsetof(struct soft_cpu, msrs.star) + shift / 8);
+}
+
+static bool system_call(struct build *build)
+{
+    struct emitter *emitter = &build->emitter;
+
+    if (!build->long_mode || !of_user(build) ||
+        !translator_need_table(build->translator, SOFT_MMU_SUPERVISOR))
+        return false;
+    build_begin_access(build);
+    require_bit(build, offsetof(struct soft_cpu, msrs.efer), EFER_SCE, true);
+    load_rflags(build);
+    load(build, T1, BUILD_FIELD(build, msrs.fmask));
+    emit_op_register(emitter, 0xf7, true, 2, T1);  /* NOT */
+    emit_op_register(emitter, 0x21, true, T0, T1); /* AND T1, T0 */
+    emit_op_register(emitter, 0xf7, false, 0, T1); /* TEST */
+    emit_u32(emitter, FLAG_AC);
+    interpret_if(build, JUMP_NOT_EQUAL);
+    emit_alu_immediate(emitter, ALU_OR, false, T1, FLAG_FIXED);
+    store(build, BUILD_FIELD(build, gpr[GPR_R11]), T0);
+    store_rflags(build);
+    emit_mov_immediate(emitter, GPR_RCX, next(build));
+    load16(build, T0, star_selector(build, 32));
+    derive_selector(build, 0, 0);
+    set_flat(build, SEG_CS, CODE64);
+    emit_alu_immediate(emitter, ALU_AND, false, T0, 0xfffc);
+    derive_selector(build, 8, 0);
+    set_flat(build, SEG_SS, DATA);
+    set_mode(build, 0, SOFT_MMU_SUPERVISOR);
+    load(build, T0, BUILD_FIELD(build, msrs.lstar));
+    build_jump_indirect(build, SOFT_MMU_SUPERVISOR, 0);
+    return true;
+}
+
+static bool system_return(struct build *build)
+{
+    struct emitter *emitter = &build->emitter;
+
+    if (!build->long_mode || of_user(build) || !build->now->decoded.instruction.raw.rex.W ||
+        !translator_need_table(build->translator, SOFT_MMU_USER))
+        return false;
+    build_begin_access(build);
+    require_cpl0(build);
+    require_quiet(build);
+    require_bit(build, offsetof(struct soft_cpu, msrs.efer), EFER_SCE, true);
+    load(build, T1, BUILD_FIELD(build, gpr[GPR_R11]));
+    emit_op_register(emitter, 0xf7, false, 0, T1); /* TEST */
+    emit_u32(emitter, FLAG_TF | FLAG_AC);
+    interpret_if(build, JUMP_NOT_EQUAL);
+    require_canonical(build, GPR_RCX, T0);
+    emit_alu_immediate(emitter, ALU_AND, false, T1, SYSRET_FLAGS);
+    emit_alu_immediate(emitter, ALU_OR, false, T1, FLAG_FIXED);
+    store_rflags(build);
+    load16(build, T0, star_selector(build, 48));
+    derive_selector(build, 16, 3);
+    set_flat(build, SEG_CS, CODE64 | DPL3);
+    derive_selector(build, 8, 3);
+    set_flat(build, SEG_SS, DATA | DPL3);
+    set_mode(build, 3, SOFT_MMU_USER);
+    emit_mov_register(emitter, true, T0, GPR_RCX);
+    build_jump_indirect(build, SOFT_MMU_USER, 0);
+    return true;
+}
+
+/* ---- flags ---- */
+
+static bool clear_interrupt(struct build *build)
+{
+    if (of_user(build))
+        return false;
+    build_begin_access(build);
+    require_cpl0(build);
+    clear_flag(build, FLAG_IF);
+    return go_on(build);
+}
+
+static bool set_interrupt(struct build *build)
+{
+    if (of_user(build) || build->index + 1 == build->translation->block->count)
+        return false;
+    build_begin_access(build);
+    require_cpl0(build);
+    require_quiet(build);
+    set_flag(build, FLAG_IF);
+    return true;
+}
+
+/* CLAC and STAC while SMAP is on: between its two modes. */
+static bool change_access(struct build *build, bool set)
+{
+    if (of_user(build))
+        return false;
+    build_begin_access(build);
+    require_cpl0(build);
+    require_bit(build, offsetof(struct soft_cpu, cr4), CR4_SMAP, true);
+    if (set)
+        set_flag(build, FLAG_AC);
+    else
+        clear_flag(build, FLAG_AC);
+    store_byte(build, BUILD_FIELD(build, mmu_mode),
+               set ? SOFT_MMU_SUPERVISOR_AC : SOFT_MMU_SUPERVISOR);
+    build_jump(build, next(build));
+    return true;
+}
+
+static bool clear_access(struct build *build)
+{
+    return change_access(build, false);
+}
+
+static bool set_access(struct build *build)
+{
+    return change_access(build, true);
+}
+
+static bool clear_direction(struct build *build)
+{
+    build_begin_access(build);
+    clear_flag(build, FLAG_DF);
+    return go_on(build);
+}
+
+static bool set_direction(struct build *build)
+{
+    build_begin_access(build);
+    set_flag(build, FLAG_DF);
+    return go_on(build);
+}
+
+static bool push_flags(struct build *build)
+{
+    unsigned word = build->long_mode ? 8 : 4;
+    struct emit_memory below = {
+        .base = HOST_RSP, .index = EMIT_NONE, .displacement = -(int32_t)word};
+    struct access access;
+
+    if (now(build)->operand_size != word)
+        return false;
+    build_begin_access(build);
+    load_rflags(build);
+    access_prepare_stack(build, GPR_RSP, -(int)word, &access);
+    access_check(build, &access, word, true);
+    emit_store(&build->emitter, build->long_mode, &access.host, T0);
+    emit_lea(&build->emitter, build->long_mode, HOST_RSP, &below);
+    return go_on(build);
+}
+
+/* ---- FS and GS ---- */
+
+static bool swap_gs(struct build *build)
+{
+    if (!build->long_mode || of_user(build))
+        return false;
+    build_begin_access(build);
+    require_cpl0(build);
+    load(build, T0, BUILD_FIELD(build, seg[SEG_GS].base));
+    load(build, T1, BUILD_FIELD(build, msrs.kernel_gs_base));
+    store(build, BUILD_FIELD(build, seg[SEG_GS].base), T1);
+    store(build, BUILD_FIELD(build, msrs.kernel_gs_base), T0);
+    return go_on(build);
+}
+
+/* The host's register of the guest's that the present instruction writes: T0 for one in memory. */
+static uint8_t target_register(unsigned gpr)
+{
+    return IN_MEMORY >> gpr & 1 ? T0 : host_register(gpr);
+}
+
+static void put_target(struct build *build, unsigned gpr)
+{
+    if (IN_MEMORY >> gpr & 1)
+        store(build, BUILD_FIELD(build, gpr[gpr]), T0);
+}
+
+static bool read_base(struct build *build)
+{
+    struct emit_memory base = BUILD_FIELD(build, seg[now(build)->aux[0] % SEG_COUNT].base);
+    bool wide = now(build)->operand_size == 8;
+    unsigned gpr = now(build)->rm & 15;
+
+    if (!build->long_mode)
+        return false;
+    build_begin_access(build);
+    require_bit(build, offsetof(struct soft_cpu, cr4), CR4_FSGSBASE, true);
+    emit_load(&build->emitter, wide, target_register(gpr), &base);
+    put_target(build, gpr);
+    return go_on(build);
+}
+
+static bool write_base(struct build *build)
+{
+    struct emit_memory base = BUILD_FIELD(build, seg[now(build)->aux[0] % SEG_COUNT].base);
+    bool wide = now(build)->operand_size == 8;
+    unsigned gpr = now(build)->rm & 15;
+
+    if (!build->long_mode)
+        return false;
+    build_begin_access(build);
+    require_bit(build, offsetof(struct soft_cpu, cr4), CR4_FSGSBASE, true);
+    if (IN_MEMORY >> gpr & 1) {
+        struct emit_memory field = BUILD_FIELD(build, gpr[gpr]);
+
+        emit_load(&build->emitter, wide, T0, &field);
+    } else {
+        emit_mov_register(&build->emitter, wide, T0, host_register(gpr));
+    }
+    if (wide)
+        require_canonical(build, T0, T1);
+    store(build, base, T0);
+    return go_on(build);
+}
+
+/* ---- the counter ---- */
+
+/* RDX:RAX from the host's counter. */
+static bool read_counter(struct build *build, bool ordered)
+{
+    static const uint8_t lfence[] = {0x0f, 0xae, 0xe8}, rdtsc[] = {0x0f, 0x31};
+    struct emitter *emitter = &build->emitter;
+    struct emit_memory bias = BUILD_FIELD(build, tsc_bias);
+
+    build_begin_access(build);
+    require_bit(build, offsetof(struct soft_cpu, cr4), CR4_TSD, false);
+    alu_byte(build, ALU_CMP, BUILD_FIELD(build, tsc_native), 0);
+    interpret_if(build, JUMP_EQUAL);
+    if (ordered)
+        emit_bytes(emitter, lfence, sizeof(lfence));
+    emit_bytes(emitter, rdtsc, sizeof(rdtsc));
+    emit_shift(emitter, 4, true, GPR_RDX, 32);
+    emit_op_register(emitter, 0x09, true, GPR_RAX, GPR_RDX); /* OR RDX, RAX */
+    emit_op_memory(emitter, 0, 0x03, true, GPR_RDX, &bias);  /* ADD */
+    emit_mov_register(emitter, false, GPR_RAX, GPR_RDX);
+    emit_shift(emitter, 5, true, GPR_RDX, 32);
+    if (ordered) {
+        struct emit_memory aux = BUILD_FIELD(build, msrs.tsc_aux);
+
+        emit_load(emitter, false, GPR_RCX, &aux);
+    }
+    return go_on(build);
+}
+
+static bool read_tsc(struct build *build)
+{
+    return read_counter(build, false);
+}
+
+static bool read_tsc_and_aux(struct build *build)
+{
+    return read_counter(build, true);
+}
+
+/* ---- control registers ---- */
+
+static bool move_from_control(struct build *build)
+{
+    static const size_t fields[] = {
+        [0] = offsetof(struct soft_cpu, cr0),
+        [2] = offsetof(struct soft_cpu, cr2),
+        [3] = offsetof(struct soft_cpu, cr3),
+        [4] = offsetof(struct soft_cpu, cr4),
+    };
+    const ZydisDecodedOperand *source = &build->now->decoded.operands[1];
+    unsigned number = now(build)->reg, gpr = now(build)->rm & 15;
+    struct emit_memory field;
+
+    if (!build->long_mode || of_user(build) || source->type != ZYDIS_OPERAND_TYPE_REGISTER ||
+        ZydisRegisterGetClass(source->reg.value) != ZYDIS_REGCLASS_CONTROL || number > 4 ||
+        number == 1)
+        return false;
+    build_begin_access(build);
+    require_cpl0(build);
+    field = build_field(build, fields[number]);
+    emit_load(&build->emitter, true, target_register(gpr), &field);
+    put_target(build, gpr);
+    return go_on(build);
+}
+
+/* ---- selection ---- */
+
+static const struct {
+    ZydisMnemonic mnemonic;
+    bool (*build)(struct build *build);
+    uint32_t flags_read, flags_killed;
+} kinds[] = {
+    {ZYDIS_MNEMONIC_SYSCALL, system_call, FLAGS_LIVE, 0},
+    {ZYDIS_MNEMONIC_SYSRET, system_return, 0, FLAGS_LIVE},
+    {ZYDIS_MNEMONIC_CLI, clear_interrupt, 0, 0},
+    {ZYDIS_MNEMONIC_STI, set_interrupt, 0, 0},
+    {ZYDIS_MNEMONIC_CLAC, clear_access, 0, 0},
+    {ZYDIS_MNEMONIC_STAC, set_access, 0, 0},
+    {ZYDIS_MNEMONIC_CLD, clear_direction, 0, 0},
+    {ZYDIS_MNEMONIC_STD, set_direction, 0, 0},
+    {ZYDIS_MNEMONIC_PUSHFD, push_flags, FLAGS_LIVE, 0},
+    {ZYDIS_MNEMONIC_PUSHFQ, push_flags, FLAGS_LIVE, 0},
+    {ZYDIS_MNEMONIC_SWAPGS, swap_gs, 0, 0},
+    {ZYDIS_MNEMONIC_RDFSBASE, read_base, 0, 0},
+    {ZYDIS_MNEMONIC_RDGSBASE, read_base, 0, 0},
+    {ZYDIS_MNEMONIC_WRFSBASE, write_base, 0, 0},
+    {ZYDIS_MNEMONIC_WRGSBASE, write_base, 0, 0},
+    {ZYDIS_MNEMONIC_RDTSC, read_tsc, 0, 0},
+    {ZYDIS_MNEMONIC_RDTSCP, read_tsc_and_aux, 0, 0},
+    {ZYDIS_MNEMONIC_MOV, move_from_control, 0, 0},
+};
+
+static int kind_of(const ZydisDecodedInstruction *decoded)
+{
+    for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+        if (kinds[i].mnemonic == decoded->mnemonic)
+            return (int)i;
+    return -1;
+}
+
+void build_system_flags(const ZydisDecodedInstruction *decoded, struct copy_form *form)
+{
+    int kind = kind_of(decoded);
+
+    if (kind < 0)
+        return;
+    form->flags_read = kinds[kind].flags_read;
+    form->flags_killed = kinds[kind].flags_killed;
+}
+
+bool build_system(struct build *build)
+{
+    int kind = kind_of(&build->now->decoded.instruction);
+
+    return kind >= 0 && kinds[kind].build(build);
+}
