@@ -200,6 +200,26 @@ void soft_translator_empty(struct soft_translator *translator)
 
 /* ---- the C side of glue ---- */
 
+/* Whether the access that missed hits now. Where two operands of one instruction want the same line
+ * of the TLB, each would put the other out: that shows by misses that come back, and is for the
+ * interpreter. */
+static bool refill(struct soft_cpu *cpu, uint32_t number, uint64_t linear, uint32_t access)
+{
+    struct miss *missed = cpu->translator->missed, now = {number, linear};
+    unsigned size = access & 0xff;
+    bool again =
+        missed[0].site == number &&
+        (missed[0].linear == linear || (missed[1].site == number && missed[1].linear == linear));
+
+    missed[1] = missed[0];
+    missed[0] = now;
+    if (again || (linear & 0xfff) + size > 0x1000) {
+        missed[0].site = 0;
+        return false;
+    }
+    return soft_tlb_refill(cpu, linear, access >> 8 ? SOFT_WRITE : SOFT_READ);
+}
+
 uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t linear,
                                uint32_t access)
 {
@@ -209,16 +229,19 @@ uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t l
     uint64_t next;
 
     vectors_leave(cpu);
+    if (access) {
+        soft_count(&cpu->counters.misses);
+        if (refill(cpu, number, linear, access) &&
+            (!site->translation->vectors || vectors_enter(cpu)))
+            return (uintptr_t)executable(translator, translator->cache.write + site->retry);
+    }
     cpu->exit = 0;
     cpu->rflags = flags_merge(cpu->rflags, cpu->flags_carrier, FLAGS_STATUS);
     cpu->rip = site->rip;
     cpu->next_rip = next = cpu->rip + insn->length;
     cpu->insn = insn;
     cpu->block_end = false;
-    if (access)
-        soft_count(&cpu->counters.misses);
-    else
-        soft_count(&cpu->counters.interpreted);
+    soft_count(&cpu->counters.interpreted);
     insn->exec(cpu, insn);
     if (site->last || cpu->block_end || cpu->next_rip != next)
         return 0;

@@ -96,6 +96,12 @@ struct code_page_id {
 #define EXITS_MAX        (512U << 10)
 #define PAGE_IDS         (32U << 10)
 
+/* An access that missed the TLB. */
+struct miss {
+    uint32_t site;
+    uint64_t linear;
+};
+
 struct soft_translator {
     struct soft_cpu *cpu;
     struct code_cache cache;
@@ -114,7 +120,8 @@ struct soft_translator {
     struct exit *exits;
     struct code_page_id *pages;
     struct build *build;
-    unsigned generation; /* counts how often all was dropped */
+    struct miss missed[2]; /* the last ones, the latest first */
+    unsigned generation;   /* counts how often all was dropped */
 };
 
 /* Where the guest's status flags are. */
