@@ -30,7 +30,8 @@
 #define MMIO_COLLECT 0xd0000100UL /* a write collects what the display finds dirty */
 
 static const struct engine_ops *ops;
-static int kvm_fd; /* -1: none here */
+static int kvm_fd;                               /* -1: none here */
+static const struct engine_debug *fixture_debug; /* of engines that are made next; NULL: none */
 
 static struct fixture {
     struct memory *memory;
@@ -132,8 +133,11 @@ static inline struct vcpu *create_vcpu(unsigned index)
 
 static inline int setup_cpus(unsigned cpus)
 {
-    struct engine_config config = {
-        .exits = &exits, .cpus = cpus, .cpu_model = "default", .kvm_fd = kvm_fd};
+    struct engine_config config = {.exits = &exits,
+                                   .cpus = cpus,
+                                   .cpu_model = "default",
+                                   .kvm_fd = kvm_fd,
+                                   .debug = fixture_debug};
     GError *error = NULL;
     int fd = memory_memfd("engine-test", RAM_SIZE, NULL);
 
