@@ -53,7 +53,7 @@ static bool divert(ucontext_t *user)
         return false;
     if (site->flags == FLAGS_HOST)
         current->flags_carrier = (uint16_t)flags_pack((uint64_t)registers[REG_EFL]);
-    registers[REG_R10] = site - translator->sites;
+    registers[REG_R13] = site - translator->sites;
     registers[REG_R14] = 0;
     registers[REG_RIP] =
         (greg_t)((uintptr_t)translator->interpret + (uintptr_t)translator->cache.execute);

@@ -11,8 +11,9 @@
  *     log.c         disassembly and names of translations
  *     emit.h, copy.h, code_cache.h
  *
- * Host registers: the guest's RAX to R9, R12 and R13 live in the same ones of the host, RSP in R15.
- * R11, R10 and R14 are scratch; the guest's R10, R11, R14 and R15 stay in soft_cpu.gpr.
+ * Host registers: the guest's RAX to R10 and R12 live in the same ones of the host, but RSP in R15.
+ * R11, R13 and R14 are scratch; the guest's R11, R13, R14 and R15 stay in soft_cpu.gpr: compilers
+ * take these last, the first of them in leaf functions, the others in functions that call.
  *
  * Whenever C runs, the guest's whole state lies in soft_cpu, as the interpreter wants it.
  */
@@ -25,10 +26,10 @@
 #include "vmm/engine/soft/translator/translator.h"
 
 #define T0         GPR_R11
-#define T1         GPR_R10
+#define T1         GPR_R13
 #define T2         GPR_R14
 #define HOST_RSP   GPR_R15 /* where the guest's RSP lives */
-#define IN_MEMORY  (1U << GPR_R10 | 1U << GPR_R11 | 1U << GPR_R14 | 1U << GPR_R15)
+#define IN_MEMORY  (1U << GPR_R11 | 1U << GPR_R13 | 1U << GPR_R14 | 1U << GPR_R15)
 #define FLAGS_LIVE (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
 
 /* Translations of different modes never meet: enum soft_mmu_mode, and MODE_32 for 32-bit code with
