@@ -35,7 +35,7 @@ struct code_page {
 struct soft_blocks {
     unsigned insns_used, blocks_used, pages_used;
     struct code_page *free_pages;
-    struct insn crossing; /* the instruction that crosses its page, decoded anew each time */
+    struct insn crossing; /* one that crosses into what is no memory, decoded anew each time */
     struct soft_block crossing_block;
     pthread_mutex_t lock; /* of what follows */
     unsigned queued;
@@ -127,8 +127,12 @@ static void drop_page(struct soft_cpu *cpu, uint64_t page)
     entry = *link;
     if (!entry)
         return;
-    for (struct soft_block *block = entry->blocks; block; block = block->page_next)
-        unlink_block(cpu, block);
+    for (struct soft_block *node = entry->blocks; node; node = node->page_next) {
+        struct soft_block *block = node->crosser ? node->crosser : node;
+
+        if (block->host)
+            unlink_block(cpu, block);
+    }
     soft_count(&cpu->counters.pages_dropped);
     *link = entry->next;
     entry->next = blocks->free_pages;
@@ -211,24 +215,45 @@ static struct code_page *page_get(struct soft_cpu *cpu, uint64_t page)
     return entry;
 }
 
-/* The instruction at `linear` needs the next page too: fetch it, which may raise, and decode the
- * bytes of both. */
-static struct soft_block *decode_crossing(struct soft_cpu *cpu, uint64_t linear,
-                                          const uint8_t *host, unsigned room)
+/* Near branches change nothing but rip; neither does a block that ends for its length. */
+static bool chains(const struct insn *last)
+{
+    return !(last->prefixes & INSN_ENDS_BLOCK) || (last->prefixes & INSN_NEAR_BRANCH);
+}
+
+/* A new block of what was decoded, in its bucket and in the list of its page. */
+static struct soft_block *add_block(struct soft_cpu *cpu, struct code_page *page,
+                                    const uint8_t *host, unsigned count, unsigned bytes)
 {
     struct soft_blocks *blocks = cpu->blocks;
-    uint64_t next = linear + room, gpa;
-    const uint8_t *more;
+    struct soft_block *block = &blocks->blocks[blocks->blocks_used++];
+    struct insn *insns = &blocks->insns[blocks->insns_used];
+    unsigned bucket = hash_pointer(host);
+
+    soft_count(&cpu->counters.blocks_decoded);
+    *block = (struct soft_block){.host = host,
+                                 .insns = insns,
+                                 .next = blocks->buckets[bucket],
+                                 .page_next = page->blocks,
+                                 .successor = {block, block},
+                                 .count = (uint16_t)count,
+                                 .bytes = (uint16_t)bytes,
+                                 .code_size = cpu->code_size,
+                                 .chains = chains(&insns[count - 1])};
+    blocks->insns_used += count;
+    blocks->buckets[bucket] = block;
+    page->blocks = block;
+    return block;
+}
+
+static struct soft_block *crossing_into_nothing(struct soft_cpu *cpu, const uint8_t *host,
+                                                unsigned room)
+{
+    struct soft_blocks *blocks = cpu->blocks;
     uint8_t bytes[15];
 
-    if (!cpu->flat)
-        next = (uint32_t)next;
-    more = soft_fetch_page(cpu, next, &gpa);
+    memset(bytes, 0xff, sizeof(bytes));
     soft_copy(bytes, host, room);
-    if (more)
-        soft_copy(bytes + room, more, sizeof(bytes) - room);
-    else
-        memset(bytes + room, 0xff, sizeof(bytes) - room);
     if (soft_decode(cpu->model, cpu->code_size, bytes, sizeof(bytes), &blocks->crossing) !=
         SOFT_DECODE_OK)
         soft_general_protection(cpu, 0);
@@ -239,6 +264,42 @@ static struct soft_block *decode_crossing(struct soft_cpu *cpu, uint64_t linear,
                             .bytes = blocks->crossing.length,
                             .code_size = cpu->code_size};
     return &blocks->crossing_block;
+}
+
+static uint64_t next_page(const struct soft_cpu *cpu, uint64_t linear)
+{
+    uint64_t next = (linear | (GUEST_PAGE_SIZE - 1)) + 1;
+
+    return cpu->flat ? next : (uint32_t)next;
+}
+
+/* The instruction at `linear` needs the next page too: fetch it, which may raise, and decode the
+ * bytes of both. */
+static struct soft_block *decode_crossing(struct soft_cpu *cpu, struct code_page *page,
+                                          uint64_t linear, const uint8_t *host, unsigned room)
+{
+    struct soft_blocks *blocks = cpu->blocks;
+    struct soft_block *block, *stand_in;
+    struct code_page *second;
+    const uint8_t *more;
+    uint8_t bytes[15];
+    uint64_t gpa;
+
+    more = soft_fetch_page(cpu, next_page(cpu, linear), &gpa);
+    if (!more)
+        return crossing_into_nothing(cpu, host, room);
+    second = page_get(cpu, gpa & GUEST_PAGE_MASK);
+    soft_copy(bytes, host, room);
+    soft_copy(bytes + room, more, sizeof(bytes) - room);
+    if (soft_decode(cpu->model, cpu->code_size, bytes, sizeof(bytes),
+                    &blocks->insns[blocks->insns_used]) != SOFT_DECODE_OK)
+        soft_general_protection(cpu, 0);
+    block = add_block(cpu, page, host, 1, blocks->insns[blocks->insns_used].length);
+    block->next_host = more;
+    stand_in = &blocks->blocks[blocks->blocks_used++];
+    *stand_in = (struct soft_block){.crosser = block, .page_next = second->blocks};
+    second->blocks = stand_in;
+    return block;
 }
 
 /* Decode one instruction of guest memory, from a copy: others may write it meanwhile, and a decoder
@@ -275,50 +336,33 @@ static unsigned decode_run(struct soft_cpu *cpu, const uint8_t *host, unsigned r
     return count;
 }
 
-/* Near branches change nothing but rip; neither does a block that ends for its length. */
-static bool chains(const struct insn *last)
-{
-    return !(last->prefixes & INSN_ENDS_BLOCK) || (last->prefixes & INSN_NEAR_BRANCH);
-}
-
 static struct soft_block *build(struct soft_cpu *cpu, uint64_t linear, const uint8_t *host,
                                 uint64_t gpa)
 {
     struct soft_blocks *blocks = cpu->blocks;
-    unsigned room = GUEST_PAGE_SIZE - (linear & (GUEST_PAGE_SIZE - 1)), bytes, bucket;
+    unsigned room = GUEST_PAGE_SIZE - (linear & (GUEST_PAGE_SIZE - 1)), bytes, count;
     enum soft_decode_result result;
     struct code_page *page;
-    struct soft_block *block;
-    struct insn *insns;
-    unsigned count;
 
-    if (blocks->insns_used + BLOCK_INSNS > INSN_CAPACITY || blocks->blocks_used == BLOCK_CAPACITY ||
-        blocks->pages_used == PAGE_CAPACITY)
+    if (blocks->insns_used + BLOCK_INSNS > INSN_CAPACITY ||
+        blocks->blocks_used + 2 > BLOCK_CAPACITY || blocks->pages_used + 2 > PAGE_CAPACITY)
         soft_blocks_flush(cpu);
     page = page_get(cpu, gpa & GUEST_PAGE_MASK);
-    insns = &blocks->insns[blocks->insns_used];
-    count = decode_run(cpu, host, room, insns, &bytes, &result);
-    if (!count) {
-        if (result == SOFT_DECODE_TRUNCATED)
-            return decode_crossing(cpu, linear, host, room);
-        soft_general_protection(cpu, 0);
-    }
-    soft_count(&cpu->counters.blocks_decoded);
-    blocks->insns_used += count;
-    block = &blocks->blocks[blocks->blocks_used++];
-    bucket = hash_pointer(host);
-    *block = (struct soft_block){.host = host,
-                                 .insns = insns,
-                                 .next = blocks->buckets[bucket],
-                                 .page_next = page->blocks,
-                                 .successor = {block, block},
-                                 .count = (uint16_t)count,
-                                 .bytes = (uint16_t)bytes,
-                                 .code_size = cpu->code_size,
-                                 .chains = chains(&insns[count - 1])};
-    blocks->buckets[bucket] = block;
-    page->blocks = block;
-    return block;
+    count = decode_run(cpu, host, room, &blocks->insns[blocks->insns_used], &bytes, &result);
+    if (count)
+        return add_block(cpu, page, host, count, bytes);
+    if (result == SOFT_DECODE_TRUNCATED)
+        return decode_crossing(cpu, page, linear, host, room);
+    soft_general_protection(cpu, 0);
+}
+
+/* Whether what a block was decoded from is still there at `linear`. May raise. */
+static bool holds(struct soft_cpu *cpu, const struct soft_block *block, uint64_t linear)
+{
+    uint64_t gpa;
+
+    return !block->next_host ||
+           soft_fetch_page(cpu, next_page(cpu, linear), &gpa) == block->next_host;
 }
 
 struct soft_block *soft_blocks_find(struct soft_cpu *cpu, uint64_t linear)
@@ -330,7 +374,7 @@ struct soft_block *soft_blocks_find(struct soft_cpu *cpu, uint64_t linear)
         return NULL;
     for (struct soft_block *block = cpu->blocks->buckets[hash_pointer(host)]; block;
          block = block->next)
-        if (block->host == host && block->code_size == cpu->code_size)
+        if (block->host == host && block->code_size == cpu->code_size && holds(cpu, block, linear))
             return block;
     return build(cpu, linear, host, gpa);
 }

@@ -4,8 +4,10 @@
  *
  * A block is a run of instructions within one page, keyed by the host address of its first byte
  * and the code size it was decoded for: translations and modes may change under it, its bytes may
- * not. Its page is marked in memory.h; a write to it comes back as soft_blocks_page_written.
- * Storage is bounded: when it is full everything goes.
+ * not. Its page is marked in memory.h; a write to it comes back as soft_blocks_page_written. An
+ * instruction that crosses into the next page is a block of its own, which belongs to both pages
+ * and holds only while the next page is mapped where it was. Storage is bounded: when it is full
+ * everything goes.
  */
 #pragma once
 
@@ -17,10 +19,12 @@
 struct soft_blocks;
 
 struct soft_block {
-    const uint8_t *host; /* of the first byte; NULL once thrown away, or of a page's crosser */
+    const uint8_t *host; /* of the first byte; NULL once thrown away, and where none is kept */
     struct insn *insns;
     struct soft_block *next;      /* with the same hash */
     struct soft_block *page_next; /* of the same page */
+    const uint8_t *next_host;     /* of one that crosses: where its second page begins; else NULL */
+    struct soft_block *crosser;   /* in its second page's list: the block that this stands for */
     /* What followed last time, after a branch taken and not taken; itself where nothing did. Only a
      * guess: it may have been thrown away. */
     struct soft_block *successor[2];

@@ -284,7 +284,9 @@ static inline struct soft_block *follow(struct soft_cpu *cpu, struct soft_block 
         host = soft_fetch_page(cpu, linear, &gpa);
     guess = &block->successor[linear == start + block->bytes];
     found = *guess;
-    if (__builtin_expect(found->host != host || !host || found->code_size != cpu->code_size, 0)) {
+    if (__builtin_expect(found->host != host || !host || found->code_size != cpu->code_size ||
+                             found->next_host,
+                         0)) {
         found = soft_blocks_find(cpu, linear);
         if (!found)
             return NULL;

@@ -318,7 +318,7 @@ static void link_exit(struct soft_translator *translator, struct exit *exit, str
     }
     if (exit->kind != EXIT_DIRECT || !from->block)
         return;
-    if ((from->linear ^ to->linear) >> 12)
+    if ((from->linear ^ to->linear) >> 12 || to->next_page)
         way = to->cross;
     else if (to->linear <= from->linear || (to->vectors && !from->vectors))
         way = to->poll;
@@ -330,14 +330,21 @@ static void link_exit(struct soft_translator *translator, struct exit *exit, str
     soft_count(&translator->cpu->counters.chains);
 }
 
-/* Let code check that the page of `translation` is still mapped as it is now, if that is known. */
-static void mark_page(struct soft_cpu *cpu, const struct translation *translation)
+static void mark_page(struct soft_cpu *cpu, uint64_t linear, uint32_t id)
 {
     unsigned mode = cpu->cpl == 3 ? SOFT_MMU_USER : SOFT_MMU_SUPERVISOR;
 
-    if (soft_tlb_slot(cpu, mode, translation->linear)->fetch_tag ==
-        (translation->linear & ~0xfffUL))
-        *soft_fetch_id(cpu, translation->linear) = translation->page;
+    if (soft_tlb_slot(cpu, mode, linear)->fetch_tag == (linear & ~0xfffUL))
+        *soft_fetch_id(cpu, linear) = id;
+}
+
+/* Let code check that the pages of `translation` are still mapped as they are now, if that is
+ * known. */
+static void mark_pages(struct soft_cpu *cpu, const struct translation *translation)
+{
+    mark_page(cpu, translation->linear, translation->page);
+    if (translation->next_page)
+        mark_page(cpu, translation_next_page(cpu, translation), translation->next_page);
 }
 
 /* The translation to go on with after `exit`, linked to it; NULL: the run loop must look around. */
@@ -365,7 +372,7 @@ static struct translation *follow_exit(struct soft_cpu *cpu, struct exit *exit)
     to = get_translation(cpu, block, cpu->rip);
     if (!to)
         return NULL;
-    mark_page(cpu, to);
+    mark_pages(cpu, to);
     if (generation == translator->generation)
         link_exit(translator, exit, to);
     return to;
@@ -379,7 +386,7 @@ bool soft_translator_enter(struct soft_cpu *cpu, struct soft_block *block, uint6
     if (!translation)
         return false;
     translator_set_current(cpu);
-    mark_page(cpu, translation);
+    mark_pages(cpu, translation);
     if (!enter(cpu, translation))
         return false;
     while (cpu->exit) {

@@ -234,6 +234,19 @@ static void adjust_form(const struct insn *insn, struct build_insn *entry)
     }
 }
 
+/* The block's bytes, which may lie in two pages. */
+static void copy_code(struct build *build)
+{
+    const struct soft_block *block = build->translation->block;
+    unsigned room = block->bytes;
+
+    if (block->next_host)
+        room = 0x1000 - (build->translation->linear & 0xfff);
+    soft_copy(build->code, block->host, room);
+    if (block->next_host)
+        soft_copy(build->code + room, block->next_host, block->bytes - room);
+}
+
 /* Decode the block anew, and go through it from its end. All that is made of its bytes is made of
  * one copy, since others may write them meanwhile. */
 static bool analyze(struct build *build)
@@ -242,7 +255,7 @@ static bool analyze(struct build *build)
     const uint8_t *bytes = build->code;
     uint32_t live;
 
-    soft_copy(build->code, block->host, block->bytes);
+    copy_code(build);
     for (unsigned i = 0; i < block->count; i++) {
         struct build_insn *entry = &build->insns[i];
 
@@ -492,14 +505,23 @@ static void emit_compare_and_leave(struct build *build, const struct emit_memory
         cold->number = exit;
 }
 
-static void emit_check_page(struct build *build)
+static void emit_check_page(struct build *build, uint64_t linear, uint32_t page, uint32_t exit)
 {
-    struct translation *translation = build->translation;
-    uint32_t *id = soft_fetch_id(build->cpu, translation->linear);
+    uint32_t *id = soft_fetch_id(build->cpu, linear);
     struct emit_memory field = build_field(build, (uintptr_t)id - (uintptr_t)build->cpu);
 
-    emit_compare_and_leave(build, &field, (int32_t)translation->page, 5,
-                           build_exit(build, EXIT_STALE, translation->linear, NULL));
+    emit_compare_and_leave(build, &field, (int32_t)page, 5, exit);
+}
+
+static void emit_check_pages(struct build *build)
+{
+    const struct translation *translation = build->translation;
+    uint32_t exit = build_exit(build, EXIT_STALE, translation->linear, NULL);
+
+    emit_check_page(build, translation->linear, translation->page, exit);
+    if (translation->next_page)
+        emit_check_page(build, translation_next_page(build->cpu, translation),
+                        translation->next_page, exit);
 }
 
 static void emit_poll(struct build *build)
@@ -539,7 +561,7 @@ static void emit_ways_in(struct build *build)
         emit_flags_save(build);
         emit_land(emitter, over);
     }
-    emit_check_page(build);
+    emit_check_pages(build);
     if (live)
         over = emit_jump_forward(emitter);
     translation->poll = emitter->at;
@@ -626,6 +648,9 @@ struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *bl
                                         .mode = mode,
                                         .page = translator_page_id(translator, linear, block->host),
                                         .site = translator->site_count};
+    if (block->next_host)
+        translation->next_page = translator_page_id(
+            translator, translation_next_page(cpu, translation), block->next_host);
     build->emitter = (struct emitter){.at = translator->used,
                                       .end = translator->cache.write + translator->cache.size};
     build->cpu = cpu;
@@ -634,7 +659,7 @@ struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *bl
     build->rip = linear;
     build->long_mode = cpu->code_size == 8;
     build->cold_count = 0;
-    if (!translation->page || !analyze(build))
+    if (!translation->page || (block->next_host && !translation->next_page) || !analyze(build))
         return NULL;
     emit_ways_in(build);
     emit_body(build);

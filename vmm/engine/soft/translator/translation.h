@@ -77,6 +77,7 @@ struct translation {
     uint8_t mode;
     bool vectors;         /* vector registers are live in the host from its beginning to its end */
     uint32_t page;        /* id of its page: cpu->fetch_id */
+    uint32_t next_page;   /* of the second one, of an instruction that crosses; else 0 */
     uint32_t site, sites; /* first, count */
     uint32_t incoming;    /* first of the exits that are linked to it, or 0 */
     /* Ways in: `indirect` checks the target, then falls into `cross`, which checks the page, then
@@ -85,6 +86,15 @@ struct translation {
     uint8_t *indirect, *cross, *poll, *entry;
     uint8_t *end;
 };
+
+/* The second page of an instruction that crosses. */
+static inline uint64_t translation_next_page(const struct soft_cpu *cpu,
+                                             const struct translation *translation)
+{
+    uint64_t next = (translation->linear | 0xfff) + 1;
+
+    return cpu->flat ? next : (uint32_t)next;
+}
 
 /* A linear page together with where it lies: the id is the place, from 1. */
 struct code_page_id {
@@ -177,7 +187,6 @@ struct build {
     bool long_mode;        /* 64-bit code */
     unsigned cold_count;
     struct cold cold[COLD_MAX];
-    unsigned count;
     struct build_insn insns[BLOCK_MAX];
     uint8_t code[BLOCK_MAX * 15]; /* the block's bytes, as they were when it was begun */
 };
