@@ -39,8 +39,7 @@ static uint8_t load_register(struct build *build, unsigned gpr, uint8_t scratch)
     return scratch;
 }
 
-/* A segment of 32-bit code that is none of the flat ones: usable, writable, without a limit. */
-static void check_segment(struct build *build, unsigned segment)
+void access_check_segment(struct build *build, unsigned segment)
 {
     struct emit_memory limit = BUILD_FIELD(build, seg[segment].limit);
     struct emit_memory attributes = BUILD_FIELD(build, seg[segment].attributes);
@@ -130,7 +129,7 @@ bool access_prepare(struct build *build, const struct insn *insn, unsigned size,
         return false;
     *access = (struct access){0};
     if (segmented && !build->long_mode)
-        check_segment(build, insn->segment);
+        access_check_segment(build, insn->segment);
     if (lone && !segmented)
         return prepare_constant(build, insn, size, access);
     if (insn->base < GPR_COUNT && insn->index >= GPR_COUNT && !segmented &&
@@ -186,31 +185,60 @@ static void check_constant(struct build *build, struct access *access, unsigned 
         .base = T1, .index = T2, .displacement = (int32_t)(access->linear & (PAGE_SIZE - 1))};
 }
 
-void access_check(struct build *build, struct access *access, unsigned size, bool write)
+/* The line of the byte at `address` in T1; compare its tag with the page of the one at `last`. */
+static void compare_tag(struct build *build, const struct emit_memory *address,
+                        const struct emit_memory *last, bool write)
 {
     struct emitter *emitter = &build->emitter;
-    struct emit_memory last = access->address, tag = {.base = T1, .index = EMIT_NONE}, host = tag;
+    struct emit_memory tag = {.base = T1, .index = EMIT_NONE};
+
+    tag.displacement = tlb_field(build, write ? offsetof(struct soft_tlb_entry, write_tag)
+                                              : offsetof(struct soft_tlb_entry, read_tag));
+    if (address->displacement)
+        emit_lea(emitter, false, T1, address);
+    else
+        emit_mov_register(emitter, false, T1, address->base);
+    emit_shift(emitter, 5, false, T1, 12 - LINE_SHIFT);
+    emit_alu_immediate(emitter, 4, false, T1, (SOFT_TLB_ENTRIES - 1) << LINE_SHIFT);
+    if (last->displacement)
+        emit_lea(emitter, true, T2, last);
+    else
+        emit_mov_register(emitter, true, T2, last->base);
+    emit_alu_immediate(emitter, 4, true, T2, -(int32_t)PAGE_SIZE);
+    emit_op_memory(emitter, 0, 0x3b, true, T2, &tag);
+}
+
+static void load_delta(struct build *build, uint8_t to)
+{
+    struct emit_memory host = {
+        .base = T1,
+        .index = EMIT_NONE,
+        .displacement = tlb_field(build, offsetof(struct soft_tlb_entry, host)),
+    };
+
+    emit_load(&build->emitter, true, to, &host);
+}
+
+void access_check(struct build *build, struct access *access, unsigned size, bool write)
+{
+    struct emit_memory last = access->address;
 
     if (access->constant) {
         check_constant(build, access, size, write);
         return;
     }
-    tag.displacement = tlb_field(build, write ? offsetof(struct soft_tlb_entry, write_tag)
-                                              : offsetof(struct soft_tlb_entry, read_tag));
-    host.displacement = tlb_field(build, offsetof(struct soft_tlb_entry, host));
     last.displacement += (int32_t)size - 1;
-    if (access->address.displacement)
-        emit_lea(emitter, false, T1, &access->address);
-    else
-        emit_mov_register(emitter, false, T1, access->address.base);
-    emit_shift(emitter, 5, false, T1, 12 - LINE_SHIFT);
-    emit_alu_immediate(emitter, 4, false, T1, (SOFT_TLB_ENTRIES - 1) << LINE_SHIFT);
-    if (last.displacement)
-        emit_lea(emitter, true, T2, &last);
-    else
-        emit_mov_register(emitter, true, T2, last.base);
-    emit_alu_immediate(emitter, 4, true, T2, -(int32_t)PAGE_SIZE);
-    emit_op_memory(emitter, 0, 0x3b, true, T2, &tag);
+    compare_tag(build, &access->address, &last, write);
     add_miss(build, access, size, write);
-    emit_load(emitter, true, T1, &host);
+    load_delta(build, T1);
+}
+
+void access_check_run(struct build *build, uint8_t base, const struct emit_memory *last, bool write,
+                      uint8_t to)
+{
+    const struct emit_memory address = {.base = base, .index = EMIT_NONE};
+
+    compare_tag(build, &address, last, write);
+    build_cold(build, COLD_INTERPRET, emit_jump_if_forward(&build->emitter, 5));
+    load_delta(build, to);
 }

@@ -14,19 +14,12 @@
  * polls.
  */
 #include "vmm/engine/soft/operand.h"
-#include "vmm/engine/soft/translator/translation.h"
+#include "vmm/engine/soft/translator/check.h"
 
 #define CODE64       0xa9bUL /* attributes of flat segments, DPL 0 */
 #define DATA         0xc93UL
 #define DPL3         (3UL << 5)
 #define SYSRET_FLAGS 0x3c7fd7
-
-#define JUMP_EQUAL     4U
-#define JUMP_NOT_EQUAL 5U
-
-#define ALU_OR  1
-#define ALU_AND 4
-#define ALU_CMP 7
 
 _Static_assert(offsetof(struct cpu_segment, attributes) == 2 &&
                    offsetof(struct cpu_segment, limit) == 4 &&
@@ -38,14 +31,9 @@ _Static_assert(offsetof(struct soft_cpu, cpl) % 4 == 0 &&
                    offsetof(struct soft_cpu, flat) == offsetof(struct soft_cpu, cpl) + 3,
                "the mode is written at once");
 
-static const struct insn *now(const struct build *build)
-{
-    return &build->translation->block->insns[build->index];
-}
-
 static uint64_t next(const struct build *build)
 {
-    return build->rip + now(build)->length;
+    return build->rip + build_now(build)->length;
 }
 
 static bool of_user(const struct build *build)
@@ -54,20 +42,6 @@ static bool of_user(const struct build *build)
 }
 
 /* ---- fields of the vCPU ---- */
-
-/* operation byte [field], value */
-static void alu_byte(struct build *build, uint8_t operation, struct emit_memory field,
-                     uint8_t value)
-{
-    emit_op_memory(&build->emitter, 0, 0x80, false, operation, &field);
-    emit_byte(&build->emitter, value);
-}
-
-static void test_byte(struct build *build, struct emit_memory field, uint8_t value)
-{
-    emit_op_memory(&build->emitter, 0, 0xf6, false, 0, &field);
-    emit_byte(&build->emitter, value);
-}
 
 static void store_byte(struct build *build, struct emit_memory field, uint8_t value)
 {
@@ -123,29 +97,9 @@ static void clear_flag(struct build *build, uint64_t flag)
 
 /* ---- checks ---- */
 
-static void interpret_if(struct build *build, unsigned condition)
-{
-    build_cold(build, COLD_INTERPRET, emit_jump_if_forward(&build->emitter, condition));
-}
-
-static void require_zero(struct build *build, struct emit_memory byte)
-{
-    alu_byte(build, ALU_CMP, byte, 0);
-    interpret_if(build, JUMP_NOT_EQUAL);
-}
-
 static void require_cpl0(struct build *build)
 {
     require_zero(build, BUILD_FIELD(build, cpl));
-}
-
-/* Some bit of `bits`, which lie in one byte, is set in the 64-bit field at `offset`. */
-static void require_bit(struct build *build, size_t offset, uint64_t bit, bool set)
-{
-    unsigned number = (unsigned)__builtin_ctzl(bit);
-
-    test_byte(build, build_field(build, offset + number / 8), (uint8_t)(1U << number % 8));
-    interpret_if(build, set ? JUMP_EQUAL : JUMP_NOT_EQUAL);
 }
 
 /* No interrupt waits for IF. */
@@ -162,14 +116,6 @@ static void require_canonical(struct build *build, uint8_t reg, uint8_t scratch)
     emit_shift(&build->emitter, 7, true, scratch, 16);
     emit_op_register(&build->emitter, 0x39, true, scratch, reg);
     interpret_if(build, JUMP_NOT_EQUAL);
-}
-
-/* Behind an instruction that goes on with the next one. */
-static bool go_on(struct build *build)
-{
-    if (now(build)->prefixes & INSN_ENDS_BLOCK)
-        build_jump(build, next(build));
-    return true;
 }
 
 /* ---- RFLAGS as a whole ---- */
@@ -315,7 +261,8 @@ static bool clear_interrupt(struct build *build)
     build_begin_access(build);
     require_cpl0(build);
     clear_flag(build, FLAG_IF);
-    return go_on(build);
+    build_go_on(build);
+    return true;
 }
 
 static bool set_interrupt(struct build *build)
@@ -361,14 +308,16 @@ static bool clear_direction(struct build *build)
 {
     build_begin_access(build);
     clear_flag(build, FLAG_DF);
-    return go_on(build);
+    build_go_on(build);
+    return true;
 }
 
 static bool set_direction(struct build *build)
 {
     build_begin_access(build);
     set_flag(build, FLAG_DF);
-    return go_on(build);
+    build_go_on(build);
+    return true;
 }
 
 static bool push_flags(struct build *build)
@@ -378,7 +327,7 @@ static bool push_flags(struct build *build)
         .base = HOST_RSP, .index = EMIT_NONE, .displacement = -(int32_t)word};
     struct access access;
 
-    if (now(build)->operand_size != word)
+    if (build_now(build)->operand_size != word)
         return false;
     build_begin_access(build);
     load_rflags(build);
@@ -386,7 +335,8 @@ static bool push_flags(struct build *build)
     access_check(build, &access, word, true);
     emit_store(&build->emitter, build->long_mode, &access.host, T0);
     emit_lea(&build->emitter, build->long_mode, HOST_RSP, &below);
-    return go_on(build);
+    build_go_on(build);
+    return true;
 }
 
 /* ---- FS and GS ---- */
@@ -401,7 +351,8 @@ static bool swap_gs(struct build *build)
     load(build, T1, BUILD_FIELD(build, msrs.kernel_gs_base));
     store(build, BUILD_FIELD(build, seg[SEG_GS].base), T1);
     store(build, BUILD_FIELD(build, msrs.kernel_gs_base), T0);
-    return go_on(build);
+    build_go_on(build);
+    return true;
 }
 
 /* The host's register of the guest's that the present instruction writes: T0 for one in memory. */
@@ -418,9 +369,9 @@ static void put_target(struct build *build, unsigned gpr)
 
 static bool read_base(struct build *build)
 {
-    struct emit_memory base = BUILD_FIELD(build, seg[now(build)->aux[0] % SEG_COUNT].base);
-    bool wide = now(build)->operand_size == 8;
-    unsigned gpr = now(build)->rm & 15;
+    struct emit_memory base = BUILD_FIELD(build, seg[build_now(build)->aux[0] % SEG_COUNT].base);
+    bool wide = build_now(build)->operand_size == 8;
+    unsigned gpr = build_now(build)->rm & 15;
 
     if (!build->long_mode)
         return false;
@@ -428,14 +379,15 @@ static bool read_base(struct build *build)
     require_bit(build, offsetof(struct soft_cpu, cr4), CR4_FSGSBASE, true);
     emit_load(&build->emitter, wide, target_register(gpr), &base);
     put_target(build, gpr);
-    return go_on(build);
+    build_go_on(build);
+    return true;
 }
 
 static bool write_base(struct build *build)
 {
-    struct emit_memory base = BUILD_FIELD(build, seg[now(build)->aux[0] % SEG_COUNT].base);
-    bool wide = now(build)->operand_size == 8;
-    unsigned gpr = now(build)->rm & 15;
+    struct emit_memory base = BUILD_FIELD(build, seg[build_now(build)->aux[0] % SEG_COUNT].base);
+    bool wide = build_now(build)->operand_size == 8;
+    unsigned gpr = build_now(build)->rm & 15;
 
     if (!build->long_mode)
         return false;
@@ -451,7 +403,8 @@ static bool write_base(struct build *build)
     if (wide)
         require_canonical(build, T0, T1);
     store(build, base, T0);
-    return go_on(build);
+    build_go_on(build);
+    return true;
 }
 
 /* ---- the counter ---- */
@@ -480,7 +433,8 @@ static bool read_counter(struct build *build, bool ordered)
 
         emit_load(emitter, false, GPR_RCX, &aux);
     }
-    return go_on(build);
+    build_go_on(build);
+    return true;
 }
 
 static bool read_tsc(struct build *build)
@@ -504,7 +458,7 @@ static bool move_from_control(struct build *build)
         [4] = offsetof(struct soft_cpu, cr4),
     };
     const ZydisDecodedOperand *source = &build->now->decoded.operands[1];
-    unsigned number = now(build)->reg, gpr = now(build)->rm & 15;
+    unsigned number = build_now(build)->reg, gpr = build_now(build)->rm & 15;
     struct emit_memory field;
 
     if (!build->long_mode || of_user(build) || source->type != ZYDIS_OPERAND_TYPE_REGISTER ||
@@ -516,7 +470,8 @@ static bool move_from_control(struct build *build)
     field = build_field(build, fields[number]);
     emit_load(&build->emitter, true, target_register(gpr), &field);
     put_target(build, gpr);
-    return go_on(build);
+    build_go_on(build);
+    return true;
 }
 
 /* ---- selection ---- */
@@ -558,7 +513,7 @@ void build_system_flags(const ZydisDecodedInstruction *decoded, struct copy_form
 {
     int kind = kind_of(decoded);
 
-    if (kind < 0)
+    if (build_string_flags(decoded, form) || kind < 0)
         return;
     form->flags_read = kinds[kind].flags_read;
     form->flags_killed = kinds[kind].flags_killed;
@@ -568,5 +523,5 @@ bool build_system(struct build *build)
 {
     int kind = kind_of(&build->now->decoded.instruction);
 
-    return kind >= 0 && kinds[kind].build(build);
+    return kind >= 0 ? kinds[kind].build(build) : build_string(build);
 }

@@ -241,6 +241,15 @@ void access_prepare_stack(struct build *build, unsigned base, int displacement,
 /* Check it for `size` bytes; `access->host` is good afterwards. Uses T1 and T2. */
 void access_check(struct build *build, struct access *access, unsigned size, bool write);
 
+/* The same for a run of bytes from [base] up to the one at `last`, which must be of one page. The
+ * difference of its host address to its linear one in `to`. Uses T1 and T2; what does not hit is
+ * for the interpreter. */
+void access_check_run(struct build *build, uint8_t base, const struct emit_memory *last, bool write,
+                      uint8_t to);
+/* `segment` of 32-bit code is usable, writable and has no limit, else the interpreter does it. Uses
+ * T2. */
+void access_check_segment(struct build *build, unsigned segment);
+
 /* The host's register of a guest's that is not in memory. */
 static inline uint8_t host_register(unsigned gpr)
 {
@@ -264,6 +273,10 @@ void build_jump_indirect(struct build *build, uint8_t mode, int undo);
 bool build_system(struct build *build);
 /* The flags that it reads and kills, if it is: those of `form` otherwise stay. */
 void build_system_flags(const ZydisDecodedInstruction *decoded, struct copy_form *form);
+
+/* strings.c: the same for string instructions. */
+bool build_string(struct build *build);
+bool build_string_flags(const ZydisDecodedInstruction *decoded, struct copy_form *form);
 
 /* glue.c */
 void glue_emit(struct soft_translator *translator);
