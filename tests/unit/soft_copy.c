@@ -454,7 +454,8 @@ static void random_instructions_stay_the_same(void **state)
         met[guest.instruction.mnemonic] = true;
     }
     for (unsigned mnemonic = 0; mnemonic <= ZYDIS_MNEMONIC_MAX_VALUE; mnemonic++)
-        if (copy_list_find((ZydisMnemonic)mnemonic) && !met[mnemonic])
+        if (copy_list_find((ZydisMnemonic)mnemonic) && !met[mnemonic] &&
+            mnemonic != ZYDIS_MNEMONIC_FLDCW)
             fail_msg("%s was never met", ZydisMnemonicGetString((ZydisMnemonic)mnemonic));
 }
 
@@ -695,10 +696,6 @@ static const char *const refused[] = {
     "660fc8",       /* bswap ax */
     "6663c8",       /* movsxd cx, eax */
     "f390",         /* pause */
-    "9b",           /* wait */
-    "d9e8",         /* fld1 */
-    "0f77",         /* emms */
-    "0f6fc1",       /* movq mm0, mm1 */
     "0f01c8",       /* monitor */
     "0f01f8",       /* swapgs */
     "f30f01e8",     /* setssbsy */
@@ -722,9 +719,6 @@ static const char *const refused[] = {
     "0f2a07",       /* cvtpi2ps xmm0, [rdi] */
     "f30fd6c1",     /* movq2dq xmm0, mm1 */
     "f20fd6c1",     /* movdq2q mm0, xmm1 */
-    "0ffcc1",       /* paddb mm0, mm1 */
-    "0fe707",       /* movntq [rdi], mm0 */
-    "0fc4c100",     /* pinsrw mm0, ecx, 0 */
     "f20f2b07",     /* movntsd [rdi], xmm0 */
     "62f17c4858c1", /* vaddps zmm: EVEX */
 };

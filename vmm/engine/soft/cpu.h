@@ -188,6 +188,12 @@ struct soft_spin {
 };
 #define SOFT_SPIN_PAUSES 64 /* that make a call of soft_spin worth while */
 
+/* Registers that translated code has in the host's own; C sees them nowhere while it has. */
+enum soft_live {
+    SOFT_LIVE_VECTORS = 1, /* vector[0..15] and mxcsr */
+    SOFT_LIVE_X87 = 2,
+};
+
 union soft_vector {
     uint8_t u8[64];
     uint16_t u16[32];
@@ -211,10 +217,10 @@ struct soft_cpu {
     bool block_end;    /* set by a handler: leave the current block after this instruction */
     uint8_t shadow;    /* interrupt shadow for the next instruction: 1 STI, 2 MOV SS / POP SS */
     const struct insn *insn; /* being executed; for exceptions */
-    /* Of translated code (translator/): status flags as LAHF and SETO give them, whether the
-     * vector registers below live in the host's, and the exit that it left by. */
+    /* Of translated code (translator/): status flags as LAHF and SETO give them, which of the
+     * registers below live in the host's (enum soft_live), and the exit that it left by. */
     uint16_t flags_carrier;
-    bool vector_live;
+    uint8_t live;
     uint32_t exit;
     struct cpu_segment seg[SEG_COUNT];
     struct soft_tlb_entry tlb[SOFT_MMU_MODES][SOFT_TLB_ENTRIES];

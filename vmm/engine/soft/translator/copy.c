@@ -32,6 +32,7 @@ static const struct flag_effect effects[COPY_CLASSES] = {
     [COPY_TO_AH] = {.read = ALL & ~FLAG_OF},
     [COPY_FROM_AH] = {.written = ALL & ~FLAG_OF},
     [COPY_BMI] = {.written = ALL, .undefined = FLAG_AF | FLAG_PF},
+    [COPY_X87_COMPARE] = {.written = ALL, .perhaps = FLAG_OF | FLAG_SF | FLAG_AF},
     [COPY_EXTRACT] = {.written = ALL, .undefined = FLAG_AF | FLAG_PF | FLAG_SF},
 };
 
@@ -45,6 +46,14 @@ static uint16_t condition_flags(unsigned condition)
         FLAG_SF, FLAG_PF, FLAG_SF | FLAG_OF, FLAG_ZF | FLAG_SF | FLAG_OF};
 
     return flags[condition >> 1 & 7];
+}
+
+/* The same for FCMOVcc, whose condition is in ModRM.reg. */
+static uint16_t x87_condition_flags(unsigned condition)
+{
+    static const uint16_t flags[4] = {FLAG_CF, FLAG_ZF, FLAG_CF | FLAG_ZF, FLAG_PF};
+
+    return flags[condition & 3];
 }
 
 /* The count of a shift as the CPU masks it, or -1 when only its execution will tell. */
@@ -90,6 +99,8 @@ static struct flag_effect flag_effect(const ZydisDecodedInstruction *instruction
         return shift_effect(instruction, operands, class);
     case COPY_CONDITION:
         return (struct flag_effect){.read = condition_flags(instruction->opcode & 15)};
+    case COPY_X87_CONDITION:
+        return (struct flag_effect){.read = x87_condition_flags(instruction->raw.modrm.reg)};
     default:
         return effects[class];
     }
@@ -138,6 +149,16 @@ static void fill_memory(const ZydisDecodedOperand *operand, struct copy_form *fo
     form->writes = operand->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
 }
 
+static bool has_class(const ZydisDecodedInstruction *instruction,
+                      const ZydisDecodedOperand *operands, ZydisRegisterClass class)
+{
+    for (unsigned i = 0; i < instruction->operand_count; i++)
+        if (operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+            ZydisRegisterGetClass(operands[i].reg.value) == class)
+            return true;
+    return false;
+}
+
 static void fill_operands(const ZydisDecodedInstruction *instruction,
                           const ZydisDecodedOperand *operands, uint16_t traits,
                           struct copy_form *form)
@@ -151,9 +172,30 @@ static void fill_operands(const ZydisDecodedInstruction *instruction,
 
 /* ---- the list's exceptions ---- */
 
-/* Whether the operand is one of those that copying knows: no segment, control, debug, mask, x87 and
- * MMX registers, one address in memory. */
-static bool operand_known(const ZydisDecodedOperand *operand, bool vector)
+static bool register_known(ZydisRegister reg, uint16_t traits)
+{
+    switch (ZydisRegisterGetClass(reg)) {
+    case ZYDIS_REGCLASS_GPR8:
+    case ZYDIS_REGCLASS_GPR16:
+    case ZYDIS_REGCLASS_GPR32:
+    case ZYDIS_REGCLASS_GPR64:
+    case ZYDIS_REGCLASS_FLAGS:
+        return true;
+    case ZYDIS_REGCLASS_XMM:
+    case ZYDIS_REGCLASS_YMM:
+    case ZYDIS_REGCLASS_MMX:
+        return traits & COPY_VECTOR;
+    case ZYDIS_REGCLASS_X87:
+        return traits & COPY_X87;
+    default:
+        return (reg == ZYDIS_REGISTER_MXCSR && traits & COPY_VECTOR) ||
+               (reg == ZYDIS_REGISTER_X87STATUS && traits & COPY_X87);
+    }
+}
+
+/* Whether the operand is one of those that copying knows: no segment, control, debug and mask
+ * registers, one address in memory. */
+static bool operand_known(const ZydisDecodedOperand *operand, uint16_t traits)
 {
     switch (operand->type) {
     case ZYDIS_OPERAND_TYPE_IMMEDIATE:
@@ -163,22 +205,9 @@ static bool operand_known(const ZydisDecodedOperand *operand, bool vector)
                (operand->mem.type == ZYDIS_MEMOP_TYPE_MEM ||
                 operand->mem.type == ZYDIS_MEMOP_TYPE_AGEN);
     case ZYDIS_OPERAND_TYPE_REGISTER:
-        break;
+        return register_known(operand->reg.value, traits);
     default:
         return false;
-    }
-    switch (ZydisRegisterGetClass(operand->reg.value)) {
-    case ZYDIS_REGCLASS_GPR8:
-    case ZYDIS_REGCLASS_GPR16:
-    case ZYDIS_REGCLASS_GPR32:
-    case ZYDIS_REGCLASS_GPR64:
-    case ZYDIS_REGCLASS_FLAGS:
-        return true;
-    case ZYDIS_REGCLASS_XMM:
-    case ZYDIS_REGCLASS_YMM:
-        return vector;
-    default:
-        return vector && operand->reg.value == ZYDIS_REGISTER_MXCSR;
     }
 }
 
@@ -231,7 +260,7 @@ static bool form_copies(const ZydisDecodedInstruction *instruction,
     if (vex && !vex_known(instruction, operands))
         return false;
     for (unsigned i = 0; i < instruction->operand_count; i++)
-        if (!operand_known(&operands[i], traits & COPY_VECTOR))
+        if (!operand_known(&operands[i], traits))
             return false;
     switch (instruction->mnemonic) {
     case ZYDIS_MNEMONIC_BT:
@@ -275,7 +304,13 @@ void copy_classify(const ZydisDecodedInstruction *instruction, const ZydisDecode
     if (!form_copies(instruction, operands, features, traits))
         return;
     form->copies = true;
+    form->x87 = traits & COPY_X87;
+    form->pointers = traits & COPY_POINTERS;
     form->vector = traits & COPY_VECTOR;
+    if (form->vector && has_class(instruction, operands, ZYDIS_REGCLASS_MMX)) {
+        form->x87 = true;
+        form->vector = has_class(instruction, operands, ZYDIS_REGCLASS_XMM);
+    }
     fill_operands(instruction, operands, traits, form);
     form->faults =
         traits & COPY_FAULTS || (form->vector && wants_alignment(instruction, traits, form));

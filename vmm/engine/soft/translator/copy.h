@@ -22,9 +22,11 @@ struct copy_features {
 
 /* What an instruction needs to be copied. */
 struct copy_form {
-    bool copies; /* on the allow-list */
-    bool vector; /* touches XMM or YMM registers or MXCSR: the guest's must be live in the host */
-    bool memory; /* its ModRM names memory that it accesses (LEA and NOP access none) */
+    bool copies;   /* on the allow-list */
+    bool vector;   /* touches XMM or YMM registers or MXCSR: the guest's must be live in the host */
+    bool x87;      /* the same for x87 and MMX registers */
+    bool pointers; /* ..and it changes the pointers to the last x87 instruction and operand */
+    bool memory;   /* its ModRM names memory that it accesses (LEA and NOP access none) */
     bool reads, writes; /* that memory */
     bool faults;        /* may raise #DE, #XM or #GP for alignment: a signal on the host */
     uint8_t size;       /* bytes of that memory, 1..64 */

@@ -288,7 +288,8 @@ bool copy_emit(struct emitter *emitter, const ZydisDecodedInstruction *instructi
     uint16_t traits = copy_list_find(instruction->mnemonic);
     struct encoding encoding = {.memory = memory};
 
-    if (!traits)
+    /* What FLDCW loads is looked at first: x87_native.c. */
+    if (!traits || instruction->mnemonic == ZYDIS_MNEMONIC_FLDCW)
         return false;
     if (traits & COPY_NOTHING)
         return true;

@@ -33,6 +33,8 @@ enum copy_class {
     COPY_BMI,           /* all, AF and PF undefined */
     COPY_EXTRACT,       /* all, AF, PF and SF undefined */
     COPY_CONDITION,     /* in: what the opcode's condition looks at */
+    COPY_X87_CONDITION, /* the same of FCMOVcc */
+    COPY_X87_COMPARE,   /* ZF, PF and CF; processors differ in the others */
     COPY_CLASSES
 };
 
@@ -45,6 +47,8 @@ enum copy_trait {
     COPY_FIXED = 1 << 9,    /* the operand-size prefix changes nothing but where it is mandatory */
     COPY_ALIGNED = 1 << 11, /* memory of 16 bytes and more: VEX-encoded too must it be aligned */
     COPY_UNALIGNED = 1 << 12, /* not even in the legacy encoding */
+    COPY_X87 = 1 << 13,       /* the x87 registers */
+    COPY_POINTERS = 1 << 14,  /* with the pointers to the last instruction and operand */
     COPY_MERGES = 1 << 10,    /* its destination may stay as it is: read too */
 };
 

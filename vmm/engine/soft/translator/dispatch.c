@@ -15,6 +15,7 @@
 #include "vmm/engine/soft/translator/log.h"
 #include "vmm/engine/soft/translator/translation.h"
 #include "vmm/engine/soft/translator/vector_state.h"
+#include "vmm/engine/soft/translator/x87_native.h"
 
 #define INDIRECT_BYTES (sizeof(uint8_t *) << INDIRECT_BITS)
 
@@ -23,24 +24,34 @@ static const uint8_t *executable(const struct soft_translator *translator, const
     return code + translator->cache.execute;
 }
 
-/* ---- vector registers ---- */
+/* ---- registers that are live in the host's ---- */
 
 /* Before C runs that may use them. */
-static void vectors_leave(struct soft_cpu *cpu)
+static void live_leave(struct soft_cpu *cpu)
 {
-    if (!cpu->vector_live)
-        return;
-    soft_vector_save(cpu);
-    cpu->vector_live = false;
+    if (cpu->live & SOFT_LIVE_VECTORS)
+        soft_vector_save(cpu);
+    if (cpu->live & SOFT_LIVE_X87)
+        soft_x87_save(cpu);
+    cpu->live = 0;
 }
 
-/* False when the guest may not use them now: the interpreter tells it so. */
-static bool vectors_enter(struct soft_cpu *cpu)
+/* Bring in what `translation` needs; nothing is live. False when the guest may not use it now: the
+ * interpreter tells it so. */
+static bool live_enter(struct soft_cpu *cpu, const struct translation *translation)
 {
-    if (!soft_vector_allowed(cpu))
+    uint8_t live = translation->live;
+
+    if (!live)
+        return true;
+    if ((live & SOFT_LIVE_VECTORS && !soft_vector_allowed(cpu)) ||
+        (live & SOFT_LIVE_X87 && !soft_x87_allowed(cpu)))
         return false;
-    soft_vector_load(cpu);
-    cpu->vector_live = true;
+    if (live & SOFT_LIVE_X87)
+        soft_x87_load(cpu);
+    if (live & SOFT_LIVE_VECTORS)
+        soft_vector_load(cpu);
+    cpu->live = live;
     soft_count(&cpu->counters.vector_loads);
     return true;
 }
@@ -228,11 +239,10 @@ uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t l
     const struct insn *insn = site->insn;
     uint64_t next;
 
-    vectors_leave(cpu);
+    live_leave(cpu);
     if (access) {
         soft_count(&cpu->counters.misses);
-        if (refill(cpu, number, linear, access) &&
-            (!site->translation->vectors || vectors_enter(cpu)))
+        if (refill(cpu, number, linear, access) && live_enter(cpu, site->translation))
             return (uintptr_t)executable(translator, translator->cache.write + site->retry);
     }
     cpu->exit = 0;
@@ -245,7 +255,7 @@ uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t l
     insn->exec(cpu, insn);
     if (site->last || cpu->block_end || cpu->next_rip != next)
         return 0;
-    if (site->translation->vectors && !vectors_enter(cpu))
+    if (!live_enter(cpu, site->translation))
         return 0;
     cpu->flags_carrier = (uint16_t)flags_pack(cpu->rflags);
     return (uintptr_t)executable(translator, translator->cache.write + site->resume);
@@ -259,10 +269,10 @@ static bool enter(struct soft_cpu *cpu, const struct translation *translation)
     struct soft_translator *translator = cpu->translator;
 
     cpu->flags_carrier = (uint16_t)flags_pack(cpu->rflags);
-    if (translation->vectors && !vectors_enter(cpu))
+    if (!live_enter(cpu, translation))
         return false;
     translator->enter(executable(translator, translation->entry));
-    vectors_leave(cpu);
+    live_leave(cpu);
     if (cpu->exit)
         cpu->rflags = flags_merge(cpu->rflags, cpu->flags_carrier, FLAGS_STATUS);
     return true;
@@ -320,7 +330,7 @@ static void link_exit(struct soft_translator *translator, struct exit *exit, str
         return;
     if ((from->linear ^ to->linear) >> 12 || to->next_page)
         way = to->cross;
-    else if (to->linear <= from->linear || (to->vectors && !from->vectors))
+    else if (to->linear <= from->linear || (to->live & ~from->live))
         way = to->poll;
     else
         way = to->entry;

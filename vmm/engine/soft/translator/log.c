@@ -31,9 +31,8 @@ static const struct {
     {                                                                                \
 #name, offsetof(struct soft_cpu, name), sizeof(((struct soft_cpu *)0)->name) \
     }
-    FIELD(gpr),           FIELD(next_rip),    FIELD(rflags),   FIELD(requests),
-    FIELD(flags_carrier), FIELD(vector_live), FIELD(exit),     FIELD(fetch_id),
-    FIELD(seg),           FIELD(tlb),         FIELD(counters),
+    FIELD(gpr),  FIELD(next_rip), FIELD(rflags), FIELD(requests), FIELD(flags_carrier), FIELD(live),
+    FIELD(exit), FIELD(fetch_id), FIELD(seg),    FIELD(tlb),      FIELD(counters),
 #undef FIELD
 };
 

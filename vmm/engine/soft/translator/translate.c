@@ -234,6 +234,13 @@ static void adjust_form(const struct insn *insn, struct build_insn *entry)
     }
 }
 
+static uint8_t live_registers(const struct copy_form *form)
+{
+    if (!form->copies)
+        return 0;
+    return (uint8_t)((form->vector ? SOFT_LIVE_VECTORS : 0) | (form->x87 ? SOFT_LIVE_X87 : 0));
+}
+
 /* The block's bytes, which may lie in two pages. */
 static void copy_code(struct build *build)
 {
@@ -266,7 +273,7 @@ static bool analyze(struct build *build)
         entry->bytes = bytes;
         classify(build, &block->insns[i], entry);
         adjust_form(&block->insns[i], entry);
-        build->translation->vectors |= entry->form.copies && entry->form.vector;
+        build->translation->live |= live_registers(&entry->form);
         bytes += block->insns[i].length;
     }
     live = live_behind(build);
@@ -347,6 +354,12 @@ static bool build_copy(struct build *build)
         if (!access_prepare(build, now(build), form->size, &access))
             return false;
         access_check(build, &access, form->size, form->writes);
+    }
+    if (form->pointers && !build_x87_pointers(build, now(build), &access))
+        return false;
+    if (entry->decoded.instruction.mnemonic == ZYDIS_MNEMONIC_FLDCW) {
+        build_x87_fldcw(build, &access);
+        return true;
     }
     if (need_flags)
         build_need_flags(build, access.constant ? T0 : T2);
@@ -528,18 +541,20 @@ static void emit_poll(struct build *build)
 {
     struct translation *translation = build->translation;
     struct emit_memory requests = BUILD_FIELD(build, requests);
-    struct emit_memory live = BUILD_FIELD(build, vector_live);
+    struct emit_memory live = BUILD_FIELD(build, live);
     uint32_t number = build_exit(build, EXIT_REQUEST, translation->linear, NULL);
     struct cold *cold;
 
     emit_compare_and_leave(build, &requests, 0, 5, number);
-    if (!translation->vectors)
-        return;
-    emit_op_memory(&build->emitter, 0, 0x80, false, 7, &live); /* CMP m8, imm8 */
-    emit_byte(&build->emitter, 0);
-    cold = build_cold(build, COLD_LEAVE, emit_jump_if_forward(&build->emitter, 4));
-    if (cold)
-        cold->number = number;
+    for (uint8_t bit = SOFT_LIVE_VECTORS; bit <= SOFT_LIVE_X87; bit <<= 1) {
+        if (!(translation->live & bit))
+            continue;
+        emit_op_memory(&build->emitter, 0, 0xf6, false, 0, &live); /* TEST m8, imm8 */
+        emit_byte(&build->emitter, bit);
+        cold = build_cold(build, COLD_LEAVE, emit_jump_if_forward(&build->emitter, 4));
+        if (cold)
+            cold->number = number;
+    }
 }
 
 /* The ways in. Those that check do it with the flags in the carrier, where they are live. */

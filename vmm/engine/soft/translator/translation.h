@@ -75,9 +75,9 @@ struct translation {
     struct soft_block *block; /* NULL once dropped */
     struct translation *next; /* of the same block */
     uint8_t mode;
-    bool vectors;         /* vector registers are live in the host from its beginning to its end */
-    uint32_t page;        /* id of its page: cpu->fetch_id */
-    uint32_t next_page;   /* of the second one, of an instruction that crosses; else 0 */
+    uint8_t live;       /* enum soft_live: what is live in the host from its beginning to its end */
+    uint32_t page;      /* id of its page: cpu->fetch_id */
+    uint32_t next_page; /* of the second one, of an instruction that crosses; else 0 */
     uint32_t site, sites; /* first, count */
     uint32_t incoming;    /* first of the exits that are linked to it, or 0 */
     /* Ways in: `indirect` checks the target, then falls into `cross`, which checks the page, then
@@ -255,6 +255,14 @@ static inline uint8_t host_register(unsigned gpr)
 {
     return gpr == GPR_RSP ? HOST_RSP : (uint8_t)gpr;
 }
+
+/* x87_native.c */
+
+/* The present instruction's pointers to itself and its operand, once the access is checked. Uses
+ * T2, or T0 where the operand's address is constant. False when the interpreter must do it. */
+bool build_x87_pointers(struct build *build, const struct insn *insn, const struct access *access);
+/* FLDCW of a checked operand: of a word that masks all exceptions; anything else is interpreted. */
+void build_x87_fldcw(struct build *build, const struct access *access);
 
 /* terminator.c */
 
