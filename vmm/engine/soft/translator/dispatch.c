@@ -30,7 +30,7 @@ static const uint8_t *executable(const struct soft_translator *translator, const
 static void live_leave(struct soft_cpu *cpu)
 {
     if (cpu->live & SOFT_LIVE_VECTORS)
-        soft_vector_save(cpu);
+        soft_vector_save(cpu, cpu->translator->features.avx);
     if (cpu->live & SOFT_LIVE_X87)
         soft_x87_save(cpu);
     cpu->live = 0;
@@ -50,7 +50,7 @@ static bool live_enter(struct soft_cpu *cpu, const struct translation *translati
     if (live & SOFT_LIVE_X87)
         soft_x87_load(cpu);
     if (live & SOFT_LIVE_VECTORS)
-        soft_vector_load(cpu);
+        soft_vector_load(cpu, cpu->translator->features.avx);
     cpu->live = live;
     soft_count(&cpu->counters.vector_loads);
     return true;
@@ -435,8 +435,6 @@ struct soft_translator *soft_translator_create(struct soft_cpu *cpu, GError **er
     cpu->heat = switches->eager ? 0 : SOFT_TRANSLATOR_HEAT;
     translator->features.bmi2 = !switches->nobmi2 && __builtin_cpu_supports("bmi2");
     translator->features.avx = !switches->noavx && __builtin_cpu_supports("avx2");
-    if (switches->noavx)
-        soft_vector_hide_avx();
     translator->site_count = translator->exit_count = 1;
     translator->translations = reserve(sizeof(struct translation) * TRANSLATIONS_MAX);
     translator->sites = reserve(sizeof(struct site) * SITES_MAX);

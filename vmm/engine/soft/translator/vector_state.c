@@ -14,29 +14,17 @@ void vector_state_load_256(const union soft_vector *vectors, const uint32_t *mxc
 void vector_state_save_128(union soft_vector *vectors, uint32_t *mxcsr);
 void vector_state_save_256(union soft_vector *vectors, uint32_t *mxcsr);
 
-static bool avx_hidden;
-
-void soft_vector_hide_avx(void)
+void soft_vector_load(const struct soft_cpu *cpu, bool wide)
 {
-    avx_hidden = true;
-}
-
-static bool avx_used(void)
-{
-    return !avx_hidden && __builtin_cpu_supports("avx");
-}
-
-void soft_vector_load(struct soft_cpu *cpu)
-{
-    if (avx_used())
+    if (wide)
         vector_state_load_256(cpu->vector, &cpu->mxcsr);
     else
         vector_state_load_128(cpu->vector, &cpu->mxcsr);
 }
 
-void soft_vector_save(struct soft_cpu *cpu)
+void soft_vector_save(struct soft_cpu *cpu, bool wide)
 {
-    if (avx_used())
+    if (wide)
         vector_state_save_256(cpu->vector, &cpu->mxcsr);
     else
         vector_state_save_128(cpu->vector, &cpu->mxcsr);

@@ -10,16 +10,13 @@
 
 #include "vmm/engine/soft/cpu.h"
 
-/* Do as if the host had no AVX (ANIMA_SOFT=noavx): 16 bytes of a register are moved. For the whole
- * process, before the first load. */
-void soft_vector_hide_avx(void);
+/* cpu->vector[0..15] and cpu->mxcsr to the host's registers: 32 bytes of each where `wide`, which
+ * the host must have AVX for, else 16. */
+void soft_vector_load(const struct soft_cpu *cpu, bool wide);
 
-/* cpu->vector[0..15], their low 16 or 32 bytes, and cpu->mxcsr to the host's registers. */
-void soft_vector_load(struct soft_cpu *cpu);
-
-/* The reverse. The host's MXCSR is then that of C, and no upper half is in use. Bytes above 32 of
- * the guest's are as they were. */
-void soft_vector_save(struct soft_cpu *cpu);
+/* The reverse, with the same `wide`. The host's MXCSR is then that of C, and no upper half is in
+ * use. Bytes above those of the guest's are as they were. */
+void soft_vector_save(struct soft_cpu *cpu, bool wide);
 
 /* Whether the guest may use every vector instruction of its CPU model now: none would raise #UD or
  * #NM (SDM 2, 2.4 and 2.8). Where not, the interpreter knows what is due. To be asked before each
