@@ -17,10 +17,10 @@
 #include "vmm/engine/soft/translator/translator.h"
 #include "vmm/memory/memory.h"
 
-#define INSN_CAPACITY  (512U << 10)
-#define BLOCK_CAPACITY (128U << 10)
+#define INSN_CAPACITY  (2U << 20)
+#define BLOCK_CAPACITY (512U << 10)
 #define PAGE_CAPACITY  (16U << 10)
-#define BLOCK_BUCKETS  (64U << 10)
+#define BLOCK_BUCKETS  (256U << 10)
 #define PAGE_BUCKETS   (16U << 10)
 #define BLOCK_INSNS    64U /* longest block */
 #define QUEUE_LENGTH   64U
@@ -54,7 +54,7 @@ static _Thread_local struct soft_cpu *running;
 
 static unsigned hash_pointer(const uint8_t *host)
 {
-    return (unsigned)((uintptr_t)host * 0x9e3779b97f4a7c15UL >> 48) % BLOCK_BUCKETS;
+    return (unsigned)((uintptr_t)host * 0x9e3779b97f4a7c15UL >> 46) % BLOCK_BUCKETS;
 }
 
 static unsigned hash_page(uint64_t page)

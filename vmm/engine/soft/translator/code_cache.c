@@ -10,8 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define SIZE_MAX_EACH (32UL << 20)
-#define SIZE_MAX_ALL  (512UL << 20)
+#define SIZE_MAX_EACH (128UL << 20)
+#define SIZE_MAX_ALL  (1UL << 30)
 
 static GMutex lock;
 static GArray *spare; /* of struct code_cache: mapped and not in use; by `lock` */

@@ -102,10 +102,10 @@ struct code_page_id {
     const uint8_t *host;
 };
 
-#define TRANSLATIONS_MAX (128U << 10)
-#define SITES_MAX        (1U << 20)
-#define EXITS_MAX        (512U << 10)
-#define PAGE_IDS         (32U << 10)
+#define TRANSLATIONS_MAX (512U << 10)
+#define SITES_MAX        (4U << 20)
+#define EXITS_MAX        (2U << 20)
+#define PAGE_IDS         (128U << 10)
 
 /* An access that missed the TLB. */
 struct miss {
