@@ -225,6 +225,11 @@ struct collector {
     const char *text;
 };
 
+static bool is_seen(const struct collector *collector, const struct diff_form *form)
+{
+    return g_hash_table_contains(collector->seen, GUINT_TO_POINTER(form->key));
+}
+
 static void add_form(struct collector *collector, const struct diff_form *form)
 {
     GArray *list = form->invalid ? collector->lists.invalid : collector->lists.valid;
@@ -285,6 +290,8 @@ static void add_invalid(struct collector *collector, struct diff_form *form)
     key = mix(mix(key, form->map), form->opcode);
     key = mix(mix(key, form->pp), form->l);
     form->key = mix(mix(key, form->w), form->modrm >> 6 == 3);
+    if (is_seen(collector, form))
+        return;
     g_snprintf(form->name, sizeof(form->name), "%sinvalid %s%s[%u:%02x] %s", size_prefix(form),
                form->vex ? "vex " : "", form->prefix_count || form->pp ? "prefixed " : "",
                form->map, form->opcode, form->modrm >> 6 == 3 ? "register" : "memory");
@@ -305,6 +312,8 @@ static void try_form(struct collector *collector, struct diff_form form)
     if (!instruction_allowed(&instruction, operands) || instruction.opcode != form.opcode)
         return; /* or the opcode was a prefix */
     form.key = form_key(form.code_size, &instruction, operands);
+    if (is_seen(collector, &form))
+        return;
     name_form(&form, &instruction, operands);
     add_form(collector, &form);
 }

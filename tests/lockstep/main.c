@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * anima-lockstep: random programs by the interpreter and by the translator, until the time is up.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/lockstep/lockstep.h"
+
+static int option_seconds = 10;
+static gint64 option_seed = 1, option_case = -1, option_first;
+static int option_shown = 10;
+static char *option_switches;
+static gboolean option_whole;
+
+static const GOptionEntry entries[] = {
+    {"seconds", 0, 0, G_OPTION_ARG_INT, &option_seconds, "how long (10)", "N"},
+    {"seed", 0, 0, G_OPTION_ARG_INT64, &option_seed, "of all randomness (1)", "S"},
+    {"first", 0, 0, G_OPTION_ARG_INT64, &option_first, "number of the first program (0)", "N"},
+    {"case", 0, 0, G_OPTION_ARG_INT64, &option_case, "only this program", "N"},
+    {"shown", 0, 0, G_OPTION_ARG_INT, &option_shown, "mismatches after which it gives up (10)",
+     "N"},
+    {"switches", 0, 0, G_OPTION_ARG_STRING, &option_switches,
+     "of the translator, as ANIMA_SOFT has them, in place of all variants", "LIST"},
+    {"whole", 0, 0, G_OPTION_ARG_NONE, &option_whole, "show programs as they are, not minimized",
+     NULL},
+    {NULL},
+};
+
+/* How the translator is run, in turns. */
+#define VARIANTS 4
+static const char *variants[VARIANTS] = {
+    "eager,exact",
+    "eager",
+    "",
+    "eager,nochain,nobmi2,noavx",
+};
+
+struct test {
+    struct side *interpreter, *witness, *translators[VARIANTS];
+    struct diff_forms forms;
+    unsigned long programs, endless, unstable, mismatches, returns, shutdowns;
+    unsigned long vectors[256]; /* exceptions and calls that were logged */
+};
+
+static struct side *translator(const struct test *test, const struct program *program)
+{
+    return test->translators[program->variant];
+}
+
+/* Whether both sides still differ, and two interpreters do not. */
+static bool differs(const struct program *program, void *opaque)
+{
+    struct test *test = opaque;
+    struct outcome interpreted, translated;
+
+    side_run(test->interpreter, program, false, &interpreted);
+    if (!interpreted.finished)
+        return false;
+    for (unsigned i = 0; i < (program->asynchronous ? 20 : 1); i++) {
+        side_run(translator(test, program), program, program->asynchronous, &translated);
+        if (!outcomes_agree(program, &interpreted, &translated))
+            return true;
+    }
+    return false;
+}
+
+/* What the guest can tell from chance is no mismatch. */
+static bool stable(struct test *test, const struct program *program)
+{
+    struct outcome first, second;
+
+    side_run(test->interpreter, program, false, &first);
+    side_run(test->witness, program, false, &second);
+    return outcomes_agree(program, &first, &second);
+}
+
+static void report(struct test *test, struct program *program, struct outcome *interpreted,
+                   struct outcome *translated)
+{
+    printf("MISMATCH --seed %ld --case %ld, translator with '%s'%s\n", (long)program->seed,
+           (long)program->number, variants[program->variant],
+           program->asynchronous ? ", kicked" : "");
+    if (!option_whole && differs(program, test)) {
+        program_minimize(program, differs, test);
+        side_run(test->interpreter, program, false, interpreted);
+        side_run(translator(test, program), program, program->asynchronous, translated);
+    }
+    program_print(program);
+    outcomes_print(program, interpreted, translated);
+    fflush(stdout);
+}
+
+static void count_vectors(struct test *test, const struct outcome *outcome)
+{
+    for (unsigned i = 0; i < LOG_SIZE; i += LOG_ENTRY) {
+        const uint8_t *entry = outcome->kernel + KERNEL_LOG + i;
+
+        if (entry[18 * 8] | entry[19 * 8]) /* rip and cs: not empty */
+            test->vectors[entry[16 * 8]]++;
+    }
+}
+
+static void run_program(struct test *test, uint64_t number)
+{
+    static struct program program;
+    struct outcome interpreted, translated;
+
+    program.variant = number % VARIANTS;
+    program.exact = strstr(variants[program.variant], "exact");
+    program_make(&program, &test->forms, (uint64_t)option_seed, number);
+    test->programs++;
+    side_run(test->interpreter, &program, false, &interpreted);
+    if (!interpreted.finished) {
+        test->endless++;
+        return;
+    }
+    test->shutdowns += interpreted.shut_down;
+    count_vectors(test, &interpreted);
+    side_run(translator(test, &program), &program, program.asynchronous, &translated);
+    test->returns += translated.returns;
+    if (outcomes_agree(&program, &interpreted, &translated))
+        return;
+    if (!stable(test, &program)) {
+        test->unstable++;
+        return;
+    }
+    test->mismatches++;
+    report(test, &program, &interpreted, &translated);
+}
+
+static void run_all(struct test *test)
+{
+    gint64 end = g_get_monotonic_time() + option_seconds * G_TIME_SPAN_SECOND;
+
+    if (option_case >= 0) {
+        run_program(test, (uint64_t)option_case);
+        return;
+    }
+    for (uint64_t i = (uint64_t)option_first;
+         g_get_monotonic_time() < end && test->mismatches < (unsigned)option_shown; i++)
+        run_program(test, i);
+    printf("%lu programs (%lu left out as endless, %lu as unstable; %lu triple faults, %lu "
+           "returns), %lu mismatches\n",
+           test->programs, test->endless, test->unstable, test->shutdowns, test->returns,
+           test->mismatches);
+    printf("logged");
+    for (unsigned i = 0; i < 256; i++)
+        if (test->vectors[i])
+            printf(" %u:%lu", i, test->vectors[i]);
+    printf("\n");
+}
+
+int main(int argc, char **argv)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GOptionContext) context =
+        g_option_context_new("- compare the translator with the interpreter");
+    struct test test = {0};
+
+    g_option_context_add_main_entries(context, entries, NULL);
+    if (!g_option_context_parse(context, &argc, &argv, &error)) {
+        fprintf(stderr, "anima-lockstep: %s\n", error->message);
+        return 2;
+    }
+    test.forms = form_list(NULL, 4);
+    test.interpreter = side_create("interp");
+    test.witness = side_create("interp");
+    for (unsigned i = 0; i < VARIANTS; i++) {
+        if (option_switches)
+            variants[i] = option_switches;
+        test.translators[i] = side_create(variants[i]);
+    }
+    run_all(&test);
+    for (unsigned i = 0; i < VARIANTS; i++)
+        side_destroy(test.translators[i]);
+    side_destroy(test.witness);
+    side_destroy(test.interpreter);
+    g_array_free(test.forms.valid, TRUE);
+    g_array_free(test.forms.invalid, TRUE);
+    return test.mismatches ? 1 : 0;
+}
