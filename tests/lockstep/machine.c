@@ -29,6 +29,7 @@ struct side {
     struct clock *clock;
     struct engine *engine;
     struct vcpu *vcpu;
+    struct engine_debug debug;
     uint8_t *kernel, *data;
     uint64_t misc_enable; /* what the processor model has in this register */
     bool finished;
@@ -222,6 +223,8 @@ struct side *side_create(const char *switches)
     start_threads();
     side->ops = &soft_engine_ops;
     config.opaque = side;
+    config.debug = &side->debug;
+    side->debug = (struct engine_debug){.switches = switches, .log = -1, .perf_map = -1};
     config.memory = side->memory = memory_create();
     config.clock = side->clock = clock_create_manual(0);
     side->data = add_memory(side, DATA_PHYSICAL, DATA_SIZE);
@@ -301,4 +304,9 @@ void side_run(struct side *side, const struct program *program, bool asynchronou
     out->kernel = side->kernel;
     out->data = side->data;
     side->ops->vcpu_get_state(side->vcpu, &out->state);
+}
+
+const struct soft_counters *side_counters(const struct side *side)
+{
+    return &((struct soft_engine *)side->engine)->vcpus[0]->cpu->counters;
 }
