@@ -141,6 +141,7 @@ struct program {
     unsigned code_size; /* 8, 4 */
     unsigned ring;      /* that it begins in */
     uint64_t alias;     /* added to its addresses */
+    bool globals;       /* one address space, with global pages */
     bool asynchronous;  /* kicked and interrupted at random */
     bool exact;         /* flags are whole at every exception */
     unsigned variant;   /* of the translator */

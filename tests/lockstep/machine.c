@@ -20,6 +20,7 @@
 #include "vmm/engine/soft/soft.h"
 
 #define TIMEOUT_NS 200000000 /* of processor time, for what should take a millisecond */
+#define WAIT_US    2000000   /* of time, for one that waits for nothing */
 #define LOOK_US    50000
 #define PESTERS    24 /* at most, of a program */
 
@@ -47,6 +48,7 @@ static void fatal(const char *what, const GError *error)
 
 static _Atomic(struct side *) running, pestered;
 static atomic_int_fast64_t running_since; /* by the clock of the thread that runs programs */
+static atomic_int_fast64_t waiting_since; /* by the time of day */
 static atomic_bool too_long;
 static atomic_uint pesters;
 static clockid_t running_clock;
@@ -72,7 +74,8 @@ static void *watch(void *opaque)
     for (;;) {
         struct side *side = atomic_load(&running);
 
-        if (side && running_time() - atomic_load(&running_since) > TIMEOUT_NS) {
+        if (side && (running_time() - atomic_load(&running_since) > TIMEOUT_NS ||
+                     g_get_monotonic_time() - atomic_load(&waiting_since) > WAIT_US)) {
             atomic_store(&too_long, true);
             side->ops->vcpu_kick(side->vcpu);
         }
@@ -286,6 +289,7 @@ void side_run(struct side *side, const struct program *program, bool asynchronou
     out->returns = 0;
     atomic_store(&too_long, false);
     atomic_store(&running_since, running_time());
+    atomic_store(&waiting_since, g_get_monotonic_time());
     atomic_store(&running, side);
     if (asynchronous)
         set_pestered(side);

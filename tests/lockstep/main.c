@@ -49,21 +49,28 @@ static struct side *translator(const struct test *test, const struct program *pr
     return test->translators[program->variant];
 }
 
-/* Whether both sides still differ, and two interpreters do not. */
-static bool differs(const struct program *program, void *opaque)
-{
-    struct test *test = opaque;
-    struct outcome interpreted, translated;
+#define TRIES 40 /* of a program that is kicked at random */
 
-    side_run(test->interpreter, program, false, &interpreted);
-    if (!interpreted.finished)
+/* Run both sides until they differ. */
+static bool run_both(struct test *test, const struct program *program, struct outcome *interpreted,
+                     struct outcome *translated)
+{
+    side_run(test->interpreter, program, false, interpreted);
+    if (!interpreted->finished)
         return false;
-    for (unsigned i = 0; i < (program->asynchronous ? 20 : 1); i++) {
-        side_run(translator(test, program), program, program->asynchronous, &translated);
-        if (!outcomes_agree(program, &interpreted, &translated))
+    for (unsigned i = 0; i < (program->asynchronous ? TRIES : 1); i++) {
+        side_run(translator(test, program), program, program->asynchronous, translated);
+        if (!outcomes_agree(program, interpreted, translated))
             return true;
     }
     return false;
+}
+
+static bool differs(const struct program *program, void *opaque)
+{
+    struct outcome interpreted, translated;
+
+    return run_both(opaque, program, &interpreted, &translated);
 }
 
 /* What the guest can tell from chance is no mismatch. */
@@ -84,8 +91,7 @@ static void report(struct test *test, struct program *program, struct outcome *i
            program->asynchronous ? ", kicked" : "");
     if (!option_whole && differs(program, test)) {
         program_minimize(program, differs, test);
-        side_run(test->interpreter, program, false, interpreted);
-        side_run(translator(test, program), program, program->asynchronous, translated);
+        run_both(test, program, interpreted, translated);
     }
     program_print(program);
     outcomes_print(program, interpreted, translated);

@@ -143,7 +143,7 @@ static uint64_t window_entry(struct program *program, struct diff_random *random
         rights &= ~ENTRY_D;
     if (chance(random, 4))
         rights &= ~(ENTRY_A | ENTRY_D);
-    if (chance(random, 6))
+    if (program->globals && chance(random, 3))
         rights |= ENTRY_G;
     if (odd && page != PAGE_USER && page != PAGE_STACK && chance(random, 3))
         switch (random_below(random, 7)) {
@@ -240,12 +240,13 @@ static void choose_segments(struct program *program, struct diff_random *random)
 {
     struct cpu_segment *segments = program->state.segments;
     const uint16_t flat = SEGMENT_S | SEGMENT_P | SEGMENT_G | SEGMENT_DB;
-    const struct cpu_segment data = {program->ring == 3 ? SELECTOR_DATA : SELECTOR_DATA0,
-                                     (uint16_t)(flat | program->ring << 5 | 3), ~0U, 0};
+    const struct cpu_segment data = {SELECTOR_DATA, flat | 3 << 5 | 3, ~0U, 0};
     uint16_t code = (uint16_t)(flat | program->ring << 5 | 11);
 
     for (unsigned i = SEG_ES; i <= SEG_GS; i++)
-        segments[i] = data;
+        segments[i] = data; /* an interrupt's return to ring 3 would clear those of ring 0 */
+    if (program->ring == 0)
+        segments[SEG_SS] = (struct cpu_segment){SELECTOR_DATA0, flat | 3, ~0U, 0};
     if (program->code_size == 8)
         code = (uint16_t)((code & ~SEGMENT_DB) | SEGMENT_L);
     segments[SEG_CS] = (struct cpu_segment){SELECTOR_CODE64, code, ~0U, 0};
@@ -339,7 +340,7 @@ static void choose_kernel_data(struct program *program, struct diff_random *rand
     data->stack = STACK_TOP + program->alias;
     data->cs = state->segments[SEG_CS].selector;
     data->ss = state->segments[SEG_SS].selector;
-    data->cr3_change = table_offset(ROOT_0) ^ table_offset(ROOT_1);
+    data->cr3_change = program->globals ? 0 : table_offset(ROOT_0) ^ table_offset(ROOT_1);
     for (unsigned i = 0; i < EDITS; i++)
         choose_edit(program, random, &data->edits[i]);
 }
@@ -365,6 +366,7 @@ void space_make(struct program *program, struct diff_random *random)
     if (program->code_size == 8 && chance(random, 3))
         program->alias = program->ring == 0 && chance(random, 2) ? ALIAS_HIGH : ALIAS_MIDDLE;
     program->asynchronous = chance(random, 16);
+    program->globals = chance(random, 4);
     memset(program->kernel, 0, sizeof(program->kernel));
     memcpy(program->kernel, kernel_image, (size_t)(kernel_image_end - kernel_image));
     map_kernel(program);

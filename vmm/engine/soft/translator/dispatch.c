@@ -368,7 +368,7 @@ static struct translation *follow_exit(struct soft_cpu *cpu, struct exit *exit)
 
     count_exit(cpu, exit);
     target = exit->kind == EXIT_INDIRECT ? cpu->next_rip : exit->rip;
-    if (cpu->flat && !soft_canonical(target)) {
+    if (exit->kind == EXIT_INDIRECT && cpu->flat && !soft_canonical(target)) {
         interpret_branch(cpu, exit);
         return NULL;
     }

@@ -210,6 +210,16 @@ static bool jump(struct build *build)
     return true;
 }
 
+/* A call raises before it pushes. The target is in T0; uses T1. */
+static void check_canonical(struct build *build)
+{
+    emit_mov_register(&build->emitter, true, T1, T0);
+    emit_shift(&build->emitter, 7, true, T1, 47); /* 0 or -1 */
+    emit_alu_immediate(&build->emitter, 0, true, T1, 1);
+    emit_alu_immediate(&build->emitter, 7, true, T1, 1);
+    build_cold(build, COLD_INTERPRET, emit_jump_if_forward(&build->emitter, 7));
+}
+
 static bool call(struct build *build)
 {
     bool direct = build->now->decoded.operands[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
@@ -220,6 +230,8 @@ static bool call(struct build *build)
         return false;
     if (direct)
         build_begin_access(build);
+    else if (build->long_mode)
+        check_canonical(build);
     push_check(build, &access);
     store_constant(build, &access.host, next(build));
     move_rsp(build, HOST_RSP, -(int)word(build));
