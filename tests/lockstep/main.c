@@ -2,9 +2,13 @@
 /*
  * anima-lockstep: random programs by the interpreter and by the translator, until the time is up.
  */
+#define _GNU_SOURCE 1
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <ucontext.h>
+#include <unistd.h>
 
 #include "tests/lockstep/lockstep.h"
 
@@ -36,6 +40,8 @@ static const char *variants[VARIANTS] = {
     "",
     "eager,nochain,nobmi2",
 };
+
+static volatile uint64_t current_case;
 
 struct test {
     struct side *interpreter, *witness, *translators[VARIANTS];
@@ -113,6 +119,7 @@ static void run_program(struct test *test, uint64_t number)
     static struct program program;
     struct outcome interpreted, translated;
 
+    current_case = number;
     program.variant = number % VARIANTS;
     program.exact = strstr(variants[program.variant], "exact");
     program_make(&program, &test->forms, (uint64_t)option_seed, number);
@@ -134,6 +141,38 @@ static void run_program(struct test *test, uint64_t number)
     }
     test->mismatches++;
     report(test, &program, &interpreted, &translated);
+}
+
+/* ---- crashes ---- */
+
+/* Of the engine's C, or of translated code where no fault was expected. */
+static void on_crash(int number, siginfo_t *info, void *context)
+{
+    const ucontext_t *user = context;
+    const uint8_t *at = (const uint8_t *)user->uc_mcontext.gregs[REG_RIP];
+
+    dprintf(STDOUT_FILENO, "CRASH --seed %ld --case %lu: signal %d at %p, address %p, main at %p\n",
+            (long)option_seed, current_case, number, (const void *)at, info->si_addr,
+            (void *)(uintptr_t)run_program);
+    for (unsigned i = 0; i < NGREG; i++)
+        dprintf(STDOUT_FILENO, "  %016llx%s", user->uc_mcontext.gregs[i], i % 4 == 3 ? "\n" : "");
+    for (unsigned i = 0; i < 48; i++)
+        dprintf(STDOUT_FILENO, i == 32 ? " | %02x" : " %02x", at[(int)i - 32]);
+    dprintf(STDOUT_FILENO, "\n");
+    _exit(1);
+}
+
+/* The engine hands on what is not its own. */
+static void catch_crashes(void)
+{
+    struct sigaction action = {.sa_sigaction = on_crash,
+                               .sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESETHAND};
+
+    sigaction(SIGSEGV, &action, NULL);
+    sigaction(SIGBUS, &action, NULL);
+    sigaction(SIGFPE, &action, NULL);
+    sigaction(SIGILL, &action, NULL);
+    sigaction(SIGTRAP, &action, NULL);
 }
 
 static void run_all(struct test *test)
@@ -170,6 +209,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "anima-lockstep: %s\n", error->message);
         return 2;
     }
+    catch_crashes();
     test.forms = form_list(NULL, 4);
     test.interpreter = side_create("interp");
     test.witness = side_create("interp");
