@@ -211,6 +211,13 @@ void soft_translator_empty(struct soft_translator *translator)
 
 /* ---- the C side of glue ---- */
 
+/* Whether the instruction may want an alignment that this access has not: that is a fault before
+ * the page is looked at. */
+static bool misaligned(const struct site *site, uint64_t linear, unsigned size)
+{
+    return site->commit && size >= 16 && linear & (size - 1);
+}
+
 /* Whether the access that missed hits now. Where two operands of one instruction want the same line
  * of the TLB, each would put the other out: that shows by misses that come back, and is for the
  * interpreter. */
@@ -224,7 +231,8 @@ static bool refill(struct soft_cpu *cpu, uint32_t number, uint64_t linear, uint3
 
     missed[1] = missed[0];
     missed[0] = now;
-    if (again || (linear & 0xfff) + size > 0x1000) {
+    if (again || (linear & 0xfff) + size > 0x1000 ||
+        misaligned(&cpu->translator->sites[number], linear, size)) {
         missed[0].site = 0;
         return false;
     }

@@ -241,16 +241,16 @@ static uint8_t live_registers(const struct copy_form *form)
     return (uint8_t)((form->vector ? SOFT_LIVE_VECTORS : 0) | (form->x87 ? SOFT_LIVE_X87 : 0));
 }
 
-/* The block's bytes, which may lie in two pages. */
+/* The block's bytes, which may lie in two pages. (What is no instruction may be known to be none
+ * only by bytes behind its own.) */
 static void copy_code(struct build *build)
 {
     const struct soft_block *block = build->translation->block;
-    unsigned room = block->bytes;
+    unsigned room = 0x1000 - (build->translation->linear & 0xfff);
 
-    if (block->next_host)
-        room = 0x1000 - (build->translation->linear & 0xfff);
+    room = MIN(room, block->bytes);
     soft_copy(build->code, block->host, room);
-    if (block->next_host)
+    if (room < block->bytes)
         soft_copy(build->code + room, block->next_host, block->bytes - room);
 }
 
