@@ -267,6 +267,22 @@ static void interrupt_stack(void)
           "the saved RSP is the interrupted one: %lx", caught.rsp);
 }
 
+/* Code that runs over the end of the lower half, often enough to be worth an engine's while. */
+static void off_the_end(void)
+{
+    uint8_t *page = page_alloc();
+    unsigned wrong = 0;
+
+    memset(page, 0x90, 4096);
+    page_map(0x7ffffffff000, (uint64_t)page, PTE_P | PTE_W);
+    for (unsigned i = 0; i < 60; i++) {
+        bool came_back = try_call((void (*)(void *))0x7fffffffffe0, NULL);
+
+        wrong += came_back || caught.vector != 13 || caught.rip != 0x800000000000;
+    }
+    check(!wrong, "%u runs over the end of the lower half", wrong);
+}
+
 void payload_main(const char *cmdline)
 {
     simple_faults();
@@ -278,4 +294,5 @@ void payload_main(const char *cmdline)
     hardware_breakpoints();
     general_detect();
     interrupt_stack();
+    off_the_end();
 }

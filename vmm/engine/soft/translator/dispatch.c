@@ -383,7 +383,7 @@ static struct translation *follow_exit(struct soft_cpu *cpu, struct exit *exit)
     cpu->rip = cpu->next_rip = cpu->flat ? target : (uint32_t)target;
     if (atomic_load_explicit(&cpu->requests, memory_order_relaxed))
         return NULL;
-    cpu->insn = NULL;
+    cpu->insn = NULL; /* the fetch raises where the code ran off the end of an address space */
     block = soft_blocks_find(cpu, cpu->rip);
     if (!block || block->heat < cpu->heat)
         return NULL;
