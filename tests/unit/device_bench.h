@@ -180,20 +180,20 @@ static inline void bench_destroy(struct bench *bench)
 }
 
 /* A device in its place in the standard PC. */
-static inline struct device *bench_device(struct bench *bench, const struct device_ops *ops)
+static inline struct device *bench_device(struct bench *bench, const struct device_ops *kind)
 {
-    g_autofree void *config = g_malloc0(ops->config_size + 1);
+    g_autofree void *config = g_malloc0(kind->config_size + 1);
     GError *error = NULL;
 
-    if (ops->defaults)
-        ops->defaults(&bench->env, config);
-    if (ops == &virtio_blk_device)
+    if (kind->defaults)
+        kind->defaults(&bench->env, config);
+    if (kind == &virtio_blk_device)
         ((struct virtio_disk_config *)config)->block = bench->disk;
-    if (ops == &virtio_net_device)
+    if (kind == &virtio_net_device)
         ((struct virtio_nic_config *)config)->link = bench->link;
-    struct device *device = device_create(ops, ops->kind, &bench->env, config, &error);
+    struct device *device = device_create(kind, kind->kind, &bench->env, config, &error);
     if (!device)
-        fail_msg("%s: %s", ops->kind, error ? error->message : "no error given");
+        fail_msg("%s: %s", kind->kind, error ? error->message : "no error given");
     return device;
 }
 

@@ -131,7 +131,8 @@ static inline struct vcpu *create_vcpu(unsigned index)
     return vcpu;
 }
 
-static inline int setup_cpus(unsigned cpus)
+/* An engine with so many vCPUs on `memory`, which becomes the fixture's. */
+static inline void setup_engine(struct memory *memory, unsigned cpus)
 {
     struct engine_config config = {.exits = &exits,
                                    .cpus = cpus,
@@ -139,12 +140,9 @@ static inline int setup_cpus(unsigned cpus)
                                    .kvm_fd = kvm_fd,
                                    .debug = fixture_debug};
     GError *error = NULL;
-    int fd = memory_memfd("engine-test", RAM_SIZE, NULL);
 
     memset(&fixture, 0, sizeof(fixture));
-    config.memory = fixture.memory = memory_create();
-    assert_true(memory_add(fixture.memory, "ram", MEMORY_RAM, 0, RAM_SIZE, fd, 0, NULL));
-    close(fd);
+    config.memory = fixture.memory = memory;
     config.clock = fixture.clock = clock_create(NULL);
     clock_resume(fixture.clock);
     fixture.engine = ops->create(&config, &error);
@@ -154,6 +152,16 @@ static inline int setup_cpus(unsigned cpus)
         fixture.vcpus[fixture.count] = create_vcpu(fixture.count);
     fixture.vcpu = fixture.vcpus[0];
     fixture.second = fixture.vcpus[1];
+}
+
+static inline int setup_cpus(unsigned cpus)
+{
+    struct memory *memory = memory_create();
+    int fd = memory_memfd("engine-test", RAM_SIZE, NULL);
+
+    assert_true(memory_add(memory, "ram", MEMORY_RAM, 0, RAM_SIZE, fd, 0, NULL));
+    close(fd);
+    setup_engine(memory, cpus);
     return 0;
 }
 
@@ -172,12 +180,17 @@ static inline int setup_four(void **state)
     return setup_cpus(4);
 }
 
-static inline int teardown(void **state)
+static inline void teardown_engine(void)
 {
     for (unsigned i = CPUS; i-- > 0;)
         ops->vcpu_destroy(fixture.vcpus[i]);
     ops->destroy(fixture.engine);
     clock_destroy(fixture.clock);
+}
+
+static inline int teardown(void **state)
+{
+    teardown_engine();
     memory_destroy(fixture.memory);
     return 0;
 }
