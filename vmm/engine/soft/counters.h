@@ -19,7 +19,7 @@
     X(exits_stale, "of these: the page of the target was mapped anew")               \
     X(exits_request, "of these: another thread wants something")                     \
     X(interpreted, "instructions that translated code had interpreted")              \
-    X(misses, "accesses that missed the TLB")                                        \
+    X(misses, "accesses of translated code that missed the TLB")                     \
     X(faults, "exceptions of the guest")                                             \
     X(interrupts, "interrupts delivered")                                            \
     X(ports, "port accesses that left the CPU")                                      \

@@ -346,6 +346,7 @@ void soft_tlb_flush(struct soft_cpu *cpu, bool global_too)
 {
     struct soft_tlb_log *log = &cpu->tlb_log;
 
+    soft_count(&cpu->counters.flushes);
     flush_log(cpu, LOG_OTHER);
     flush_victims(cpu, 0, 64);
     if (!global_too)
@@ -365,6 +366,7 @@ void soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t linear)
 {
     struct soft_tlb_log *log = &cpu->tlb_log;
 
+    soft_count(&cpu->counters.flushes_page);
     for (unsigned mode = 0; mode < SOFT_MMU_MODES; mode++) {
         unsigned index = mode * SOFT_TLB_ENTRIES + (linear >> 12 & (SOFT_TLB_ENTRIES - 1));
 
