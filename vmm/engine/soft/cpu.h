@@ -222,6 +222,7 @@ struct soft_cpu {
     uint16_t flags_carrier;
     uint8_t live;
     uint32_t exit;
+    uint64_t group_delta; /* what is added to addresses of the group of accesses under way */
     struct cpu_segment seg[SEG_COUNT];
     struct soft_tlb_entry tlb[SOFT_MMU_MODES][SOFT_TLB_ENTRIES];
     /* Marks of whoever resolved a fetch, [0] of CPL 0..2 and [1] of CPL 3, a line of the TLB each:

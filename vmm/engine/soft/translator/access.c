@@ -86,6 +86,8 @@ static void prepare_simple(struct build *build, const struct insn *insn, struct 
 {
     uint8_t base = load_register(build, insn->base, T0);
 
+    access->simple = base != T0;
+    access->base = insn->base;
     access->address = (struct emit_memory){
         .base = base, .index = EMIT_NONE, .displacement = (int32_t)insn->displacement};
     access->host = (struct emit_memory){
@@ -117,13 +119,22 @@ static void prepare_general(struct build *build, const struct insn *insn, struct
     use_t0(access);
 }
 
+bool access_is_simple(const struct build *build, const struct insn *insn)
+{
+    int64_t reach = build->long_mode ? INT32_MAX - SIZE_MAX_BYTES : NEAR;
+
+    return insn->base < GPR_COUNT && insn->index >= GPR_COUNT && insn->segment < SEG_FS &&
+           (build->long_mode || (insn->segment != SEG_CS && insn->segment != SEG_ES)) &&
+           insn->address_size == (build->long_mode ? 8 : 4) && insn->displacement < reach &&
+           insn->displacement > -reach;
+}
+
 bool access_prepare(struct build *build, const struct insn *insn, unsigned size,
                     struct access *access)
 {
-    bool lone = insn->base >= GPR_COUNT && insn->index >= GPR_COUNT, segmented;
-    int64_t reach = build->long_mode ? INT32_MAX - SIZE_MAX_BYTES : NEAR;
+    bool lone = insn->base >= GPR_COUNT && insn->index >= GPR_COUNT;
+    bool segmented = insn->segment >= SEG_FS;
 
-    segmented = insn->segment >= SEG_FS;
     if (!insn->memory || insn->segment > SEG_GS || insn->address_size == 2 ||
         (!build->long_mode && (insn->segment == SEG_CS || insn->segment == SEG_ES)))
         return false;
@@ -132,9 +143,7 @@ bool access_prepare(struct build *build, const struct insn *insn, unsigned size,
         access_check_segment(build, insn->segment);
     if (lone && !segmented)
         return prepare_constant(build, insn, size, access);
-    if (insn->base < GPR_COUNT && insn->index >= GPR_COUNT && !segmented &&
-        insn->address_size == (build->long_mode ? 8 : 4) && insn->displacement < reach &&
-        insn->displacement > -reach)
+    if (access_is_simple(build, insn))
         prepare_simple(build, insn, access);
     else
         prepare_general(build, insn, access);
@@ -147,6 +156,8 @@ void access_prepare_stack(struct build *build, unsigned base, int displacement,
     uint8_t host = host_register(base);
 
     *access = (struct access){
+        .simple = true,
+        .base = (uint8_t)base,
         .address = {.base = host, .index = EMIT_NONE, .displacement = displacement},
         .host = {.base = host, .index = T1, .displacement = displacement},
         .scratch = 1U << T1,
@@ -227,10 +238,40 @@ void access_check(struct build *build, struct access *access, unsigned size, boo
         check_constant(build, access, size, write);
         return;
     }
+    if (access->simple &&
+        group_covers(build, access->base, access->address.displacement, size, write)) {
+        access->host.index = T0;
+        access->scratch = 1U << T0;
+        return;
+    }
     last.displacement += (int32_t)size - 1;
     compare_tag(build, &access->address, &last, write);
     add_miss(build, access, size, write);
     load_delta(build, T1);
+}
+
+void access_check_group(struct build *build, int displacement, unsigned size)
+{
+    const struct group *group = &build->group;
+    uint8_t base = host_register(group->base);
+    struct emit_memory first = {.base = base, .index = EMIT_NONE, .displacement = group->low};
+    struct emit_memory last = {.base = base, .index = EMIT_NONE, .displacement = group->high - 1};
+    struct emit_memory delta = BUILD_FIELD(build, group_delta);
+    struct cold *cold;
+
+    compare_tag(build, &first, &last, group->write);
+    cold = build_cold(build, COLD_GROUP, emit_jump_if_forward(&build->emitter, 5));
+    load_delta(build, T0);
+    emit_store(&build->emitter, true, &delta, T0);
+    if (!cold)
+        return;
+    cold->access = size | (group->write ? 1U << 8 : 0);
+    cold->address =
+        (struct emit_memory){.base = base, .index = EMIT_NONE, .displacement = displacement};
+    cold->first = first;
+    cold->last = last;
+    cold->flags = build->flags;
+    cold->exit = build_exit(build, EXIT_PLAIN, build->rip, NULL);
 }
 
 void access_check_run(struct build *build, uint8_t base, const struct emit_memory *last, bool write,

@@ -143,19 +143,19 @@ bool translator_need_table(struct soft_translator *translator, uint8_t mode)
 /* The translation of `block` at `linear` in the present mode, made now if need be. NULL where there
  * is none. May drop all others. */
 static struct translation *get_translation(struct soft_cpu *cpu, struct soft_block *block,
-                                           uint64_t linear)
+                                           uint64_t linear, bool plain)
 {
     struct soft_translator *translator = cpu->translator;
     uint8_t mode = present_mode(cpu);
     struct translation *translation;
 
-    if (mode == MODE_COUNT || !block->host)
+    if (mode == MODE_COUNT || !block->host || !translator_need_table(translator, mode))
         return NULL;
+    if (plain)
+        mode |= MODE_PLAIN;
     for (translation = block->translations; translation; translation = translation->next)
         if (translation->linear == linear && translation->mode == mode)
             return translation;
-    if (!translator_need_table(translator, mode))
-        return NULL;
     translation = translation_make(cpu, block, linear, mode);
     if (translation)
         return translation;
@@ -261,7 +261,7 @@ uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t l
     cpu->block_end = false;
     soft_count(&cpu->counters.interpreted);
     insn->exec(cpu, insn);
-    if (site->last || cpu->block_end || cpu->next_rip != next)
+    if (site->last || site->grouped || cpu->block_end || cpu->next_rip != next)
         return 0;
     if (!live_enter(cpu, site->translation))
         return 0;
@@ -307,6 +307,7 @@ static void count_exit(struct soft_cpu *cpu, const struct exit *exit)
     soft_count(&counters->exits);
     switch ((enum exit_kind)exit->kind) {
     case EXIT_DIRECT:
+    case EXIT_PLAIN:
         soft_count(&counters->exits_unlinked);
         break;
     case EXIT_INDIRECT:
@@ -334,7 +335,7 @@ static void link_exit(struct soft_translator *translator, struct exit *exit, str
             executable(translator, to->indirect);
         return;
     }
-    if (exit->kind != EXIT_DIRECT || !from->block)
+    if ((exit->kind != EXIT_DIRECT && exit->kind != EXIT_PLAIN) || !from->block)
         return;
     if ((from->linear ^ to->linear) >> 12 || to->next_page)
         way = to->cross;
@@ -387,7 +388,7 @@ static struct translation *follow_exit(struct soft_cpu *cpu, struct exit *exit)
     block = soft_blocks_find(cpu, cpu->rip);
     if (!block || block->heat < cpu->heat)
         return NULL;
-    to = get_translation(cpu, block, cpu->rip);
+    to = get_translation(cpu, block, cpu->rip, exit->kind == EXIT_PLAIN);
     if (!to)
         return NULL;
     mark_pages(cpu, to);
@@ -398,7 +399,7 @@ static struct translation *follow_exit(struct soft_cpu *cpu, struct exit *exit)
 
 bool soft_translator_enter(struct soft_cpu *cpu, struct soft_block *block, uint64_t linear)
 {
-    struct translation *translation = get_translation(cpu, block, linear);
+    struct translation *translation = get_translation(cpu, block, linear, false);
     struct soft_translator *translator = cpu->translator;
 
     if (!translation)

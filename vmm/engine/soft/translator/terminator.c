@@ -135,11 +135,11 @@ void build_jump(struct build *build, uint64_t rip)
 
 void build_jump_indirect(struct build *build, uint8_t mode, int undo)
 {
-    struct emit_memory table = {.base = EMIT_NONE,
-                                .index = T1,
-                                .scale = 3,
-                                .displacement =
-                                    (int32_t)(uintptr_t)build->translator->indirect[mode]};
+    struct emit_memory table = {
+        .base = EMIT_NONE,
+        .index = T1,
+        .scale = 3,
+        .displacement = (int32_t)(uintptr_t)build->translator->indirect[mode & ~MODE_PLAIN]};
     struct site *site = build_site(build);
     uint32_t number;
 

@@ -74,7 +74,7 @@ struct cold *build_cold(struct build *build, enum cold_kind kind, uint8_t *place
     struct site *site = NULL;
     struct cold *cold;
 
-    if (kind == COLD_MISS || kind == COLD_INTERPRET)
+    if (kind == COLD_MISS || kind == COLD_GROUP || kind == COLD_INTERPRET)
         site = build_site(build);
     if (build->cold_count == COLD_MAX || build->emitter.full) {
         build->emitter.full = true;
@@ -361,10 +361,15 @@ static bool build_copy(struct build *build)
         build_x87_fldcw(build, &access);
         return true;
     }
+    if (need_flags && access.constant && build->flags == FLAGS_CARRIER)
+        build->group.active = false; /* T0 is wanted */
     if (need_flags)
         build_need_flags(build, access.constant ? T0 : T2);
-    if (!assign_registers(form, access.scratch, map))
-        return false;
+    if (!assign_registers(form, access.scratch | (build->group.active ? 1U << T0 : 0), map)) {
+        if (!assign_registers(form, access.scratch, map))
+            return false;
+        build->group.active = false;
+    }
     move_operands(build, map, form->gpr_read, true);
     if (form->faults) {
         site = build_site(build);
@@ -464,13 +469,19 @@ static bool build_native(struct build *build)
     return build_copy(build);
 }
 
-/* Where the interpreter comes back to, when it did the instruction. */
+/* Where the interpreter comes back to, when it did the instruction, and where a refill does. */
 static void finish_site(struct build *build)
 {
     struct cold *cold;
 
     if (!build->site)
         return;
+    build->site->grouped = build->group.active;
+    if (build->group.began) {
+        cold = build_cold(build, COLD_RETRY, build->translator->cache.write + build->site->retry);
+        if (cold)
+            cold->number = (uint32_t)(build->site - build->translator->sites);
+    }
     build->site->resume = offset_of(build, build->emitter.at);
     if (build->flags != FLAGS_HOST || !build->now->live_out)
         return;
@@ -489,6 +500,7 @@ static void build_insn(struct build *build)
 
     build->now = &build->insns[build->index];
     build->site = NULL;
+    group_before(build);
     if (!build_native(build)) {
         if (build->emitter.full)
             return;
@@ -499,8 +511,10 @@ static void build_insn(struct build *build)
         translator->site_count = sites;
         translator->exit_count = exits;
         build->site = NULL;
+        build->group.active = build->group.began = false;
         build_interpret(build);
     }
+    group_after(build);
     finish_site(build);
 }
 
@@ -590,6 +604,29 @@ static void emit_ways_in(struct build *build)
     translation->entry = emitter->at;
 }
 
+/* A group that does not lie within one page goes on without it; else it missed. */
+static void emit_cold_group(struct build *build, const struct cold *cold)
+{
+    struct soft_translator *translator = build->translator;
+    struct emitter *emitter = &build->emitter;
+    uint8_t *missed;
+
+    emit_lea(emitter, true, T1, &cold->first);
+    emit_lea(emitter, true, T2, &cold->last);
+    emit_op_register(emitter, 0x31, true, T2, T1); /* XOR T1, T2 */
+    emit_shift(emitter, 5, true, T1, 12);
+    missed = emit_jump_if_forward(emitter, 4);
+    if (cold->flags == FLAGS_CARRIER)
+        emit_flags_restore(build, T2);
+    translator->exits[cold->exit].place = emit_jump_forward(emitter);
+    emit_land(emitter, translator->exits[cold->exit].place);
+    translator->exits[cold->exit].stub = emitter->at;
+    emit_flags_save(build);
+    emit_mov_immediate(emitter, T2, cold->exit);
+    emit_jump(emitter, translator->leave);
+    emit_land(emitter, missed);
+}
+
 static void emit_cold(struct build *build, const struct cold *cold)
 {
     struct soft_translator *translator = build->translator;
@@ -602,13 +639,24 @@ static void emit_cold(struct build *build, const struct cold *cold)
         emit_jump(emitter, place);
         return;
     }
+    if (cold->kind == COLD_RETRY) {
+        struct emit_memory delta = BUILD_FIELD(build, group_delta);
+
+        translator->sites[cold->number].retry = offset_of(build, emitter->at);
+        emit_load(emitter, true, T0, &delta);
+        emit_jump(emitter, place);
+        return;
+    }
     emit_land(emitter, place);
+    if (cold->kind == COLD_GROUP)
+        emit_cold_group(build, cold);
     switch (cold->kind) {
+    case COLD_GROUP:
     case COLD_MISS:
     case COLD_INTERPRET:
         if (cold->constant)
             emit_mov_immediate(emitter, T0, cold->linear);
-        else if (cold->kind == COLD_MISS)
+        else if (cold->kind != COLD_INTERPRET)
             emit_lea(emitter, true, T0, &cold->address);
         emit_mov_immediate(emitter, T1, cold->number);
         emit_mov_immediate(emitter, T2, cold->access);
@@ -674,6 +722,7 @@ struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *bl
     build->rip = linear;
     build->long_mode = cpu->code_size == 8;
     build->cold_count = 0;
+    build->group = (struct group){0};
     if (!translation->page || (block->next_host && !translation->next_page) || !analyze(build))
         return NULL;
     emit_ways_in(build);

@@ -35,7 +35,8 @@
 /* Translations of different modes never meet: enum soft_mmu_mode, and MODE_32 for 32-bit code with
  * flat segments. */
 #define MODE_32    4
-#define MODE_COUNT 8
+#define MODE_PLAIN 8 /* without groups of accesses: group.c */
+#define MODE_COUNT 16
 
 #define INDIRECT_BITS 16 /* of the target's address choose its place in the table */
 
@@ -49,11 +50,13 @@ struct site {
     uint32_t commit;        /* the host's instruction that may fault, or 0 */
     uint8_t flags;          /* enum flags_place at `commit` */
     bool last;              /* it ends its block: nothing to resume */
+    bool grouped; /* what follows is covered by a check before: nothing to resume either */
 };
 
 enum exit_kind {
     EXIT_DIRECT,   /* to `rip`; `place` can be linked */
     EXIT_INDIRECT, /* to next_rip; the branch is `site` */
+    EXIT_PLAIN,    /* to `rip`, where accesses are to be checked one by one; can be linked */
     EXIT_STALE,    /* the page is mapped anew */
     EXIT_REQUEST,  /* before the block: a request, or vector registers are not loaded */
 };
@@ -147,6 +150,8 @@ enum flags_place {
 /* What is emitted behind the block: ways that are seldom taken. */
 enum cold_kind {
     COLD_MISS,      /* an access that did not hit */
+    COLD_GROUP,     /* so did the one of a group */
+    COLD_RETRY,     /* the delta of the group, then on at `place` */
     COLD_INTERPRET, /* the instruction by the interpreter */
     COLD_RESUME,    /* flags to the host's register, then on at `place` */
     COLD_EXIT,      /* an exit, with the flags in the host's register */
@@ -160,6 +165,10 @@ struct cold {
     struct emit_memory address;
     uint64_t linear; /* of COLD_MISS, where `address` is nothing but this */
     bool constant;
+    /* Of COLD_GROUP: the group's first and last byte, where the flags are, the way out. */
+    struct emit_memory first, last;
+    enum flags_place flags;
+    uint32_t exit;
 };
 
 #define COLD_MAX  512
@@ -173,6 +182,16 @@ struct build_insn {
     uint32_t live_in, live_out; /* status flags */
 };
 
+/* Accesses that one check covers: group.c. Bytes are counted from the base as it was then. */
+struct group {
+    bool active; /* T0 holds the delta of their page */
+    bool began;  /* it was so before the present instruction */
+    bool write;
+    uint8_t base; /* general register of the guest */
+    int low, high;
+    int moved; /* what was added to the base since */
+};
+
 struct build {
     struct emitter emitter;
     struct soft_cpu *cpu;
@@ -182,7 +201,8 @@ struct build {
     unsigned index;
     uint64_t rip; /* its address */
     enum flags_place flags;
-    struct site *site;     /* its site, if it has one yet */
+    struct site *site; /* its site, if it has one yet */
+    struct group group;
     const uint8_t *behind; /* the cold code */
     bool long_mode;        /* 64-bit code */
     unsigned cold_count;
@@ -224,6 +244,8 @@ void build_interpret(struct build *build);
 
 /* A memory operand that was checked. */
 struct access {
+    bool simple; /* by one register of the guest, `base`, and a displacement */
+    uint8_t base;
     struct emit_memory address; /* of the guest: linear, before the check */
     struct emit_memory host;    /* what the committing instruction uses */
     bool constant;
@@ -249,6 +271,21 @@ void access_check_run(struct build *build, uint8_t base, const struct emit_memor
 /* `segment` of 32-bit code is usable, writable and has no limit, else the interpreter does it. Uses
  * T2. */
 void access_check_segment(struct build *build, unsigned segment);
+
+/* Whether the operand is [register + displacement] of a flat segment. */
+bool access_is_simple(const struct build *build, const struct insn *insn);
+/* Check the group that begins with the access of `size` bytes at `displacement`: its delta is in T0
+ * then, and in soft_cpu. */
+void access_check_group(struct build *build, int displacement, unsigned size);
+
+/* group.c */
+
+/* Whether the access [base + displacement] needs no check, since a group covers it; a new group if
+ * that is worth while. T0 is the delta then. */
+bool group_covers(struct build *build, unsigned base, int displacement, unsigned size, bool write);
+/* Around each instruction: whether the group outlives it, and where its base is then. */
+void group_before(struct build *build);
+void group_after(struct build *build);
 
 /* The host's register of a guest's that is not in memory. */
 static inline uint8_t host_register(unsigned gpr)

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Several accesses by one base register, checked once: what a function pushes, its locals, the
+ * members of a structure.
+ *
+ * Where an access is about to be checked, the rest of the block is looked at for others by the same
+ * register, which may move by constants (PUSH, POP, ADD RSP) meanwhile. If all of them lie within
+ * one page, which the check of the first and the last byte tells, they need no checks of their own:
+ * T0 keeps the page's delta until an instruction needs T0 itself. If they do not, the block goes on
+ * as a translation without groups (MODE_PLAIN), which such an exit is linked to.
+ *
+ * A group that begins with a load covers loads only, since a store asks for another right; that a
+ * page is dirty is never marked for a store that may not happen.
+ *
+ * C that executes an instruction within a group may change what the TLB holds: the block is left
+ * behind it. A refill for another access does not, and T0 is loaded again from soft_cpu.
+ */
+#include "vmm/engine/soft/operand.h"
+#include "vmm/engine/soft/translator/translation.h"
+
+#define REACH 512 /* bytes from the first to the last */
+
+/* What an instruction means for a group. */
+struct effect {
+    bool safe;  /* it leaves T0 alone */
+    bool ends;  /* the base is something else behind it */
+    bool stack; /* its access is by the stack: `base` and `displacement` */
+    int move;   /* what it adds to the base */
+    bool accesses, write;
+    uint8_t base;
+    int displacement;
+    unsigned size;
+};
+
+static unsigned word(const struct build *build)
+{
+    return build->long_mode ? 8 : 4;
+}
+
+static bool in_memory(unsigned gpr)
+{
+    return gpr < GPR_COUNT && (IN_MEMORY >> gpr & 1);
+}
+
+static void access_by(struct effect *effect, unsigned base, int displacement, unsigned size,
+                      bool write)
+{
+    effect->accesses = true;
+    effect->base = (uint8_t)base;
+    effect->displacement = displacement;
+    effect->size = size;
+    effect->write = write;
+}
+
+static bool general_register(const ZydisDecodedOperand *operand)
+{
+    return operand->type == ZYDIS_OPERAND_TYPE_REGISTER &&
+           soft_register_offset(operand->reg.value) != SOFT_NO_OFFSET;
+}
+
+/* PUSH, POP, LEAVE, CALL, RET and jumps, as terminator.c does them. */
+static bool stack_effect(const struct build *build, const struct build_insn *entry, unsigned base,
+                         struct effect *effect)
+{
+    const ZydisDecodedInstruction *decoded = &entry->decoded.instruction;
+    const ZydisDecodedOperand *operand = &entry->decoded.operands[0];
+    int size = (int)word(build);
+
+    effect->safe = true;
+    switch (decoded->mnemonic) {
+    case ZYDIS_MNEMONIC_PUSH:
+        effect->safe = operand->type == ZYDIS_OPERAND_TYPE_IMMEDIATE || general_register(operand);
+        access_by(effect, GPR_RSP, -size, (unsigned)size, true);
+        effect->move = base == GPR_RSP ? -size : 0;
+        return true;
+    case ZYDIS_MNEMONIC_POP:
+        effect->safe = general_register(operand);
+        access_by(effect, GPR_RSP, 0, (unsigned)size, false);
+        effect->move = base == GPR_RSP ? size : 0;
+        effect->ends = effect->safe && soft_register_offset(operand->reg.value) / 8 == base;
+        return true;
+    case ZYDIS_MNEMONIC_LEAVE:
+        access_by(effect, GPR_RBP, 0, (unsigned)size, false);
+        effect->ends = base == GPR_RSP || base == GPR_RBP;
+        return true;
+    case ZYDIS_MNEMONIC_CALL:
+        effect->safe = operand->type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+        access_by(effect, GPR_RSP, -size, (unsigned)size, true);
+        return true;
+    case ZYDIS_MNEMONIC_RET:
+        access_by(effect, GPR_RSP, 0, (unsigned)size, false);
+        return true;
+    default:
+        effect->safe = decoded->meta.category == ZYDIS_CATEGORY_COND_BR ||
+                       (decoded->mnemonic == ZYDIS_MNEMONIC_JMP &&
+                        operand->type == ZYDIS_OPERAND_TYPE_IMMEDIATE);
+        return effect->safe;
+    }
+}
+
+/* What ADD, SUB and LEA add to the base, or that it becomes something else. */
+static void follow_base(const struct build_insn *entry, const struct insn *insn, unsigned base,
+                        unsigned width, struct effect *effect)
+{
+    const ZydisDecodedInstruction *decoded = &entry->decoded.instruction;
+    bool lea = decoded->mnemonic == ZYDIS_MNEMONIC_LEA;
+    bool immediate = decoded->operand_count_visible > 1 &&
+                     entry->decoded.operands[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+    int64_t move;
+
+    if (!(entry->form.gpr_written >> base & 1))
+        return;
+    if (decoded->mnemonic == ZYDIS_MNEMONIC_ADD && immediate)
+        move = (int64_t)insn->immediate;
+    else if (decoded->mnemonic == ZYDIS_MNEMONIC_SUB && immediate)
+        move = -(int64_t)insn->immediate;
+    else if (lea && insn->base == base && insn->index >= GPR_COUNT)
+        move = insn->displacement;
+    else
+        move = INT64_MAX;
+    effect->ends = insn->operand_size != width || (lea && insn->address_size != width) ||
+                   move > REACH || move < -REACH;
+    effect->move = effect->ends ? 0 : (int)move;
+}
+
+static struct effect effect_of(const struct build *build, unsigned index, unsigned base)
+{
+    const struct build_insn *entry = &build->insns[index];
+    const struct insn *insn = &build->translation->block->insns[index];
+    struct effect effect = {0};
+
+    if (soft_insn_undefined(insn))
+        return effect;
+    if (!entry->form.copies) {
+        if (insn->operand_size == word(build))
+            stack_effect(build, entry, base, &effect);
+        return effect;
+    }
+    if (entry->form.pointers) /* x87: more than the operand is moved */
+        return effect;
+    effect.safe = true;
+    follow_base(entry, insn, base, word(build), &effect);
+    if (entry->decoded.instruction.mnemonic == ZYDIS_MNEMONIC_LEA) {
+        effect.safe = !in_memory(insn->base) && !in_memory(insn->index);
+    } else if (entry->form.memory) {
+        bool constant = insn->index >= GPR_COUNT && insn->base >= GPR_COUNT;
+
+        effect.safe = (access_is_simple(build, insn) && !in_memory(insn->base)) ||
+                      (constant && insn->segment < SEG_FS);
+        access_by(&effect, insn->base, (int)insn->displacement, entry->form.size,
+                  entry->form.writes);
+    }
+    return effect;
+}
+
+/* Whether [from, to) can be in the group too; if so it is. */
+static bool widen(struct group *group, int from, int to)
+{
+    int low = MIN(group->low, from), high = MAX(group->high, to);
+
+    if (high - low > REACH)
+        return false;
+    group->low = low;
+    group->high = high;
+    return true;
+}
+
+/* Look ahead for other accesses; their number. */
+static unsigned gather(const struct build *build, struct group *group)
+{
+    unsigned others = 0;
+    int moved = 0;
+
+    for (unsigned i = build->index; i < build->translation->block->count; i++) {
+        struct effect effect = effect_of(build, i, group->base);
+        int from = moved + effect.displacement;
+
+        if (!effect.safe)
+            break;
+        if (effect.accesses && effect.base == group->base && (group->write || !effect.write) &&
+            i != build->index)
+            others += widen(group, from, from + (int)effect.size);
+        if (effect.ends)
+            break;
+        moved += effect.move;
+    }
+    return others;
+}
+
+bool group_covers(struct build *build, unsigned base, int displacement, unsigned size, bool write)
+{
+    struct group *group = &build->group;
+    int from = group->moved + displacement;
+
+    if (group->active)
+        return group->base == base && from >= group->low && from + (int)size <= group->high &&
+               (group->write || !write);
+    if (build->translation->mode & MODE_PLAIN || !effect_of(build, build->index, base).safe)
+        return false;
+    *group = (struct group){.base = (uint8_t)base,
+                            .low = displacement,
+                            .high = displacement + (int)size,
+                            .write = write};
+    if (!gather(build, group))
+        return false;
+    access_check_group(build, displacement, size);
+    group->active = true;
+    return true;
+}
+
+void group_before(struct build *build)
+{
+    build->group.began = build->group.active;
+    if (build->group.active && !effect_of(build, build->index, build->group.base).safe)
+        build->group.active = build->group.began = false;
+}
+
+void group_after(struct build *build)
+{
+    struct effect effect;
+
+    if (!build->group.active)
+        return;
+    effect = effect_of(build, build->index, build->group.base);
+    build->group.moved += effect.move;
+    if (effect.ends)
+        build->group.active = false;
+}
