@@ -45,6 +45,13 @@ class Metrics(AnimaTest):
         row = next(line.split() for line in text if line.startswith("blocks_decoded "))
         self.assertEqual(row[3:5], ["0", "0"])
 
+    @unittest.skipUnless(os.access("/dev/kvm", os.R_OK | os.W_OK), "no /dev/kvm here")
+    def test_kvm_counts_exits(self):
+        self.greeted("--engine", "kvm")
+        metrics = self.metrics()
+        self.assertEqual(metrics["engine"], "kvm")
+        self.assertGreater(metrics["counters"]["exits_pio"]["total"], 0)
+
     def test_a_machine_that_is_not_there(self):
         self.assert_refused(1, "nobody", "metrics", "nobody")
 
