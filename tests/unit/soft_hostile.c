@@ -28,8 +28,8 @@
 #define RAM_SIZE   0x400000UL
 #define CPUS       2
 #define PAGE       4096UL
-#define SLICE_US   8000 /* that a guest runs */
-#define RESTARTS   4    /* with other modes and registers, under the same tables and code */
+#define SLICE_US   20000 /* that a guest runs */
+#define RESTARTS   4     /* with other modes and registers, under the same tables and code */
 #define CANARY     0xc5
 #define SLOT       32
 #define SLOTS      128
@@ -67,7 +67,7 @@
 #define OWN_TOP     0xff0
 
 static const struct engine_ops *ops;
-static uint64_t random_state;
+static _Thread_local uint64_t random_state;
 
 static uint64_t random64(void)
 {
@@ -278,10 +278,9 @@ static struct {
     struct clock *clock;
     struct engine *engine;
     struct vcpu *vcpu[CPUS];
-    uint64_t tables;      /* next free page for tables */
-    atomic_bool over;     /* this slice is */
-    atomic_bool finished; /* all is */
-    uint64_t noise;       /* seed of the host's writes */
+    uint64_t seeds[CPUS];
+    uint64_t tables;  /* next free page for tables */
+    atomic_bool over; /* this slice is */
 } guest;
 
 static uint64_t mmio_read(void *opaque, uint64_t address, unsigned size)
@@ -666,18 +665,23 @@ static void set_processor(unsigned cpu)
 
 /* ---- running ---- */
 
-static void *run_processor(void *vcpu)
+/* A processor that shut down begins again. */
+static void *run_processor(void *number)
 {
-    enum vcpu_exit exit = ops->vcpu_run(vcpu);
+    unsigned cpu = (unsigned)(uintptr_t)number;
 
-    if (exit == VCPU_EXIT_ERROR) {
-        fprintf(stderr, "%s\n", ops->vcpu_error(vcpu));
-        abort();
-    }
+    random_state = guest.seeds[cpu];
+    do {
+        set_processor(cpu);
+        if (ops->vcpu_run(guest.vcpu[cpu]) == VCPU_EXIT_ERROR) {
+            fprintf(stderr, "%s\n", ops->vcpu_error(guest.vcpu[cpu]));
+            abort();
+        }
+    } while (!atomic_load(&guest.over));
     return NULL;
 }
 
-/* The host's part: DMA to code and data, dirty pages, and at last the kicks. */
+/* The host's part: DMA to code, dirty pages, NMIs, which also end a HLT. */
 static void disturb(void)
 {
     gint64 end = g_get_monotonic_time() + SLICE_US;
@@ -689,9 +693,10 @@ static void disturb(void)
     while (g_get_monotonic_time() < end) {
         uint8_t slot[SLOT];
 
-        usleep(SLICE_US / 8);
+        usleep(SLICE_US / 16);
         make_slot(slot);
         dma_write(&guest.dma, CODE + below(SLOTS) * SLOT, slot, SLOT);
+        ops->nmi(guest.vcpu[below(CPUS)]);
         if (tracking)
             memory_dirty_collect(guest.memory, MEMORY_CLIENT_MIGRATION, 0, RAM_SIZE / PAGE, bitmap);
     }
@@ -703,12 +708,14 @@ static void run_slice(void)
 {
     pthread_t threads[CPUS];
 
+    atomic_store(&guest.over, false);
     for (unsigned i = 0; i < CPUS; i++) {
-        set_processor(i);
-        if (pthread_create(&threads[i], NULL, run_processor, guest.vcpu[i]) != 0)
+        guest.seeds[i] = random64() | 1;
+        if (pthread_create(&threads[i], NULL, run_processor, (void *)(uintptr_t)i) != 0)
             abort();
     }
     disturb();
+    atomic_store(&guest.over, true);
     for (unsigned i = 0; i < CPUS; i++) {
         ops->vcpu_kick(guest.vcpu[i]);
         pthread_join(threads[i], NULL);
