@@ -66,6 +66,8 @@ void memory_call_dirty_sync(struct listener_calls *calls);
 /* For every guest-physical address that shows page `index` of `block`. */
 void memory_call_write_protected(struct memory *memory, struct listener_calls *calls,
                                  const struct memory_block *block, uint64_t index);
+void memory_call_code_marked(struct memory *memory, struct listener_calls *calls,
+                             const struct memory_block *block, uint64_t index);
 void memory_call_code_written(struct memory *memory, struct listener_calls *calls,
                               const struct memory_block *block, uint64_t index);
 

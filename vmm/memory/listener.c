@@ -129,6 +129,23 @@ void memory_call_write_protected(struct memory *memory, struct listener_calls *c
         TELL(calls, write_protected, gpa);
 }
 
+void memory_call_code_marked(struct memory *memory, struct listener_calls *calls,
+                             const struct memory_block *block, uint64_t index)
+{
+    uint64_t gpa;
+
+    for (unsigned at = 0; calls->count && next_alias(memory, block, index, &at, &gpa);) {
+        for (unsigned told = 0; told < calls->count; told++) {
+            const struct memory_listener *listener = &calls->entries[told]->listener;
+
+            if (listener->code_marked)
+                listener->code_marked(listener->opaque, gpa);
+            else if (listener->write_protected)
+                listener->write_protected(listener->opaque, gpa);
+        }
+    }
+}
+
 void memory_call_code_written(struct memory *memory, struct listener_calls *calls,
                               const struct memory_block *block, uint64_t index)
 {

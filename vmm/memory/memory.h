@@ -63,6 +63,10 @@ struct memory_listener {
     /* Drop writable aliases of the page (kept readable): it became protected, clean for a client,
      * or holds translated code. */
     void (*write_protected)(void *opaque, uint64_t page);
+    /* The page was marked by memory_mark_code: as write_protected, which is called where this is
+     * missing, but the engine may return before its aliases are gone. Until they are it relies on
+     * nothing that it reads of the page now. */
+    void (*code_marked)(void *opaque, uint64_t page);
     /* The page holds translated code and is about to be written (by DMA, a debugger or another
      * vCPU): throw its translations away. */
     void (*code_written)(void *opaque, uint64_t page);

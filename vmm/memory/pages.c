@@ -116,7 +116,7 @@ void memory_mark_code(struct memory *memory, uint64_t page)
     if (__atomic_fetch_or(&range.block->flags[index], PAGE_CODE, __ATOMIC_SEQ_CST) & PAGE_CODE)
         return;
     memory_calls_begin(memory, &calls);
-    memory_call_write_protected(memory, &calls, range.block, index);
+    memory_call_code_marked(memory, &calls, range.block, index);
     memory_calls_end(memory, &calls);
 }
 

@@ -10,10 +10,12 @@
 #include "vmm/engine/soft/block.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <sys/mman.h>
 
 #include "vmm/engine/soft/decode.h"
 #include "vmm/engine/soft/mem.h"
+#include "vmm/engine/soft/soft.h"
 #include "vmm/engine/soft/translator/translator.h"
 #include "vmm/memory/memory.h"
 
@@ -24,10 +26,15 @@
 #define PAGE_BUCKETS   (16U << 10)
 #define BLOCK_INSNS    64U /* longest block */
 #define QUEUE_LENGTH   64U
+#define YIELD_INTERVAL 64U /* blocks that were not kept, until others get the processor */
 
-/* A guest-physical page that has blocks. */
+#define SETTLED UINT64_MAX
+
+/* A guest-physical page that has blocks, or had such as were not kept. */
 struct code_page {
     uint64_t page;
+    uint64_t mark; /* soft_mark_code's, or SETTLED */
+    unsigned unsettled;
     struct soft_block *blocks;
     struct code_page *next; /* with the same hash, or free */
 };
@@ -35,8 +42,10 @@ struct code_page {
 struct soft_blocks {
     unsigned insns_used, blocks_used, pages_used;
     struct code_page *free_pages;
-    struct insn crossing; /* one that crosses into what is no memory, decoded anew each time */
-    struct soft_block crossing_block;
+    /* What is not kept, decoded anew each time: code of pages that others may write unseen, and an
+     * instruction that reaches into no memory. */
+    struct insn passing[BLOCK_INSNS];
+    struct soft_block passing_block;
     pthread_mutex_t lock; /* of what follows */
     unsigned queued;
     bool unmapped;        /* or too many for the queue */
@@ -211,7 +220,7 @@ static struct code_page *page_get(struct soft_cpu *cpu, uint64_t page)
         entry = &blocks->pages[blocks->pages_used++];
     *entry = (struct code_page){.page = page, .next = *bucket};
     *bucket = entry;
-    memory_mark_code(cpu->memory, page);
+    entry->mark = soft_mark_code(cpu, page);
     return entry;
 }
 
@@ -246,6 +255,34 @@ static struct soft_block *add_block(struct soft_cpu *cpu, struct code_page *page
     return block;
 }
 
+/* Whether blocks of a page can be kept. Where they cannot for long, a vCPU that has no processor is
+ * waited for. */
+static bool settled(const struct soft_cpu *cpu, struct code_page *page)
+{
+    if (page->mark == SETTLED)
+        return true;
+    if (soft_mark_settled(cpu, page->mark)) {
+        page->mark = SETTLED;
+        return true;
+    }
+    if (++page->unsettled % YIELD_INTERVAL == 0)
+        sched_yield();
+    return false;
+}
+
+/* A block of what was decoded into `passing`. */
+static struct soft_block *pass(struct soft_cpu *cpu, unsigned count, unsigned bytes)
+{
+    struct soft_block *block = &cpu->blocks->passing_block;
+
+    *block = (struct soft_block){.insns = cpu->blocks->passing,
+                                 .successor = {block, block},
+                                 .count = (uint16_t)count,
+                                 .bytes = (uint16_t)bytes,
+                                 .code_size = cpu->code_size};
+    return block;
+}
+
 static struct soft_block *crossing_into_nothing(struct soft_cpu *cpu, const uint8_t *host,
                                                 unsigned room)
 {
@@ -254,16 +291,10 @@ static struct soft_block *crossing_into_nothing(struct soft_cpu *cpu, const uint
 
     memset(bytes, 0xff, sizeof(bytes));
     soft_copy(bytes, host, room);
-    if (soft_decode(cpu->model, cpu->code_size, bytes, sizeof(bytes), &blocks->crossing) !=
+    if (soft_decode(cpu->model, cpu->code_size, bytes, sizeof(bytes), blocks->passing) !=
         SOFT_DECODE_OK)
         soft_general_protection(cpu, 0);
-    blocks->crossing_block =
-        (struct soft_block){.insns = &blocks->crossing,
-                            .successor = {&blocks->crossing_block, &blocks->crossing_block},
-                            .count = 1,
-                            .bytes = blocks->crossing.length,
-                            .code_size = cpu->code_size};
-    return &blocks->crossing_block;
+    return pass(cpu, 1, blocks->passing->length);
 }
 
 static uint64_t next_page(const struct soft_cpu *cpu, uint64_t linear)
@@ -281,20 +312,25 @@ static struct soft_block *decode_crossing(struct soft_cpu *cpu, struct code_page
     struct soft_blocks *blocks = cpu->blocks;
     struct soft_block *block, *stand_in;
     struct code_page *second;
+    struct insn *insn;
     const uint8_t *more;
     uint8_t bytes[15];
     uint64_t gpa;
+    bool keep;
 
     more = soft_fetch_page(cpu, next_page(cpu, linear), &gpa);
     if (!more)
         return crossing_into_nothing(cpu, host, room);
     second = page_get(cpu, gpa & GUEST_PAGE_MASK);
+    keep = settled(cpu, second) && settled(cpu, page);
+    insn = keep ? &blocks->insns[blocks->insns_used] : blocks->passing;
     soft_copy(bytes, host, room);
     soft_copy(bytes + room, more, sizeof(bytes) - room);
-    if (soft_decode(cpu->model, cpu->code_size, bytes, sizeof(bytes),
-                    &blocks->insns[blocks->insns_used]) != SOFT_DECODE_OK)
+    if (soft_decode(cpu->model, cpu->code_size, bytes, sizeof(bytes), insn) != SOFT_DECODE_OK)
         soft_general_protection(cpu, 0);
-    block = add_block(cpu, page, host, 1, blocks->insns[blocks->insns_used].length);
+    if (!keep)
+        return pass(cpu, 1, insn->length);
+    block = add_block(cpu, page, host, 1, insn->length);
     block->next_host = more;
     stand_in = &blocks->blocks[blocks->blocks_used++];
     *stand_in = (struct soft_block){.crosser = block, .page_next = second->blocks};
@@ -343,14 +379,17 @@ static struct soft_block *build(struct soft_cpu *cpu, uint64_t linear, const uin
     unsigned room = GUEST_PAGE_SIZE - (linear & (GUEST_PAGE_SIZE - 1)), bytes, count;
     enum soft_decode_result result;
     struct code_page *page;
+    bool keep;
 
     if (blocks->insns_used + BLOCK_INSNS > INSN_CAPACITY ||
         blocks->blocks_used + 2 > BLOCK_CAPACITY || blocks->pages_used + 2 > PAGE_CAPACITY)
         soft_blocks_flush(cpu);
     page = page_get(cpu, gpa & GUEST_PAGE_MASK);
-    count = decode_run(cpu, host, room, &blocks->insns[blocks->insns_used], &bytes, &result);
+    keep = settled(cpu, page);
+    count = decode_run(cpu, host, room, keep ? &blocks->insns[blocks->insns_used] : blocks->passing,
+                       &bytes, &result);
     if (count)
-        return add_block(cpu, page, host, count, bytes);
+        return keep ? add_block(cpu, page, host, count, bytes) : pass(cpu, count, bytes);
     if (result == SOFT_DECODE_TRUNCATED)
         return decode_crossing(cpu, page, linear, host, room);
     soft_general_protection(cpu, 0);

@@ -12,6 +12,10 @@
  * A locked access that no instruction of the host can do (across pages that do not lie side by
  * side, to a register) is done alone: every other vCPU is outside and does not come in.
  *
+ * A page that becomes code is announced in a ring, and nobody waits: each vCPU that is inside drops
+ * its writable entries of it at its next boundary, and says so. Until all have, a write to the page
+ * may go unseen, so what is decoded of it is not kept (block.c).
+ *
  * Code that was written is dropped without waiting: the architecture demands that another processor
  * serializes before it relies on new code (SDM 3A, 9.1.3).
  */
@@ -48,10 +52,12 @@ void soft_take_flush(struct soft_cpu *cpu)
 {
     struct vcpu *vcpu = cpu->vcpu;
     uint32_t wanted = vcpu ? atomic_load(&vcpu->flush_wanted) : 0;
+    uint64_t marks = vcpu ? atomic_load(&cpu->engine->marks) : 0;
 
     soft_tlb_flush(cpu, true);
     if (!vcpu)
         return;
+    atomic_store(&vcpu->marks_done, marks);
     atomic_store(&vcpu->flush_done, wanted);
     wake(&vcpu->flush_done);
 }
@@ -97,6 +103,7 @@ void soft_enter(struct soft_cpu *cpu)
     pass_in(cpu);
     if (atomic_load(&vcpu->flush_wanted) != atomic_load(&vcpu->flush_done))
         soft_take_flush(cpu);
+    soft_take_marks(cpu);
     if (soft_blocks_written(cpu))
         atomic_fetch_or(&cpu->requests, SOFT_REQUEST_CODE);
 }
@@ -136,6 +143,60 @@ static void flush_others(struct soft_engine *engine)
     }
     if (inside)
         soft_enter(current);
+}
+
+/* ---- pages that become code ---- */
+
+void soft_take_marks(struct soft_cpu *cpu)
+{
+    struct vcpu *vcpu = cpu->vcpu;
+    struct soft_engine *engine = cpu->engine;
+    uint64_t done, marks;
+
+    if (!vcpu)
+        return;
+    done = atomic_load(&vcpu->marks_done);
+    marks = atomic_load(&engine->marks);
+    if (done == marks)
+        return;
+    if (marks - done < SOFT_MARKS)
+        for (uint64_t i = done; i < marks; i++)
+            soft_tlb_protect(cpu, atomic_load(&engine->marked[i % SOFT_MARKS]));
+    /* What was overwritten, before or meanwhile, is not known. */
+    if (atomic_load(&engine->marks) - done >= SOFT_MARKS)
+        soft_tlb_flush(cpu, true);
+    atomic_store(&vcpu->marks_done, marks);
+}
+
+uint64_t soft_mark_code(struct soft_cpu *cpu, uint64_t page)
+{
+    struct soft_engine *engine = cpu->engine;
+    uint64_t mark;
+
+    if (!cpu->vcpu) {
+        memory_mark_code(cpu->memory, page);
+        return 0;
+    }
+    /* Whoever finds the page marked finds the mark announced too. */
+    pthread_mutex_lock(&engine->marks_lock);
+    memory_mark_code(cpu->memory, page);
+    mark = atomic_load(&engine->marks);
+    pthread_mutex_unlock(&engine->marks_lock);
+    return mark;
+}
+
+bool soft_mark_settled(const struct soft_cpu *cpu, uint64_t mark)
+{
+    const struct soft_engine *engine = cpu->engine;
+
+    for (unsigned i = 0; cpu->vcpu && i < engine->count; i++) {
+        const struct vcpu *vcpu = engine->vcpus[i];
+
+        if (vcpu && vcpu != cpu->vcpu && atomic_load(&vcpu->marks_done) < mark &&
+            !atomic_load(&vcpu->outside))
+            return false;
+    }
+    return true;
 }
 
 /* ---- executing alone ---- */
@@ -215,6 +276,24 @@ static void write_protected(void *opaque, uint64_t page)
     flush_others(engine);
 }
 
+static void code_marked(void *opaque, uint64_t page)
+{
+    struct soft_engine *engine = opaque;
+    uint64_t mark = atomic_load(&engine->marks);
+
+    soft_windows_protect(engine->windows, page);
+    if (current)
+        soft_tlb_protect(current, page);
+    atomic_store(&engine->marked[mark % SOFT_MARKS], page);
+    atomic_store(&engine->marks, mark + 1);
+    for (unsigned i = 0; i < engine->count; i++) {
+        struct vcpu *vcpu = engine->vcpus[i];
+
+        if (vcpu && vcpu->cpu != current && !atomic_load(&vcpu->outside))
+            soft_request(vcpu->cpu, SOFT_REQUEST_MARKS);
+    }
+}
+
 static void code_written(void *opaque, uint64_t page)
 {
     struct soft_engine *engine = opaque;
@@ -230,6 +309,7 @@ static void code_written(void *opaque, uint64_t page)
 const struct memory_listener soft_listener = {
     .unmapped = unmapped,
     .write_protected = write_protected,
+    .code_marked = code_marked,
     .code_written = code_written,
 };
 

@@ -177,6 +177,7 @@ enum soft_request {
     SOFT_REQUEST_TIMER = 1 << 6,    /* the LAPIC timer's deadline passed */
     SOFT_REQUEST_CODE = 1 << 7,     /* pages with decoded code were written: soft_blocks_drain */
     SOFT_REQUEST_STEP_OUT = 1 << 8, /* another vCPU executes alone: go outside and come in again */
+    SOFT_REQUEST_MARKS = 1 << 9,    /* pages became code: drop writable TLB entries of them */
 };
 
 /* A loop around PAUSE: request.c. */
@@ -410,6 +411,8 @@ bool soft_interrupt_pending(struct soft_cpu *cpu);
 int soft_interrupt_acknowledge(struct soft_cpu *cpu);
 /* SOFT_REQUEST_FLUSH: drop every TLB entry and tell those who wait for it. coherence.c. */
 void soft_take_flush(struct soft_cpu *cpu);
+/* SOFT_REQUEST_MARKS: drop writable TLB entries of pages that became code. coherence.c. */
+void soft_take_marks(struct soft_cpu *cpu);
 /* SOFT_REQUEST_STEP_OUT: wait until the vCPU that executes alone is done. coherence.c. */
 void soft_step_out(struct soft_cpu *cpu);
 /* SOFT_REQUEST_TIMER, _INIT and _SIPI, between two instructions. lapic.c, state.c. */

@@ -112,6 +112,8 @@ static bool serve_requests(struct soft_cpu *cpu, uint32_t requests)
     clear_request(cpu, requests);
     if (requests & SOFT_REQUEST_FLUSH)
         soft_take_flush(cpu);
+    if (requests & SOFT_REQUEST_MARKS)
+        soft_take_marks(cpu);
     if (requests & SOFT_REQUEST_STEP_OUT)
         soft_step_out(cpu);
     if (requests & SOFT_REQUEST_CODE)

@@ -32,6 +32,7 @@ static void engine_destroy(struct engine *base)
     memory_unlisten(engine->config.memory, engine);
     soft_apics_destroy(engine->apics);
     pthread_mutex_destroy(&engine->exclusive_lock);
+    pthread_mutex_destroy(&engine->marks_lock);
     soft_windows_destroy(engine->windows);
     g_free(engine->vcpus);
     g_free(engine);
@@ -70,6 +71,7 @@ static struct engine *engine_create(const struct engine_config *config, GError *
     engine->count = config->cpus;
     engine->vcpus = g_new0(struct vcpu *, config->cpus);
     pthread_mutex_init(&engine->exclusive_lock, NULL);
+    pthread_mutex_init(&engine->marks_lock, NULL);
     if (!switches.nowindows && !switches.interp && soft_windows_supported())
         engine->windows = soft_windows_create(config->memory);
     soft_vector_init();

@@ -19,7 +19,11 @@ struct vcpu {
     _Atomic uint32_t outside;
     /* Count of flushes asked for, and up to which they are done. */
     _Atomic uint32_t flush_wanted, flush_done;
+    /* Up to which of soft_engine.marks its writable TLB entries are gone. */
+    _Atomic uint64_t marks_done;
 };
+
+#define SOFT_MARKS 256
 
 struct soft_engine {
     struct engine_config config;
@@ -28,6 +32,9 @@ struct soft_engine {
     struct soft_apics *apics;
     unsigned count; /* of vcpus */
     struct vcpu **vcpus;
+    /* Pages that became code, the last SOFT_MARKS of so many in all; the lock is for writers. */
+    pthread_mutex_t marks_lock;
+    _Atomic uint64_t marks, marked[SOFT_MARKS];
     struct soft_windows *windows;   /* NULL: none */
     pthread_mutex_t exclusive_lock; /* held from soft_exclusive_begin to _end */
     /* 1 + index of the vCPU that executes alone, or 0: others do not come in. */
@@ -42,6 +49,13 @@ void soft_features(uint32_t words[CPU_WORDS]);
  * the meantime. May be called in the middle of an instruction that holds no pointer. */
 void soft_enter(struct soft_cpu *cpu);
 void soft_leave(struct soft_cpu *cpu);
+
+/* Mark the guest's page as one with decoded code. Gives a number for soft_mark_settled. On the
+ * vCPU's thread. */
+uint64_t soft_mark_code(struct soft_cpu *cpu, uint64_t page);
+/* No other vCPU writes the page of that mark unseen any more: what is read of it now stays right
+ * until soft_blocks_page_written. On the vCPU's thread. */
+bool soft_mark_settled(const struct soft_cpu *cpu, uint64_t mark);
 
 /* This thread runs `cpu` from now on (NULL: none). */
 void soft_set_current(struct soft_cpu *cpu);
