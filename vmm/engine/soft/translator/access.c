@@ -28,22 +28,12 @@ static int32_t tlb_field(const struct build *build, size_t field)
     return (int32_t)((uintptr_t)&build->cpu->tlb[mode][0] + field);
 }
 
-/* The host's register with the guest's `gpr`, loaded into `scratch` where it is in memory. */
-static uint8_t load_register(struct build *build, unsigned gpr, uint8_t scratch)
-{
-    struct emit_memory field = BUILD_FIELD(build, gpr[gpr]);
-
-    if (!(IN_MEMORY >> gpr & 1))
-        return host_register(gpr);
-    emit_load(&build->emitter, true, scratch, &field);
-    return scratch;
-}
-
 void access_check_segment(struct build *build, unsigned segment)
 {
     struct emit_memory limit = BUILD_FIELD(build, seg[segment].limit);
     struct emit_memory attributes = BUILD_FIELD(build, seg[segment].attributes);
 
+    held_lose(build, T2);
     emit_alu_memory_immediate(&build->emitter, 7, false, &limit, -1);
     build_cold(build, COLD_INTERPRET, emit_jump_if_forward(&build->emitter, 5));
     emit_op_memory(&build->emitter, 0, 0x0fb7, false, T2, &attributes); /* MOVZX */
@@ -84,8 +74,13 @@ static bool prepare_constant(struct build *build, const struct insn *insn, unsig
 /* [base + displacement] stays as it is; only the delta is added. */
 static void prepare_simple(struct build *build, const struct insn *insn, struct access *access)
 {
-    uint8_t base = load_register(build, insn->base, T0);
+    uint8_t base = held_load(build, insn->base, T0);
 
+    if (base == T1 || base == T2) { /* the check wants these */
+        emit_mov_register(&build->emitter, true, T0, base);
+        held_set(build, T0, insn->base);
+        base = T0;
+    }
     access->simple = base != T0;
     access->base = insn->base;
     access->address = (struct emit_memory){
@@ -104,9 +99,9 @@ static void prepare_general(struct build *build, const struct insn *insn, struct
                               .displacement = (int32_t)insn->displacement};
 
     if (insn->base < GPR_COUNT)
-        sum.base = load_register(build, insn->base, T0);
+        sum.base = held_load(build, insn->base, T0);
     if (insn->index < GPR_COUNT)
-        sum.index = load_register(build, insn->index, T1);
+        sum.index = held_load(build, insn->index, sum.base == T1 ? T0 : T1);
     if (insn->base == INSN_RIP)
         emit_mov_immediate(emitter, T0, constant_address(build, insn));
     else
@@ -116,6 +111,7 @@ static void prepare_general(struct build *build, const struct insn *insn, struct
 
         emit_op_memory(emitter, 0, 0x03, build->long_mode, T0, &base);
     }
+    held_lose(build, T0);
     use_t0(access);
 }
 
@@ -188,6 +184,8 @@ static void check_constant(struct build *build, struct access *access, unsigned 
     tag.displacement = (int32_t)(entry + (write ? offsetof(struct soft_tlb_entry, write_tag)
                                                 : offsetof(struct soft_tlb_entry, read_tag)));
     host.displacement = (int32_t)(entry + offsetof(struct soft_tlb_entry, host));
+    held_lose(build, T1);
+    held_lose(build, T2);
     emit_mov_immediate(emitter, T2, page);
     emit_op_memory(emitter, 0, 0x3b, true, T2, &tag);
     add_miss(build, access, size, write);
@@ -205,6 +203,8 @@ static void compare_tag(struct build *build, const struct emit_memory *address,
 
     tag.displacement = tlb_field(build, write ? offsetof(struct soft_tlb_entry, write_tag)
                                               : offsetof(struct soft_tlb_entry, read_tag));
+    held_lose(build, T1);
+    held_lose(build, T2);
     if (address->displacement)
         emit_lea(emitter, false, T1, address);
     else
@@ -227,6 +227,7 @@ static void load_delta(struct build *build, uint8_t to)
         .displacement = tlb_field(build, offsetof(struct soft_tlb_entry, host)),
     };
 
+    held_lose(build, to);
     emit_load(&build->emitter, true, to, &host);
 }
 

@@ -140,9 +140,7 @@ static struct effect effect_of(const struct build *build, unsigned index, unsign
         return effect;
     effect.safe = true;
     follow_base(entry, insn, base, word(build), &effect);
-    if (entry->decoded.instruction.mnemonic == ZYDIS_MNEMONIC_LEA) {
-        effect.safe = !in_memory(insn->base) && !in_memory(insn->index);
-    } else if (entry->form.memory) {
+    if (entry->form.memory && entry->decoded.instruction.mnemonic != ZYDIS_MNEMONIC_LEA) {
         bool constant = insn->index >= GPR_COUNT && insn->base >= GPR_COUNT;
 
         effect.safe = (access_is_simple(build, insn) && !in_memory(insn->base)) ||

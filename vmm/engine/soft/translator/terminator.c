@@ -29,17 +29,6 @@ static void move_rsp(struct build *build, uint8_t base, int32_t distance)
 
 /* ---- the stack ---- */
 
-/* A guest's register in one of the host's. */
-static uint8_t get_register(struct build *build, unsigned gpr, uint8_t scratch)
-{
-    struct emit_memory field = BUILD_FIELD(build, gpr[gpr]);
-
-    if (!(IN_MEMORY >> gpr & 1))
-        return host_register(gpr);
-    emit_load(&build->emitter, true, scratch, &field);
-    return scratch;
-}
-
 /* Check the slot below RSP; it is [access->host]. */
 static void push_check(struct build *build, struct access *access)
 {
@@ -53,7 +42,7 @@ static void push_register(struct build *build, unsigned gpr)
 
     build_begin_access(build);
     push_check(build, &access);
-    emit_store(&build->emitter, build->long_mode, &access.host, get_register(build, gpr, T2));
+    emit_store(&build->emitter, build->long_mode, &access.host, held_load(build, gpr, T2));
     move_rsp(build, HOST_RSP, -(int)word(build));
 }
 
@@ -61,6 +50,7 @@ static void push_register(struct build *build, unsigned gpr)
 static void store_constant(struct build *build, const struct emit_memory *to, uint64_t value)
 {
     if (build->long_mode && (int64_t)value != (int32_t)value) {
+        held_lose(build, T2);
         emit_mov_immediate(&build->emitter, T2, value);
         emit_store(&build->emitter, true, to, T2);
         return;
@@ -87,6 +77,7 @@ static bool push_memory(struct build *build)
     if (!access_prepare(build, now(build), word(build), &access))
         return false;
     access_check(build, &access, word(build), false);
+    held_lose(build, T0);
     emit_load(&build->emitter, build->long_mode, T0, &access.host);
     push_check(build, &access);
     emit_store(&build->emitter, build->long_mode, &access.host, T0);
@@ -104,8 +95,10 @@ static void pop_register(struct build *build, unsigned gpr)
     access_prepare_stack(build, GPR_RSP, 0, &access);
     access_check(build, &access, word(build), false);
     emit_load(&build->emitter, build->long_mode, in_memory ? T2 : host_register(gpr), &access.host);
-    if (in_memory)
+    if (in_memory) {
         emit_store(&build->emitter, true, &field, T2);
+        held_set(build, T2, gpr);
+    }
     if (gpr != GPR_RSP)
         move_rsp(build, HOST_RSP, (int)word(build));
 }
@@ -117,6 +110,7 @@ static void leave(struct build *build)
     build_begin_access(build);
     access_prepare_stack(build, GPR_RBP, 0, &access);
     access_check(build, &access, word(build), false);
+    held_lose(build, T2);
     emit_load(&build->emitter, build->long_mode, T2, &access.host);
     move_rsp(build, GPR_RBP, (int)word(build));
     emit_mov_register(&build->emitter, true, GPR_RBP, T2);
@@ -170,7 +164,7 @@ static bool load_target(struct build *build)
     if (operand->type == ZYDIS_OPERAND_TYPE_REGISTER) {
         uint8_t gpr = soft_register_offset(operand->reg.value) / 8;
 
-        emit_mov_register(&build->emitter, build->long_mode, T0, get_register(build, gpr, T0));
+        emit_mov_register(&build->emitter, build->long_mode, T0, held_load(build, gpr, T0));
         return true;
     }
     if (!access_prepare(build, now(build), word(build), &access))

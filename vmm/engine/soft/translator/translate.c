@@ -95,6 +95,7 @@ void emit_flags_save(struct build *build)
     struct emit_memory carrier = BUILD_FIELD(build, flags_carrier);
     static const uint8_t from_flags[] = {0x9f, 0x0f, 0x90, 0xc0}; /* LAHF; SETO AL */
 
+    held_lose(build, T2);
     emit_mov_register(emitter, true, T2, GPR_RAX);
     emit_bytes(emitter, from_flags, sizeof(from_flags));
     emit_op_memory(emitter, 0x66, 0x89, false, GPR_RAX, &carrier);
@@ -107,6 +108,7 @@ static void emit_flags_restore(struct build *build, uint8_t scratch)
     struct emit_memory carrier = BUILD_FIELD(build, flags_carrier);
     static const uint8_t to_flags[] = {0x04, 0x7f, 0x9e}; /* ADD AL, 7Fh; SAHF */
 
+    held_lose(build, scratch);
     emit_mov_register(emitter, true, scratch, GPR_RAX);
     emit_op_memory(emitter, 0, 0x0fb7, false, GPR_RAX, &carrier); /* MOVZX */
     emit_bytes(emitter, to_flags, sizeof(to_flags));
@@ -130,6 +132,7 @@ void build_begin_access(struct build *build)
     site = build_site(build);
     if (site)
         site->retry = offset_of(build, build->emitter.at);
+    memcpy(build->retry_held, build->held, sizeof(build->held));
 }
 
 void build_need_flags(struct build *build, uint8_t scratch)
@@ -300,42 +303,87 @@ void build_interpret(struct build *build)
     emit_mov_immediate(emitter, T2, 0);
     emit_jump(emitter, build->translator->interpret);
     build->flags = FLAGS_CARRIER;
+    held_reset(build);
+}
+
+/* A scratch register for `gpr` that is not `taken`: the one that holds it, else one that holds
+ * nothing, else any; EMIT_NONE when all are taken. */
+static uint8_t choose_scratch(const struct build *build, unsigned gpr, uint32_t taken)
+{
+    uint8_t choice = held_by(build, gpr);
+
+    if (choice != EMIT_NONE && !(taken >> choice & 1))
+        return choice;
+    choice = EMIT_NONE;
+    for (unsigned i = 0; i < SCRATCH_COUNT; i++) {
+        uint8_t scratch = scratch_registers[i];
+
+        if (taken >> scratch & 1)
+            continue;
+        if (build->held[i] == EMIT_NONE)
+            return scratch;
+        if (choice == EMIT_NONE)
+            choice = scratch;
+    }
+    return choice;
 }
 
 /* Host registers for an instruction's operands: those that live in memory get scratch ones. False
  * when there are not enough. */
-static bool assign_registers(const struct copy_form *form, uint32_t taken, uint8_t map[16])
+static bool assign_registers(const struct build *build, const struct copy_form *form,
+                             uint32_t taken, uint8_t map[16])
 {
-    static const uint8_t scratch[] = {T2, T0, T1};
-    unsigned used = 0;
+    uint32_t wanted = IN_MEMORY & (form->gpr_read | form->gpr_written);
 
     for (unsigned gpr = 0; gpr < 16; gpr++) {
+        uint8_t holder = held_by(build, gpr);
+
         map[gpr] = host_register(gpr);
-        if (!(IN_MEMORY & (form->gpr_read | form->gpr_written)) || !(IN_MEMORY >> gpr & 1))
+        if (wanted && (IN_MEMORY >> gpr & 1))
+            map[gpr] = EMIT_NONE;
+        if ((wanted >> gpr & 1) && holder != EMIT_NONE && !(taken >> holder & 1)) {
+            map[gpr] = holder;
+            taken |= 1U << holder;
+            wanted &= ~(1U << gpr);
+        }
+    }
+    for (unsigned gpr = 0; gpr < 16; gpr++) {
+        if (!(wanted >> gpr & 1))
             continue;
-        map[gpr] = EMIT_NONE;
-        if (!((form->gpr_read | form->gpr_written) >> gpr & 1))
-            continue;
-        while (used < sizeof(scratch) && (taken >> scratch[used] & 1))
-            used++;
-        if (used == sizeof(scratch))
+        map[gpr] = choose_scratch(build, gpr, taken);
+        if (map[gpr] == EMIT_NONE)
             return false;
-        map[gpr] = scratch[used++];
+        taken |= 1U << map[gpr];
     }
     return true;
 }
 
-static void move_operands(struct build *build, const uint8_t map[16], uint16_t which, bool load)
+/* Bring the operands that live in memory where `map` says. */
+static void load_operands(struct build *build, const uint8_t map[16], const struct copy_form *form)
 {
     for (unsigned gpr = 0; gpr < 16; gpr++) {
         struct emit_memory field = BUILD_FIELD(build, gpr[gpr]);
 
-        if (!(IN_MEMORY >> gpr & 1) || !(which >> gpr & 1))
+        if (!(IN_MEMORY & (form->gpr_read | form->gpr_written) & 1U << gpr) ||
+            held_by(build, gpr) == map[gpr])
             continue;
-        if (load)
-            emit_load(&build->emitter, true, map[gpr], &field);
-        else
-            emit_store(&build->emitter, true, &field, map[gpr]);
+        held_lose(build, map[gpr]);
+        if (!(form->gpr_read >> gpr & 1))
+            continue;
+        emit_load(&build->emitter, true, map[gpr], &field);
+        held_set(build, map[gpr], gpr);
+    }
+}
+
+static void store_operands(struct build *build, const uint8_t map[16], uint16_t which)
+{
+    for (unsigned gpr = 0; gpr < 16; gpr++) {
+        struct emit_memory field = BUILD_FIELD(build, gpr[gpr]);
+
+        if (!(IN_MEMORY & which & 1U << gpr))
+            continue;
+        emit_store(&build->emitter, true, &field, map[gpr]);
+        held_set(build, map[gpr], gpr);
     }
 }
 
@@ -359,18 +407,20 @@ static bool build_copy(struct build *build)
         return false;
     if (entry->decoded.instruction.mnemonic == ZYDIS_MNEMONIC_FLDCW) {
         build_x87_fldcw(build, &access);
+        held_reset(build);
         return true;
     }
     if (need_flags && access.constant && build->flags == FLAGS_CARRIER)
         build->group.active = false; /* T0 is wanted */
     if (need_flags)
         build_need_flags(build, access.constant ? T0 : T2);
-    if (!assign_registers(form, access.scratch | (build->group.active ? 1U << T0 : 0), map)) {
-        if (!assign_registers(form, access.scratch, map))
+    if (!assign_registers(build, form, access.scratch | (build->group.active ? 1U << T0 : 0),
+                          map)) {
+        if (!assign_registers(build, form, access.scratch, map))
             return false;
         build->group.active = false;
     }
-    move_operands(build, map, form->gpr_read, true);
+    load_operands(build, map, form);
     if (form->faults) {
         site = build_site(build);
         if (!site)
@@ -381,7 +431,9 @@ static bool build_copy(struct build *build)
     if (!copy_emit(&build->emitter, &entry->decoded.instruction, entry->decoded.operands,
                    entry->bytes, map, form->memory ? &access.host : NULL))
         return false;
-    move_operands(build, map, form->gpr_written, false);
+    store_operands(build, map, form->gpr_written);
+    if (form->pointers)
+        held_reset(build);
     if (form->flags_written)
         build->flags = FLAGS_HOST;
     return true;
@@ -397,38 +449,26 @@ static bool build_lea(struct build *build)
                               .displacement = (int32_t)insn->displacement};
     const struct build_insn *entry = build->now;
     bool wide = insn->operand_size == 8 && insn->address_size == 8;
-    uint8_t offset = soft_register_offset(entry->decoded.operands[0].reg.value);
-    bool in_memory = IN_MEMORY >> (offset / 8) & 1;
-    uint8_t to = in_memory ? T2 : host_register(offset / 8);
-    struct emit_memory field = BUILD_FIELD(build, gpr[offset / 8]);
+    uint8_t gpr = soft_register_offset(entry->decoded.operands[0].reg.value) / 8;
+    bool in_memory = IN_MEMORY >> gpr & 1;
+    uint8_t to = in_memory ? T2 : host_register(gpr);
+    struct emit_memory field = BUILD_FIELD(build, gpr[gpr]);
+    uint64_t linear = build->rip + insn->length + (uint64_t)insn->displacement;
 
     if (insn->operand_size == 2 || insn->address_size == 2)
         return false;
-    if (insn->base < GPR_COUNT && IN_MEMORY >> insn->base & 1) {
-        struct emit_memory base = BUILD_FIELD(build, gpr[insn->base]);
-
-        emit_load(&build->emitter, true, T0, &base);
-        sum.base = T0;
-    } else if (insn->base < GPR_COUNT) {
-        sum.base = host_register(insn->base);
-    }
-    if (insn->index < GPR_COUNT && IN_MEMORY >> insn->index & 1) {
-        struct emit_memory index = BUILD_FIELD(build, gpr[insn->index]);
-
-        emit_load(&build->emitter, true, T1, &index);
-        sum.index = T1;
-    } else if (insn->index < GPR_COUNT) {
-        sum.index = insn->index;
-    }
-    if (insn->base == INSN_RIP) {
-        uint64_t linear = build->rip + insn->length + (uint64_t)insn->displacement;
-
+    if (insn->base < GPR_COUNT)
+        sum.base = held_load(build, insn->base, T2);
+    if (insn->index < GPR_COUNT)
+        sum.index = held_load(build, insn->index, sum.base == T1 ? T2 : T1);
+    if (insn->base == INSN_RIP)
         emit_mov_immediate(&build->emitter, to, wide ? linear : (uint32_t)linear);
-    } else {
+    else
         emit_lea(&build->emitter, wide, to, &sum);
-    }
-    if (in_memory)
+    if (in_memory) {
         emit_store(&build->emitter, true, &field, to);
+        held_set(build, to, gpr);
+    }
     return true;
 }
 
@@ -458,8 +498,12 @@ static bool build_native(struct build *build)
 
     if (soft_insn_undefined(now(build)))
         return false;
-    if (build_special(build) || build_system(build))
+    if (build_special(build))
         return true;
+    if (build_system(build)) {
+        held_reset(build);
+        return true;
+    }
     if (!entry->form.copies)
         return false;
     if (does_nothing(&entry->decoded.instruction))
@@ -467,6 +511,24 @@ static bool build_native(struct build *build)
     if (entry->decoded.instruction.mnemonic == ZYDIS_MNEMONIC_LEA)
         return build_lea(build);
     return build_copy(build);
+}
+
+static bool holds_any(const uint8_t held[SCRATCH_COUNT])
+{
+    for (unsigned i = 0; i < SCRATCH_COUNT; i++)
+        if (held[i] != EMIT_NONE)
+            return true;
+    return false;
+}
+
+/* A way back from C, for the present site. */
+static void finish_cold(struct build *build, struct cold *cold, const uint8_t held[SCRATCH_COUNT])
+{
+    if (!cold)
+        return;
+    cold->number = (uint32_t)(build->site - build->translator->sites);
+    cold->flags = build->flags;
+    memcpy(cold->held, held, sizeof(cold->held));
 }
 
 /* Where the interpreter comes back to, when it did the instruction, and where a refill does. */
@@ -477,17 +539,15 @@ static void finish_site(struct build *build)
     if (!build->site)
         return;
     build->site->grouped = build->group.active;
-    if (build->group.began) {
+    if (build->group.began || holds_any(build->retry_held)) {
         cold = build_cold(build, COLD_RETRY, build->translator->cache.write + build->site->retry);
-        if (cold)
-            cold->number = (uint32_t)(build->site - build->translator->sites);
+        finish_cold(build, cold, build->retry_held);
     }
     build->site->resume = offset_of(build, build->emitter.at);
-    if (build->flags != FLAGS_HOST || !build->now->live_out)
-        return;
-    cold = build_cold(build, COLD_RESUME, build->emitter.at);
-    if (cold)
-        cold->number = (uint32_t)(build->site - build->translator->sites);
+    if ((build->flags == FLAGS_HOST && build->now->live_out) || holds_any(build->held)) {
+        cold = build_cold(build, COLD_RESUME, build->emitter.at);
+        finish_cold(build, cold, build->held);
+    }
 }
 
 /* One instruction, natively or by the interpreter. */
@@ -501,6 +561,7 @@ static void build_insn(struct build *build)
     build->now = &build->insns[build->index];
     build->site = NULL;
     group_before(build);
+    memset(build->retry_held, EMIT_NONE, sizeof(build->retry_held));
     if (!build_native(build)) {
         if (build->emitter.full)
             return;
@@ -635,7 +696,9 @@ static void emit_cold(struct build *build, const struct cold *cold)
 
     if (cold->kind == COLD_RESUME) {
         translator->sites[cold->number].resume = offset_of(build, emitter->at);
-        emit_flags_restore(build, T2);
+        if (cold->flags == FLAGS_HOST)
+            emit_flags_restore(build, T2);
+        held_reload(build, cold->held);
         emit_jump(emitter, place);
         return;
     }
@@ -644,6 +707,7 @@ static void emit_cold(struct build *build, const struct cold *cold)
 
         translator->sites[cold->number].retry = offset_of(build, emitter->at);
         emit_load(emitter, true, T0, &delta);
+        held_reload(build, cold->held);
         emit_jump(emitter, place);
         return;
     }
@@ -723,6 +787,7 @@ struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *bl
     build->long_mode = cpu->code_size == 8;
     build->cold_count = 0;
     build->group = (struct group){0};
+    held_reset(build);
     if (!translation->page || (block->next_host && !translation->next_page) || !analyze(build))
         return NULL;
     emit_ways_in(build);

@@ -9,6 +9,8 @@
  *     glue.c        the code between C and translated code
  *     signal.c      faults of the host in translated code
  *     log.c         disassembly and names of translations
+ *     held.c        registers in memory that scratch registers still hold
+ *     group.c       accesses that one check covers
  *     emit.h, copy.h, code_cache.h
  *
  * Host registers: the guest's RAX to R10 and R12 live in the same ones of the host, but RSP in R15.
@@ -25,12 +27,13 @@
 #include "vmm/engine/soft/translator/emit.h"
 #include "vmm/engine/soft/translator/translator.h"
 
-#define T0         GPR_R11
-#define T1         GPR_R13
-#define T2         GPR_R14
-#define HOST_RSP   GPR_R15 /* where the guest's RSP lives */
-#define IN_MEMORY  (1U << GPR_R11 | 1U << GPR_R13 | 1U << GPR_R14 | 1U << GPR_R15)
-#define FLAGS_LIVE (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
+#define T0            GPR_R11
+#define T1            GPR_R13
+#define T2            GPR_R14
+#define HOST_RSP      GPR_R15 /* where the guest's RSP lives */
+#define IN_MEMORY     (1U << GPR_R11 | 1U << GPR_R13 | 1U << GPR_R14 | 1U << GPR_R15)
+#define SCRATCH_COUNT 3
+#define FLAGS_LIVE    (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
 
 /* Translations of different modes never meet: enum soft_mmu_mode, and MODE_32 for 32-bit code with
  * flat segments. */
@@ -151,9 +154,9 @@ enum flags_place {
 enum cold_kind {
     COLD_MISS,      /* an access that did not hit */
     COLD_GROUP,     /* so did the one of a group */
-    COLD_RETRY,     /* the delta of the group, then on at `place` */
+    COLD_RETRY,     /* scratch registers, then on at `place` */
     COLD_INTERPRET, /* the instruction by the interpreter */
-    COLD_RESUME,    /* flags to the host's register, then on at `place` */
+    COLD_RESUME,    /* flags and scratch registers, then on at `place` */
     COLD_EXIT,      /* an exit, with the flags in the host's register */
     COLD_LEAVE,     /* an exit, with the flags in the carrier */
 };
@@ -167,8 +170,9 @@ struct cold {
     bool constant;
     /* Of COLD_GROUP: the group's first and last byte, where the flags are, the way out. */
     struct emit_memory first, last;
-    enum flags_place flags;
+    enum flags_place flags; /* of COLD_RESUME too: where they shall be */
     uint32_t exit;
+    uint8_t held[SCRATCH_COUNT]; /* of COLD_RETRY and COLD_RESUME: what is to be loaded again */
 };
 
 #define COLD_MAX  512
@@ -203,8 +207,10 @@ struct build {
     enum flags_place flags;
     struct site *site; /* its site, if it has one yet */
     struct group group;
-    const uint8_t *behind; /* the cold code */
-    bool long_mode;        /* 64-bit code */
+    uint8_t held[SCRATCH_COUNT];       /* held.c: by each scratch register, or EMIT_NONE */
+    uint8_t retry_held[SCRATCH_COUNT]; /* so at the site's `retry` */
+    const uint8_t *behind;             /* the cold code */
+    bool long_mode;                    /* 64-bit code */
     unsigned cold_count;
     struct cold cold[COLD_MAX];
     struct build_insn insns[BLOCK_MAX];
@@ -277,6 +283,21 @@ bool access_is_simple(const struct build *build, const struct insn *insn);
 /* Check the group that begins with the access of `size` bytes at `displacement`: its delta is in T0
  * then, and in soft_cpu. */
 void access_check_group(struct build *build, int displacement, unsigned size);
+
+/* held.c */
+
+extern const uint8_t scratch_registers[SCRATCH_COUNT];
+/* None holds anything; `scratch` does not, since it is used otherwise. */
+void held_reset(struct build *build);
+void held_lose(struct build *build, uint8_t scratch);
+/* The scratch register with `gpr`, or EMIT_NONE. */
+uint8_t held_by(const struct build *build, unsigned gpr);
+/* `scratch` has the value of `gpr`, and no other one has. */
+void held_set(struct build *build, uint8_t scratch, unsigned gpr);
+/* A host's register with `gpr`: its own, one that holds it, or `scratch`, which is loaded. */
+uint8_t held_load(struct build *build, unsigned gpr, uint8_t scratch);
+/* Load all that `held` names. */
+void held_reload(struct build *build, const uint8_t held[SCRATCH_COUNT]);
 
 /* group.c */
 
