@@ -343,6 +343,10 @@ static void link_exit(struct soft_translator *translator, struct exit *exit, str
         way = to->poll;
     else
         way = to->entry;
+    if (exit->restore && to->needs_flags) {
+        emit_patch(exit->restored, way);
+        way = exit->restore;
+    }
     emit_patch(exit->place, way);
     exit->next = to->incoming;
     to->incoming = (uint32_t)(exit - translator->exits);
@@ -366,6 +370,20 @@ static void mark_pages(struct soft_cpu *cpu, const struct translation *translati
         mark_page(cpu, translation_next_page(cpu, translation), translation->next_page);
 }
 
+/* What left itself before its first instruction goes on where its page is still mapped as it was:
+ * then only registers are to be loaded, or a TLB line. NULL: look for it from the beginning. */
+static struct translation *come_again(struct soft_cpu *cpu, const struct exit *exit)
+{
+    struct translation *translation = exit->from;
+    uint64_t gpa;
+
+    if ((exit->kind != EXIT_REQUEST && exit->kind != EXIT_STALE) || !translation->block ||
+        translation->next_page || (translation->mode & ~MODE_PLAIN) != present_mode(cpu) ||
+        soft_fetch_page(cpu, translation->linear, &gpa) != translation->block->host)
+        return NULL;
+    return translation;
+}
+
 /* The translation to go on with after `exit`, linked to it; NULL: the run loop must look around. */
 static struct translation *follow_exit(struct soft_cpu *cpu, struct exit *exit)
 {
@@ -385,6 +403,11 @@ static struct translation *follow_exit(struct soft_cpu *cpu, struct exit *exit)
     if (atomic_load_explicit(&cpu->requests, memory_order_relaxed))
         return NULL;
     cpu->insn = NULL; /* the fetch raises where the code ran off the end of an address space */
+    to = come_again(cpu, exit);
+    if (to) {
+        mark_pages(cpu, to);
+        return to;
+    }
     block = soft_blocks_find(cpu, cpu->rip);
     if (!block || block->heat < cpu->heat)
         return NULL;

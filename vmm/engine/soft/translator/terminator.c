@@ -120,8 +120,9 @@ static void leave(struct build *build)
 
 void build_jump(struct build *build, uint64_t rip)
 {
-    build_need_flags(build, T2);
-    struct cold *cold = build_cold(build, COLD_EXIT, emit_jump_forward(&build->emitter));
+    bool carried = build->flags == FLAGS_CARRIER;
+    struct cold *cold =
+        build_cold(build, carried ? COLD_CARRIED : COLD_EXIT, emit_jump_forward(&build->emitter));
 
     if (cold)
         cold->number = build_exit(build, EXIT_DIRECT, rip, cold->place);

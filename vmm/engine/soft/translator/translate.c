@@ -726,6 +726,15 @@ static void emit_cold(struct build *build, const struct cold *cold)
         emit_mov_immediate(emitter, T2, cold->access);
         emit_jump(emitter, translator->interpret);
         break;
+    case COLD_CARRIED:
+        translator->exits[cold->number].restore = emitter->at;
+        emit_flags_restore(build, T2);
+        translator->exits[cold->number].restored = emit_jump_forward(emitter);
+        emit_land(emitter, place);
+        translator->exits[cold->number].stub = emitter->at;
+        emit_mov_immediate(emitter, T2, cold->number);
+        emit_jump(emitter, translator->leave);
+        break;
     default:
         translator->exits[cold->number].stub = emitter->at;
         if (cold->kind == COLD_EXIT)
@@ -790,6 +799,7 @@ struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *bl
     held_reset(build);
     if (!translation->page || (block->next_host && !translation->next_page) || !analyze(build))
         return NULL;
+    translation->needs_flags = build->insns[0].live_in;
     emit_ways_in(build);
     emit_body(build);
     for (unsigned i = 0; i < build->cold_count; i++)

@@ -70,6 +70,10 @@ struct exit {
     uint64_t rip;
     uint8_t *place;      /* distance of the jump that leads here */
     const uint8_t *stub; /* where it leads while it is not linked */
+    /* Where flags are in the carrier at `place`: what brings them to the host's register for a
+     * target that needs them, and the distance of the jump behind that. NULL: they are there. */
+    const uint8_t *restore;
+    uint8_t *restored;
     uint32_t site;
     uint32_t next; /* exit that is linked to the same translation, or 0 */
     uint8_t kind;
@@ -86,6 +90,7 @@ struct translation {
     uint32_t next_page; /* of the second one, of an instruction that crosses; else 0 */
     uint32_t site, sites; /* first, count */
     uint32_t incoming;    /* first of the exits that are linked to it, or 0 */
+    bool needs_flags;     /* in the host's register at `entry` */
     /* Ways in: `indirect` checks the target, then falls into `cross`, which checks the page, then
      * into `poll`, which looks for requests and loads vector registers; `entry` does nothing. All
      * but `indirect` take the flags in the host's register. */
@@ -158,6 +163,7 @@ enum cold_kind {
     COLD_INTERPRET, /* the instruction by the interpreter */
     COLD_RESUME,    /* flags and scratch registers, then on at `place` */
     COLD_EXIT,      /* an exit, with the flags in the host's register */
+    COLD_CARRIED,   /* one that can be linked, with the flags in the carrier */
     COLD_LEAVE,     /* an exit, with the flags in the carrier */
 };
 struct cold {
