@@ -2,10 +2,11 @@
 /*
  * The differential test of single instructions: what its parts share.
  *
- * A case is one instruction with a whole state of registers and memory. It runs twice: natively in
- * this process (native.c) and in the interpreter (interpreter.c); compare.c wants the same
- * registers, flags, memory and faults. form.c lists the instructions, operand.c makes a case of
- * one. All randomness comes from the seed and the case's number, so a case can be repeated alone.
+ * A case is one instruction with a whole state of registers and memory. It runs three times:
+ * natively in this process (native.c), in the interpreter (interpreter.c) and translated
+ * (translator.c); compare.c wants the same registers, flags, memory and faults. form.c lists the
+ * instructions, operand.c makes a case of one. All randomness comes from the seed and the case's
+ * number, so a case can be repeated alone.
  */
 #pragma once
 
@@ -129,8 +130,20 @@ void interpreter_init(void);
 void interpreter_finish(void);
 void interpreter_run(const struct diff_case *test, struct diff_outcome *out);
 
+/* ---- translator.c ---- */
+
+/* `switches` as ANIMA_SOFT has them. */
+void translator_init(const char *switches);
+void translator_finish(void);
+/* Whether it can run the case. */
+bool translator_takes(const struct diff_case *test);
+void translator_run(const struct diff_case *test, struct diff_outcome *out);
+/* Its memory lies where cases may hit it natively: take it out of their way, bring it back. */
+void translator_hide(void);
+void translator_show(void);
+
 /* ---- compare.c ---- */
 
-/* NULL when both agree, else a description to be freed. */
+/* NULL when both agree, else a description to be freed. `interpreted` may be translated. */
 char *outcome_compare(const struct diff_case *test, const struct diff_outcome *native,
                       const struct diff_outcome *interpreted);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * anima-difftest: runs cases until the time is up and tells where the interpreter and this
- * processor disagree.
+ * anima-difftest: runs cases until the time is up and tells where the interpreter or the translator
+ * and this processor disagree.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +14,7 @@ static gint64 option_seed = 1, option_case = -1;
 static char *option_form;
 static int option_shown = 3;
 static gboolean option_list;
+static char *option_switches;
 
 static const GOptionEntry entries[] = {
     {"seconds", 0, 0, G_OPTION_ARG_INT, &option_seconds, "how long (20)", "N"},
@@ -22,13 +23,15 @@ static const GOptionEntry entries[] = {
      "TEXT"},
     {"case", 0, 0, G_OPTION_ARG_INT64, &option_case, "only this case, and tell all of it", "N"},
     {"shown", 0, 0, G_OPTION_ARG_INT, &option_shown, "mismatches told of each form (3)", "N"},
+    {"switches", 0, 0, G_OPTION_ARG_STRING, &option_switches,
+     "of the translator, as ANIMA_SOFT has them (eager,exact)", "LIST"},
     {"list", 0, 0, G_OPTION_ARG_NONE, &option_list, "only list the forms", NULL},
     {NULL},
 };
 
 struct totals {
     struct diff_forms forms;
-    unsigned long cases, faults, invalid, mismatches;
+    unsigned long cases, faults, invalid, translated, mismatches;
     unsigned *of_form, *runs; /* mismatches and cases of each valid form */
 };
 
@@ -74,6 +77,8 @@ static void print_state(const struct diff_case *test)
            state->fxsave[25], state->fxsave[24]);
 }
 
+#define BATCH 128 /* cases that run natively before they are compared */
+
 /* One case of eight is an encoding that is no instruction. */
 #define INVALID_PERIOD 8
 
@@ -101,41 +106,78 @@ static bool count_mismatch(struct totals *totals, int index)
     return totals->of_form[index]++ < (unsigned)option_shown;
 }
 
-static void run_case(uint64_t number, struct totals *totals)
-{
-    static struct diff_case test;
-    static struct diff_outcome native, interpreted;
-    int index;
-    const struct diff_form *form = choose_form(&totals->forms, number, &index);
-    struct diff_random random;
-    char *difference;
+/* A case that ran natively. */
+struct run {
+    uint64_t number;
+    int index; /* of its form, or -1 */
+    struct diff_case test;
+    struct diff_outcome native;
+};
 
-    random_seed(&random, (uint64_t)option_seed, number);
-    if (!case_build(form, &random, &test))
-        return;
-    if (option_case >= 0) {
-        print_instruction(&test);
-        print_state(&test);
-        fflush(stdout);
-    }
-    native_run(&test, &native);
-    interpreter_run(&test, &interpreted);
-    totals->cases++;
-    if (index < 0)
-        totals->invalid++;
-    else
-        totals->runs[index]++;
-    totals->faults += native.vector >= 0;
-    difference = outcome_compare(&test, &native, &interpreted);
-    if (!difference)
-        return;
-    if (count_mismatch(totals, index)) {
-        printf("MISMATCH %s: --seed %ld --case %lu%s%s\n", form->name, (long)option_seed, number,
-               option_form ? " --form " : "", option_form ? option_form : "");
-        print_instruction(&test);
+static void compare(const struct run *run, struct totals *totals, const char *side,
+                    const struct diff_outcome *other)
+{
+    char *difference = outcome_compare(&run->test, &run->native, other);
+
+    if (difference && count_mismatch(totals, run->index)) {
+        printf("MISMATCH %s, %s: --seed %ld --case %lu%s%s\n", run->test.form->name, side,
+               (long)option_seed, run->number, option_form ? " --form " : "",
+               option_form ? option_form : "");
+        print_instruction(&run->test);
         printf("%s", difference);
     }
     g_free(difference);
+}
+
+static bool run_natively(uint64_t number, struct totals *totals, struct run *run)
+{
+    const struct diff_form *form = choose_form(&totals->forms, number, &run->index);
+    struct diff_random random;
+
+    run->number = number;
+    random_seed(&random, (uint64_t)option_seed, number);
+    if (!case_build(form, &random, &run->test))
+        return false;
+    if (option_case >= 0) {
+        print_instruction(&run->test);
+        print_state(&run->test);
+        fflush(stdout);
+    }
+    native_run(&run->test, &run->native);
+    totals->cases++;
+    if (run->index < 0)
+        totals->invalid++;
+    else
+        totals->runs[run->index]++;
+    totals->faults += run->native.vector >= 0;
+    return true;
+}
+
+static void run_emulated(const struct run *run, struct totals *totals)
+{
+    static struct diff_outcome out;
+
+    interpreter_run(&run->test, &out);
+    compare(run, totals, "interpreted", &out);
+    if (!translator_takes(&run->test))
+        return;
+    totals->translated++;
+    translator_run(&run->test, &out);
+    compare(run, totals, "translated", &out);
+}
+
+/* Cases from `first` on. The translator is hidden while they run natively. */
+static void run_batch(uint64_t first, unsigned count, struct totals *totals)
+{
+    static struct run runs[BATCH];
+    unsigned ran = 0;
+
+    translator_hide();
+    for (unsigned i = 0; i < count; i++)
+        ran += run_natively(first + i, totals, &runs[ran]);
+    translator_show();
+    for (unsigned i = 0; i < ran; i++)
+        run_emulated(&runs[i], totals);
 }
 
 /* Forms of which no case could be made count as mismatches. */
@@ -160,17 +202,19 @@ static void run_cases(struct totals *totals)
     unsigned broken;
 
     interpreter_init();
+    translator_init(option_switches ? option_switches : "eager,exact");
     if (option_case >= 0) {
-        run_case((uint64_t)option_case, totals);
+        run_batch((uint64_t)option_case, 1, totals);
     } else {
-        for (uint64_t i = 0; i % 256 || g_get_monotonic_time() < end; i++)
-            run_case(i, totals);
+        for (uint64_t i = 0; g_get_monotonic_time() < end; i += BATCH)
+            run_batch(i, BATCH, totals);
         broken = count_broken(totals);
-        printf("%u forms, %lu cases (%lu faults; %lu invalid encodings), %lu mismatches in %u "
-               "forms\n",
+        printf("%u forms, %lu cases (%lu faults; %lu invalid encodings; %lu translated too), %lu "
+               "mismatches in %u forms\n",
                totals->forms.valid->len, totals->cases, totals->faults, totals->invalid,
-               totals->mismatches, broken);
+               totals->translated, totals->mismatches, broken);
     }
+    translator_finish();
     interpreter_finish();
 }
 

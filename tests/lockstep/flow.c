@@ -263,6 +263,8 @@ static void repeat(struct generator *generator, struct unit *unit)
                                          0xad, 0xa6, 0xa7, 0xae, 0xaf};
     unsigned size = generator->program->code_size;
 
+    if (generator->program->large)
+        return;
     unit_load(unit, size, GPR_RSI, string_address(generator));
     unit_load(unit, size, GPR_RDI, string_address(generator));
     unit_load(unit, size, GPR_RCX, below(generator, below(generator, 4) ? 64 : 0x1200));
@@ -365,7 +367,7 @@ static void write_code(struct generator *generator, struct unit *unit)
     if (byte)
         fixup->addend += (int32_t)below(generator, 4);
     if (page) /* where the program's code is seen through an alias, if it is */
-        for (unsigned i = 0; i < 4; i++)
+        for (unsigned i = 0; i < ALIAS_PAGES; i++)
             if (program->alias_target[i] >= PAGE_CODE && program->alias_target[i] < PAGE_ALIAS)
                 fixup->addend += (int32_t)(PAGE_ALIAS + i - program->alias_target[i]) * 4096;
 }

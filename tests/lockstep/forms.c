@@ -46,7 +46,7 @@ static uint64_t redirect(struct generator *generator, uint64_t value, bool wide,
     if (value < DIFF_WINDOW - 0x1000 || value > DIFF_DATA_END + 0x1000)
         return value;
     if (random_below(random, 8) == 0)
-        value += (PAGE_ALIAS - 2 + random_below(random, 4)) * 4096UL;
+        value += (PAGE_ALIAS - 2 + random_below(random, ALIAS_PAGES)) * 4096UL;
     else if (wild && random_below(random, 32) == 0)
         value += (PAGE_CODE - 2 + random_below(random, 2)) * 4096UL;
     if (wide && random_below(random, 4) == 0)
@@ -146,13 +146,20 @@ static const struct diff_form *choose_form(struct generator *generator)
     return form;
 }
 
+static bool is_repeated(const struct diff_case *test)
+{
+    return test->instruction.attributes &
+           (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);
+}
+
 void unit_form(struct generator *generator, struct unit *unit)
 {
     struct diff_case test;
 
     do
         test.form = choose_form(generator);
-    while (!case_build(test.form, &generator->random, &test) || test.branches);
+    while (!case_build(test.form, &generator->random, &test) || test.branches ||
+           (generator->program->large && is_repeated(&test)));
     if (test.form->invalid) {
         unit_put(unit, test.bytes, 15);
         return;

@@ -12,7 +12,8 @@
  * Guest-physical memory: 32 pages of data at DATA_PHYSICAL, the kernel with its page tables at
  * KERNEL_PHYSICAL; what lies behind the data is a device. A window of 16 pages at DIFF_WINDOW,
  * which is shown at three places (user half low and high, kernel half), is all that a program is
- * meant to touch.
+ * meant to touch. Pages of it that are never mapped keep string instructions from running into the
+ * code, themselves included: what they do then is not defined.
  */
 #pragma once
 
@@ -50,7 +51,8 @@
 #define PAGE_STACK   5U
 #define PAGE_CODE    8U /* four */
 #define CODE_PAGES   4U
-#define PAGE_ALIAS   12U /* four */
+#define PAGE_ALIAS   13U /* three */
+#define ALIAS_PAGES  3U
 #define PAGE_OTHER   16U /* of the data: other contents of page - 16 */
 
 #define CODE_LOW   (DIFF_WINDOW + PAGE_CODE * 4096UL)
@@ -141,6 +143,7 @@ struct program {
     unsigned code_size; /* 8, 4 */
     unsigned ring;      /* that it begins in */
     uint64_t alias;     /* added to its addresses */
+    bool large;         /* the window is one large page in a space: code has no guards there */
     bool globals;       /* one address space, with global pages */
     bool asynchronous;  /* kicked and interrupted at random */
     bool exact;         /* flags are whole at every exception */
@@ -149,7 +152,7 @@ struct program {
     unsigned count; /* the last one is the end */
     struct cpu_state state;
     uint16_t offset[UNITS + 1];                   /* in the code, by program_layout */
-    uint64_t alias_target[4];                     /* what page of data PAGE_ALIAS + n shows */
+    uint64_t alias_target[ALIAS_PAGES];           /* what page of data PAGE_ALIAS + n shows */
     uint8_t kernel[KERNEL_SIZE], data[DATA_SIZE]; /* memory at its begin */
 };
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "tests/lockstep/lockstep.h"
+#include "vmm/engine/soft/counters.h"
 
 static int option_seconds = 10;
 static gint64 option_seed = 1, option_case = -1, option_first;
@@ -175,6 +176,16 @@ static void catch_crashes(void)
     sigaction(SIGTRAP, &action, NULL);
 }
 
+/* A test of nothing is none. */
+static void check_translators(struct test *test)
+{
+    for (unsigned i = 0; i < VARIANTS && test->programs >= VARIANTS; i++)
+        if (!side_counters(test->translators[i])->blocks_translated) {
+            printf("NOTHING TRANSLATED with '%s'\n", variants[i]);
+            test->mismatches++;
+        }
+}
+
 static void run_all(struct test *test)
 {
     gint64 end = g_get_monotonic_time() + option_seconds * G_TIME_SPAN_SECOND;
@@ -186,6 +197,7 @@ static void run_all(struct test *test)
     for (uint64_t i = (uint64_t)option_first;
          g_get_monotonic_time() < end && test->mismatches < (unsigned)option_shown; i++)
         run_program(test, i);
+    check_translators(test);
     printf("%lu programs (%lu left out as endless, %lu as unstable; %lu triple faults, %lu "
            "returns), %lu mismatches\n",
            test->programs, test->endless, test->unstable, test->shutdowns, test->returns,

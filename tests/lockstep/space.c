@@ -122,13 +122,19 @@ static void put_descriptors(struct program *program)
 
 /* ---- the window ---- */
 
+/* Never mapped. */
+static bool is_guard(unsigned page)
+{
+    return page == 0 || page == PAGE_CODE - 1 || page == PAGE_CODE - 2 || page == PAGE_ALIAS - 1;
+}
+
 /* A page's entry: what its place in the window asks for, and sometimes something else. */
 static uint64_t window_entry(struct program *program, struct diff_random *random, unsigned page,
                              bool odd)
 {
     uint64_t target = page, rights = ENTRY_P | ENTRY_RW | ENTRY_US | ENTRY_A | ENTRY_D;
 
-    if (page == 0)
+    if (is_guard(page))
         return 0;
     if (page == 1)
         rights &= ~ENTRY_RW;
@@ -176,7 +182,7 @@ static uint64_t window_entry(struct program *program, struct diff_random *random
  * is written. */
 static void choose_aliases(struct program *program, struct diff_random *random)
 {
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < ALIAS_PAGES; i++)
         switch (random_below(random, program->asynchronous ? 2 : 4)) {
         case 0:
             program->alias_target[i] = 2 + random_below(random, 4);
@@ -200,6 +206,7 @@ static void map_window(struct program *program, struct diff_random *random, unsi
     for (unsigned page = 0; page < WINDOW_PAGES; page++)
         put_entry(program, PAGES_0 + space, (DIFF_WINDOW >> 12 & 511) + page,
                   window_entry(program, random, page, odd));
+    program->large |= size < 2;
     if (chance(random, 4))
         upper &= ~ENTRY_A;
     if (chance(random, 3))
@@ -223,7 +230,7 @@ static void choose_edit(struct program *program, struct diff_random *random,
 {
     unsigned page = 2 + random_below(random, WINDOW_PAGES - 2), space = random_below(random, 2);
 
-    if (page == PAGE_USER || page == PAGE_STACK)
+    if (page == PAGE_USER || page == PAGE_STACK || is_guard(page))
         page = PAGE_CODE + (page & 1);
     edit->place =
         KERNEL_LINEAR + table_offset(PAGES_0 + space) + ((DIFF_WINDOW >> 12 & 511) + page) * 8;
@@ -363,6 +370,7 @@ void space_make(struct program *program, struct diff_random *random)
     program->code_size = random_below(random, 4) ? 8 : 4;
     program->ring = program->code_size == 8 && chance(random, 3) ? 0 : 3;
     program->alias = 0;
+    program->large = false;
     if (program->code_size == 8 && chance(random, 3))
         program->alias = program->ring == 0 && chance(random, 2) ? ALIAS_HIGH : ALIAS_MIDDLE;
     program->asynchronous = chance(random, 16);
