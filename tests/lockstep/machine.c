@@ -19,10 +19,13 @@
 #include "vmm/engine/engines.h"
 #include "vmm/engine/soft/soft.h"
 
-#define TIMEOUT_NS 200000000 /* of processor time, for what should take a millisecond */
-#define WAIT_US    2000000   /* of time, for one that waits for nothing */
-#define LOOK_US    50000
-#define PESTERS    24 /* at most, of a program */
+/* What should take a millisecond is endless after so much processor time; whoever interprets gives
+ * up first, since translating may be slower where nothing is executed twice. */
+#define INTERPRETER_NS 50000000L
+#define TRANSLATOR_NS  5000000000L
+#define WAIT_US        2000000 /* and more, of time: one that waits for nothing */
+#define LOOK_US        50000
+#define PESTERS        24 /* at most, of a program */
 
 struct side {
     const struct engine_ops *ops;
@@ -33,6 +36,7 @@ struct side {
     struct engine_debug debug;
     uint8_t *kernel, *data;
     uint64_t misc_enable; /* what the processor model has in this register */
+    int64_t patience;     /* INTERPRETER_NS or TRANSLATOR_NS */
     bool finished;
     uint64_t devices;
     struct diff_random random; /* of what is done when it was kicked */
@@ -74,8 +78,9 @@ static void *watch(void *opaque)
     for (;;) {
         struct side *side = atomic_load(&running);
 
-        if (side && (running_time() - atomic_load(&running_since) > TIMEOUT_NS ||
-                     g_get_monotonic_time() - atomic_load(&waiting_since) > WAIT_US)) {
+        if (side && (running_time() - atomic_load(&running_since) > side->patience ||
+                     g_get_monotonic_time() - atomic_load(&waiting_since) >
+                         WAIT_US + side->patience / 250)) {
             atomic_store(&too_long, true);
             side->ops->vcpu_kick(side->vcpu);
         }
@@ -240,6 +245,7 @@ struct side *side_create(const char *switches)
         fatal("vCPU", error);
     side->ops->vcpu_get_state(side->vcpu, &state);
     side->misc_enable = state.msrs.misc_enable;
+    side->patience = side->vcpu->cpu->translator ? TRANSLATOR_NS : INTERPRETER_NS;
     return side;
 }
 
