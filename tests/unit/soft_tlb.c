@@ -381,6 +381,172 @@ static void a_refill_of_rom_is_for_reading(void **state)
     assert_int_equal(soft_tlb_slot(f->cpu, SOFT_MMU_USER, TARGET)->write_tag, SOFT_TLB_NONE);
 }
 
+/* ---- PCIDs ---- */
+
+/* As MOV to CR3 does it, with bit 63 where `keep`. */
+static void switch_to(struct fixture *f, uint64_t cr3, bool keep)
+{
+    uint64_t from = f->cpu->cr3;
+
+    f->cpu->cr3 = cr3;
+    soft_tlb_switch(f->cpu, from, cr3, keep);
+}
+
+/* With TARGET's entry of PCID 0 put aside, and its page no longer present: it tells whether the
+ * entry comes back. */
+static void put_aside(struct fixture *f, uint64_t rights)
+{
+    map_4kb(f, TARGET, DATA, rights);
+    assert_int_equal(access_once(f, SOFT_WRITE, SOFT_MMU_USER, TARGET), -1);
+    assert_int_equal(access_once(f, SOFT_FETCH, SOFT_MMU_USER, TARGET), -1);
+    *soft_fetch_id(f->cpu, TARGET) = 77;
+    switch_to(f, PML4 | 1, false);
+    poke64(f, PT + index_of(TARGET, 12) * 8, 0);
+}
+
+static bool comes_back(struct fixture *f, bool keep)
+{
+    switch_to(f, PML4, keep);
+    return access_once(f, SOFT_READ, SOFT_MMU_USER, TARGET) == -1;
+}
+
+static void entries_of_a_pcid_come_back(void **state)
+{
+    struct fixture *f = *state;
+
+    put_aside(f, P | W | U);
+    assert_int_equal(access_once(f, SOFT_READ, SOFT_MMU_USER, TARGET), EXC_PF);
+    assert_true(comes_back(f, true));
+    assert_int_equal(access_once(f, SOFT_WRITE, SOFT_MMU_USER, TARGET), -1);
+    assert_int_equal(*soft_fetch_id(f->cpu, TARGET), 77);
+    switch_to(f, PML4 | 1, true);
+    assert_int_equal(*soft_fetch_id(f->cpu, TARGET), 0);
+    assert_false(comes_back(f, false));
+
+    put_aside(f, P | W | U);
+    soft_fetch_forget(f->cpu);
+    assert_true(comes_back(f, true));
+    assert_int_equal(*soft_fetch_id(f->cpu, TARGET), 0);
+}
+
+static void entries_that_were_put_aside_are_flushed(void **state)
+{
+    struct fixture *f = *state;
+
+    for (unsigned how = 0; how < 6; how++) {
+        put_aside(f, P | W | U);
+        switch (how) {
+        case 0: /* of other contexts: nothing happens */
+            soft_tlb_flush(f->cpu, false);
+            soft_tlb_flush_page(f->cpu, TARGET);
+            soft_tlb_flush_context(f->cpu, 2);
+            break;
+        case 1:
+            soft_tlb_flush(f->cpu, true);
+            break;
+        case 2:
+            soft_tlb_flush_context(f->cpu, 0);
+            break;
+        case 3:
+            soft_tlb_flush_contexts(f->cpu);
+            break;
+        case 4: /* the same PCID for other tables */
+            switch_to(f, 0x9000, true);
+            switch_to(f, PML4 | 1, true);
+            break;
+        default:
+            soft_tlb_init(f->cpu);
+        }
+        assert_int_equal(comes_back(f, true), how == 0);
+    }
+}
+
+static void a_global_page_is_of_no_pcid(void **state)
+{
+    struct fixture *f = *state;
+
+    put_aside(f, P | W | U | G);
+    assert_int_equal(access_once(f, SOFT_READ, SOFT_MMU_USER, TARGET), -1);
+    soft_tlb_flush_page(f->cpu, TARGET);
+    assert_false(comes_back(f, true));
+
+    /* A page that becomes global, and one that ceases to be, in a slot that held the other. */
+    for (unsigned global = 0; global < 2; global++) {
+        map_4kb(f, TARGET, DATA, P | W | U | (global ? 0 : G));
+        assert_int_equal(access_once(f, SOFT_READ, SOFT_MMU_USER, TARGET), -1);
+        poke64(f, PT + index_of(TARGET, 12) * 8, DATA | P | W | U | (global ? G : 0));
+        soft_tlb_flush_page(f->cpu, TARGET);
+        assert_int_equal(access_once(f, SOFT_READ, SOFT_MMU_USER, TARGET), -1);
+        poke64(f, PT + index_of(TARGET, 12) * 8, 0);
+        soft_tlb_flush(f->cpu, false);
+        assert_int_equal(access_once(f, SOFT_READ, SOFT_MMU_USER, TARGET), global ? -1 : EXC_PF);
+    }
+}
+
+static void pages_protected_meanwhile_come_back_readable(void **state)
+{
+    struct fixture *f = *state;
+
+    for (unsigned others = 0; others < 20; others += 19) {
+        put_aside(f, P | W | U);
+        for (unsigned i = 0; i < others; i++)
+            soft_tlb_protect(f->cpu, DATA + 0x10000 + i * 0x1000UL);
+        assert_true(comes_back(f, true));
+        assert_int_equal(soft_tlb_slot(f->cpu, SOFT_MMU_USER, TARGET)->write_tag,
+                         others ? SOFT_TLB_NONE : TARGET);
+        put_aside(f, P | W | U);
+        soft_tlb_protect(f->cpu, DATA);
+        for (unsigned i = 0; i < others; i++)
+            soft_tlb_protect(f->cpu, DATA + 0x10000 + i * 0x1000UL);
+        assert_true(comes_back(f, true));
+        assert_int_equal(soft_tlb_slot(f->cpu, SOFT_MMU_USER, TARGET)->write_tag, SOFT_TLB_NONE);
+    }
+    /* One that came back is protected as any other. */
+    put_aside(f, P | W | U);
+    assert_true(comes_back(f, true));
+    soft_tlb_protect(f->cpu, DATA);
+    assert_int_equal(soft_tlb_slot(f->cpu, SOFT_MMU_USER, TARGET)->write_tag, SOFT_TLB_NONE);
+}
+
+static void fragments_that_came_back_are_flushed_together(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t pd = PD + index_of(TARGET, 21) * 8, base = TARGET & ~0x1fffffUL;
+
+    map_4kb(f, TARGET, DATA, P | W | U);
+    poke64(f, pd, 0x400000 | P | W | U | PS);
+    for (unsigned i = 0; i < 8; i++)
+        assert_int_equal(access_once(f, SOFT_READ, SOFT_MMU_USER, base + i * 0x1000), -1);
+    switch_to(f, PML4 | 1, true);
+    soft_tlb_flush_page(f->cpu, TARGET);
+    switch_to(f, PML4, true);
+    poke64(f, pd, 0);
+    assert_int_equal(access_once(f, SOFT_READ, SOFT_MMU_USER, base + 0x1000), -1);
+    soft_tlb_flush_page(f->cpu, TARGET);
+    for (unsigned i = 0; i < 8; i++)
+        assert_int_equal(access_once(f, SOFT_READ, SOFT_MMU_USER, base + i * 0x1000), EXC_PF);
+}
+
+/* More PCIDs, and more pages of one, than are kept. */
+static void what_does_not_fit_is_walked_to_again(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t base = TARGET & ~0x1fffffUL;
+
+    map_4kb(f, TARGET, DATA, P | W | U);
+    for (unsigned i = 0; i < 512; i++)
+        poke64(f, PT + i * 8, (DATA + i * 0x1000UL) | P | W | U);
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned pcid = 0; pcid < SOFT_CONTEXTS + 4; pcid++) {
+            switch_to(f, PML4 | pcid, true);
+            for (unsigned i = 0; i < 512; i++) {
+                soft_write32_as(f->cpu, base + i * 0x1000, pcid + i, SOFT_MMU_USER);
+                assert_int_equal(peek32(f, DATA + i * 0x1000UL), pcid + i);
+            }
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -400,6 +566,12 @@ int main(void)
         TEST(a_refill_makes_the_access_hit),
         TEST(a_refill_leaves_what_is_special_alone),
         TEST(a_refill_of_rom_is_for_reading),
+        TEST(entries_of_a_pcid_come_back),
+        TEST(entries_that_were_put_aside_are_flushed),
+        TEST(a_global_page_is_of_no_pcid),
+        TEST(pages_protected_meanwhile_come_back_readable),
+        TEST(fragments_that_came_back_are_flushed_together),
+        TEST(what_does_not_fit_is_walked_to_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

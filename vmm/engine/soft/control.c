@@ -88,7 +88,9 @@ void soft_write_cr3(struct soft_cpu *cpu, uint64_t value)
         load_pdptr_or_fault(cpu, value);
     keep = pcid && (value & CR3_NO_FLUSH) && (value & ~CR3_NO_FLUSH) == old;
     cpu->cr3 = value & ~(pcid ? CR3_NO_FLUSH : 0);
-    if (!keep)
+    if (pcid && ((cpu->cr3 ^ old) & CR3_PCID))
+        soft_tlb_switch(cpu, old, cpu->cr3, value & CR3_NO_FLUSH);
+    else if (!keep)
         soft_tlb_flush(cpu, false);
     soft_window_update(cpu);
     cpu->block_end = true;

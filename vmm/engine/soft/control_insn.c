@@ -119,7 +119,7 @@ static void invlpg(struct soft_cpu *cpu, const struct insn *insn)
     cpu->block_end = true;
 }
 
-/* Of other PCIDs than the current one the TLB holds nothing. */
+/* Of a page of another PCID than the current one all of that PCID is dropped. */
 static void invpcid(struct soft_cpu *cpu, const struct insn *insn)
 {
     uint64_t type = source(cpu, &(struct insn){.rm = insn->reg}), descriptor[2];
@@ -137,8 +137,14 @@ static void invpcid(struct soft_cpu *cpu, const struct insn *insn)
             soft_general_protection(cpu, 0);
         if (current)
             soft_tlb_flush_page(cpu, descriptor[1]);
-    } else if (type != INVPCID_CONTEXT || current) {
+        else
+            soft_tlb_flush_context(cpu, (unsigned)descriptor[0]);
+    } else if (type == INVPCID_CONTEXT && !current) {
+        soft_tlb_flush_context(cpu, (unsigned)descriptor[0]);
+    } else {
         soft_tlb_flush(cpu, type == INVPCID_ALL);
+        if (type == INVPCID_ALL_BUT_GLOBAL)
+            soft_tlb_flush_contexts(cpu);
         if (type == INVPCID_ALL)
             soft_window_flush(cpu);
     }

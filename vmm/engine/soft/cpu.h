@@ -142,6 +142,25 @@ struct soft_regions {
     bool overflowed; /* there may be any others */
 };
 
+/* Entries of a PCID that is not the current one, to be brought back: at most so many, those that
+ * were filled last. */
+#define SOFT_CONTEXTS        8
+#define SOFT_CONTEXT_ENTRIES 192
+struct soft_context {
+    bool used;
+    uint64_t cr3;
+    uint64_t protects; /* soft_tlb_log.protects when it was put aside */
+    uint32_t fetch_generation;
+    unsigned count;
+    struct soft_parked_entry {
+        struct soft_tlb_entry entry;
+        uint64_t page;
+        uint32_t fetch_id;
+        uint16_t slot;
+    } entries[SOFT_CONTEXT_ENTRIES];
+};
+#define SOFT_PROTECTS 16 /* whose pages are known */
+
 #define SOFT_VIEWS 2
 
 /* Beside the entries, for misses and flushes (tlb.c, walk.c): the guest-physical page of each
@@ -149,7 +168,8 @@ struct soft_regions {
  * if a global page was in it since the last flush, in log 0 if another was. */
 struct soft_tlb_log {
     uint64_t page[SOFT_MMU_MODES][SOFT_TLB_ENTRIES];
-    uint8_t logged[SOFT_MMU_MODES * SOFT_TLB_ENTRIES]; /* bit per log */
+    uint8_t
+        logged[SOFT_MMU_MODES * SOFT_TLB_ENTRIES]; /* bit per log; tlb.c: whether it is global */
     uint16_t filled[2][SOFT_MMU_MODES * SOFT_TLB_ENTRIES];
     unsigned count[2];
     struct soft_writable_set writable[SOFT_WRITABLE_SETS];
@@ -160,7 +180,12 @@ struct soft_tlb_log {
     struct soft_tlb_victim victims[SOFT_MMU_MODES][SOFT_TLB_VICTIMS];
     uint8_t next_victim;
     bool victims_used;
-    uint64_t generation; /* counts flushes of all */
+    struct soft_context contexts[SOFT_CONTEXTS];
+    uint8_t next_context;
+    uint64_t protects; /* counts calls of soft_tlb_protect, with the last pages */
+    uint64_t protected[SOFT_PROTECTS];
+    uint32_t fetch_generation; /* counts calls of soft_fetch_forget */
+    uint64_t generation;       /* counts flushes of all */
     struct soft_walk_memo memos[SOFT_WALK_MEMOS];
     struct memory_view views[SOFT_VIEWS]; /* of the ranges used last */
 };

@@ -47,10 +47,16 @@ bool soft_tlb_refill(struct soft_cpu *cpu, uint64_t linear, enum soft_access acc
 /* Make the TLB empty, whatever it held: a new vCPU needs this. */
 void soft_tlb_init(struct soft_cpu *cpu);
 
-/* Forget translations: everything, everything but global pages, one page in all modes. PCID:
- * entries of other PCIDs may stay. */
+/* Forget translations: everything of all PCIDs, or of the current PCID all but global pages; one
+ * page of the current PCID in all modes. */
 void soft_tlb_flush(struct soft_cpu *cpu, bool global_too);
 void soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t linear);
+
+/* CR3 changes to another PCID: `keep` says that the translations of that are still good. */
+void soft_tlb_switch(struct soft_cpu *cpu, uint64_t from, uint64_t to, bool keep);
+/* Forget all but global pages of a PCID that is not the current one; of all that are not. */
+void soft_tlb_flush_context(struct soft_cpu *cpu, unsigned pcid);
+void soft_tlb_flush_contexts(struct soft_cpu *cpu);
 /* Drop writable entries whose page is guest-physical `page` (it now holds code, or is protected).
  */
 void soft_tlb_protect(struct soft_cpu *cpu, uint64_t page);
@@ -151,6 +157,9 @@ SOFT_UNORDERED static inline void soft_write_bytes(struct soft_cpu *cpu, uint64_
     else
         soft_write_slow(cpu, linear, in, size, cpu->mmu_mode);
 }
+
+/* Make all marks void: the numbers get another meaning. */
+void soft_fetch_forget(struct soft_cpu *cpu);
 
 /* The mark of the line that fetches of `linear` in the current mode hit: see soft_cpu.fetch_id. May
  * be set after soft_fetch_page of `linear` gave an address, before anything else fills the TLB. */

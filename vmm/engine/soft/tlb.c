@@ -4,9 +4,10 @@
  *
  * One direct-mapped table for each access mode. Each filled entry stands in a log: one for global
  * pages, one for the others, so that a write of CR3 costs what was filled since the last one.
- * Entries of one PCID at a time are kept: a change of PCID drops what is not global, which the
- * architecture allows at any time. Fragments of a large page are entries of their own; a table
- * tells which large regions have any, so that INVLPG looks for them only there.
+ * The table holds one PCID's entries at a time, beside the global ones. At a change of PCID the old
+ * one's are put aside, and the new one's come back unless they were flushed meanwhile. Fragments of
+ * a large page are entries of their own; a table tells which large regions have any, so that INVLPG
+ * looks for them only there.
  *
  * A page that takes a slot from another puts that one's entry among a few victims, where the next
  * miss finds it: two pages of one slot that are used in turn (a copy over a multiple of 4 MB) cost
@@ -20,6 +21,8 @@
 
 #define LOG_OTHER  0
 #define LOG_GLOBAL 1
+#define IS_GLOBAL  (1U << 2) /* in `logged`: the slot's present entry is of a global page */
+#define PCID_MASK  0xfffU
 #define PAGE_MASK  (~0xfffUL)
 #define SLOTS      (SOFT_MMU_MODES * SOFT_TLB_ENTRIES)
 
@@ -38,6 +41,12 @@ static void clear(struct soft_tlb_entry *entry)
     entry->read_tag = entry->write_tag = entry->fetch_tag = SOFT_TLB_NONE;
 }
 
+/* The mark of a slot of one of the two modes in which code is fetched. */
+static uint32_t *fetch_id(struct soft_cpu *cpu, unsigned index)
+{
+    return &cpu->fetch_id[index / SOFT_TLB_ENTRIES == SOFT_MMU_USER][index % SOFT_TLB_ENTRIES];
+}
+
 /* Clear a slot, and the mark that vouched for its fetch_tag. No fetch is done in other modes than
  * these two. */
 static void clear_slot(struct soft_cpu *cpu, unsigned index)
@@ -46,7 +55,7 @@ static void clear_slot(struct soft_cpu *cpu, unsigned index)
 
     clear(slot(cpu, index));
     if (mode <= SOFT_MMU_SUPERVISOR)
-        cpu->fetch_id[mode == SOFT_MMU_USER][index % SOFT_TLB_ENTRIES] = 0;
+        *fetch_id(cpu, index) = 0;
 }
 
 /* The page that an entry is of, or SOFT_TLB_NONE. */
@@ -68,8 +77,20 @@ static bool empty(const struct soft_tlb_entry *entry)
     return page_tag(entry) == SOFT_TLB_NONE;
 }
 
-static void log_fill(struct soft_tlb_log *log, unsigned index, unsigned which)
+static bool is_global(const struct soft_cpu *cpu, unsigned index)
 {
+    return cpu->tlb_log.logged[index] & IS_GLOBAL;
+}
+
+/* The slot is filled for a page that is global or not. */
+static void log_fill(struct soft_tlb_log *log, unsigned index, bool global)
+{
+    unsigned which = global ? LOG_GLOBAL : LOG_OTHER;
+
+    if (global)
+        log->logged[index] |= IS_GLOBAL;
+    else
+        log->logged[index] &= (uint8_t)~IS_GLOBAL;
     if (log->logged[index] & 1U << which)
         return;
     log->logged[index] |= 1U << which;
@@ -123,6 +144,7 @@ void soft_tlb_protect(struct soft_cpu *cpu, uint64_t page)
     struct soft_writable_set *set;
 
     page &= PAGE_MASK;
+    log->protected[log->protects++ % SOFT_PROTECTS] = page;
     set = writable_set(log, page);
     for (unsigned way = 0; way < SOFT_WRITABLE_WAYS; way++)
         if (set->slot[way])
@@ -156,7 +178,7 @@ static void put_out(struct soft_cpu *cpu, unsigned mode, unsigned line)
     log->victims[mode][at] = (struct soft_tlb_victim){
         .entry = *entry,
         .page = log->page[mode][line],
-        .global = !(log->logged[index] & 1U << LOG_OTHER),
+        .global = is_global(cpu, index),
     };
     log->victims_used = true;
     clear_slot(cpu, index);
@@ -188,7 +210,7 @@ bool soft_tlb_recall(struct soft_cpu *cpu, unsigned mode, uint64_t linear, enum 
         put_out(cpu, mode, line);
         cpu->tlb[mode][line] = victim.entry;
         log->page[mode][line] = victim.page;
-        log_fill(log, mode * SOFT_TLB_ENTRIES + line, victim.global ? LOG_GLOBAL : LOG_OTHER);
+        log_fill(log, mode * SOFT_TLB_ENTRIES + line, victim.global);
         if (victim.entry.write_tag != SOFT_TLB_NONE)
             note_writable(cpu, mode * SOFT_TLB_ENTRIES + line);
         return true;
@@ -251,19 +273,16 @@ static void note_region(struct soft_regions *regions, uint64_t region)
     regions->overflowed = true;
 }
 
-/* Whether a region was noted. It is not any more: it is about to be flushed. */
-static bool take_region(struct soft_regions *regions, uint64_t region)
+/* Whether a region was noted. It stays so: entries that were put aside may be of it. */
+static bool region_noted(struct soft_regions *regions, uint64_t region)
 {
-    uint64_t *set = region_set(regions, region);
+    const uint64_t *set = region_set(regions, region);
 
     if (!regions->used)
         return false;
-    for (unsigned way = 0; way < SOFT_REGION_WAYS; way++) {
-        if (set[way] != region)
-            continue;
-        set[way] = SOFT_NO_REGION;
-        return true;
-    }
+    for (unsigned way = 0; way < SOFT_REGION_WAYS; way++)
+        if (set[way] == region)
+            return true;
     return regions->overflowed;
 }
 
@@ -291,7 +310,8 @@ void soft_tlb_fill(struct soft_cpu *cpu, unsigned mode, uint64_t linear, enum so
         note_region(&log->giant, linear >> 30);
     else if (translation->shift > 12)
         note_region(&log->large, linear >> 21);
-    if (entry->host != delta || log->page[mode][line] != page) {
+    if (entry->host != delta || log->page[mode][line] != page ||
+        is_global(cpu, index) != translation->global) {
         if (holds(entry, linear, 12))
             clear_slot(cpu, index);
         else
@@ -307,12 +327,12 @@ void soft_tlb_fill(struct soft_cpu *cpu, unsigned mode, uint64_t linear, enum so
     } else {
         entry->fetch_tag = tag;
     }
-    log_fill(log, index, translation->global ? LOG_GLOBAL : LOG_OTHER);
+    log_fill(log, index, translation->global);
 }
 
 /* ---- flushing ---- */
 
-/* Clear all entries of a log. One that is in the other log too stays listed there. */
+/* Clear all entries of a log. A slot that was filled again from the other log's pages stays. */
 static void flush_log(struct soft_cpu *cpu, unsigned which)
 {
     struct soft_tlb_log *log = &cpu->tlb_log;
@@ -320,7 +340,8 @@ static void flush_log(struct soft_cpu *cpu, unsigned which)
     for (unsigned i = 0; i < log->count[which]; i++) {
         unsigned index = log->filled[which][i];
 
-        clear_slot(cpu, index);
+        if (is_global(cpu, index) == (which == LOG_GLOBAL))
+            clear_slot(cpu, index);
         log->logged[index] &= ~(1U << which);
     }
     log->count[which] = 0;
@@ -352,6 +373,7 @@ void soft_tlb_flush(struct soft_cpu *cpu, bool global_too)
     if (!global_too)
         return;
     flush_log(cpu, LOG_GLOBAL);
+    soft_tlb_flush_contexts(cpu);
     forget_regions(&log->large);
     forget_regions(&log->giant);
     soft_page_forget(cpu);
@@ -361,6 +383,129 @@ void soft_tlb_flush(struct soft_cpu *cpu, bool global_too)
     memset(log->writable, 0, sizeof(log->writable));
     log->writable_overflowed = false;
 }
+
+/* ---- PCIDs ---- */
+
+static struct soft_context *context_of(struct soft_cpu *cpu, unsigned pcid)
+{
+    for (unsigned i = 0; i < SOFT_CONTEXTS; i++) {
+        struct soft_context *context = &cpu->tlb_log.contexts[i];
+
+        if (context->used && (context->cr3 & PCID_MASK) == pcid)
+            return context;
+    }
+    return NULL;
+}
+
+/* A place for another one. */
+static struct soft_context *free_context(struct soft_cpu *cpu)
+{
+    struct soft_tlb_log *log = &cpu->tlb_log;
+
+    for (unsigned i = 0; i < SOFT_CONTEXTS; i++)
+        if (!log->contexts[i].used)
+            return &log->contexts[i];
+    return &log->contexts[log->next_context++ % SOFT_CONTEXTS];
+}
+
+/* Put the current entries aside that are not global. */
+static void park(struct soft_cpu *cpu, struct soft_context *context, uint64_t cr3)
+{
+    struct soft_tlb_log *log = &cpu->tlb_log;
+
+    context->used = true;
+    context->cr3 = cr3;
+    context->protects = log->protects;
+    context->fetch_generation = log->fetch_generation;
+    context->count = 0;
+    for (unsigned i = log->count[LOG_OTHER]; i-- > 0 && context->count < SOFT_CONTEXT_ENTRIES;) {
+        unsigned index = log->filled[LOG_OTHER][i], mode = index / SOFT_TLB_ENTRIES;
+
+        if (is_global(cpu, index) || empty(slot(cpu, index)))
+            continue;
+        context->entries[context->count++] = (struct soft_parked_entry){
+            .entry = *slot(cpu, index),
+            .page = page_of(cpu, index),
+            .fetch_id = mode <= SOFT_MMU_SUPERVISOR ? *fetch_id(cpu, index) : 0,
+            .slot = (uint16_t)index,
+        };
+    }
+}
+
+/* Pages that were protected while the context was aside are no longer writable. */
+static void protect_parked(const struct soft_tlb_log *log, struct soft_context *context)
+{
+    uint64_t count = log->protects - context->protects;
+
+    for (unsigned i = 0; count && i < context->count; i++) {
+        struct soft_parked_entry *parked = &context->entries[i];
+        bool protect = count > SOFT_PROTECTS;
+
+        for (uint64_t at = context->protects; !protect && at != log->protects; at++)
+            protect = log->protected[at % SOFT_PROTECTS] == parked->page;
+        if (protect)
+            parked->entry.write_tag = SOFT_TLB_NONE;
+    }
+}
+
+/* Bring a context's entries back, into slots that hold none. */
+static void revive(struct soft_cpu *cpu, struct soft_context *context)
+{
+    struct soft_tlb_log *log = &cpu->tlb_log;
+    bool same_ids = context->fetch_generation == log->fetch_generation;
+
+    protect_parked(log, context);
+    for (unsigned i = context->count; i-- > 0;) {
+        const struct soft_parked_entry *parked = &context->entries[i];
+        unsigned index = parked->slot, mode = index / SOFT_TLB_ENTRIES;
+
+        if (!empty(slot(cpu, index)))
+            continue;
+        *slot(cpu, index) = parked->entry;
+        log->page[mode][index % SOFT_TLB_ENTRIES] = parked->page;
+        log_fill(log, index, false);
+        if (parked->entry.write_tag != SOFT_TLB_NONE)
+            note_writable(cpu, index);
+        if (parked->fetch_id && same_ids)
+            *fetch_id(cpu, index) = parked->fetch_id;
+    }
+}
+
+void soft_tlb_switch(struct soft_cpu *cpu, uint64_t from, uint64_t to, bool keep)
+{
+    struct soft_context *context = context_of(cpu, from & PCID_MASK);
+
+    park(cpu, context ? context : free_context(cpu), from);
+    soft_tlb_flush(cpu, false);
+    context = context_of(cpu, to & PCID_MASK);
+    if (!context)
+        return;
+    if (keep && context->cr3 == to)
+        revive(cpu, context);
+    context->used = false;
+}
+
+void soft_tlb_flush_context(struct soft_cpu *cpu, unsigned pcid)
+{
+    struct soft_context *context = context_of(cpu, pcid);
+
+    if (context)
+        context->used = false;
+}
+
+void soft_tlb_flush_contexts(struct soft_cpu *cpu)
+{
+    for (unsigned i = 0; i < SOFT_CONTEXTS; i++)
+        cpu->tlb_log.contexts[i].used = false;
+}
+
+void soft_fetch_forget(struct soft_cpu *cpu)
+{
+    memset(cpu->fetch_id, 0, sizeof(cpu->fetch_id));
+    cpu->tlb_log.fetch_generation++;
+}
+
+/* ---- one page ---- */
 
 void soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t linear)
 {
@@ -374,11 +519,11 @@ void soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t linear)
             clear_slot(cpu, index);
     }
     flush_victims(cpu, linear, 12);
-    if (take_region(&log->large, linear >> 21))
+    if (region_noted(&log->large, linear >> 21))
         flush_2mb(cpu, linear);
     /* A page of 4 MB is noted as two. */
-    if (!(cpu->cr4 & CR4_PAE) && take_region(&log->large, (linear >> 21) ^ 1))
+    if (!(cpu->cr4 & CR4_PAE) && region_noted(&log->large, (linear >> 21) ^ 1))
         flush_2mb(cpu, linear ^ 1UL << 21);
-    if (take_region(&log->giant, linear >> 30))
+    if (region_noted(&log->giant, linear >> 30))
         flush_1gb(cpu, linear);
 }

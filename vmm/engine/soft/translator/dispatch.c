@@ -201,7 +201,7 @@ void soft_translator_empty(struct soft_translator *translator)
         for (unsigned i = 0; translator->indirect[mode] && i < 1U << INDIRECT_BITS; i++)
             translator->indirect[mode][i] = leave;
     memset(translator->pages, 0, sizeof(*translator->pages) * PAGE_IDS);
-    memset(translator->cpu->fetch_id, 0, sizeof(translator->cpu->fetch_id));
+    soft_fetch_forget(translator->cpu);
     translator->page_count = translator->translation_count = 0;
     translator->site_count = translator->exit_count = 1;
     translator->used = translator->empty;
