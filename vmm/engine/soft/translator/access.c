@@ -90,7 +90,8 @@ static void prepare_simple(struct build *build, const struct insn *insn, struct 
     access->scratch = 1U << T1 | (base == T0 ? 1U << T0 : 0);
 }
 
-static void prepare_general(struct build *build, const struct insn *insn, struct access *access)
+/* The linear address to T0. */
+static void compute_address(struct build *build, const struct insn *insn)
 {
     struct emitter *emitter = &build->emitter;
     struct emit_memory sum = {.base = EMIT_NONE,
@@ -112,24 +113,53 @@ static void prepare_general(struct build *build, const struct insn *insn, struct
         emit_op_memory(emitter, 0, 0x03, build->long_mode, T0, &base);
     }
     held_lose(build, T0);
+}
+
+static void prepare_general(struct build *build, const struct insn *insn, struct access *access)
+{
+    compute_address(build, insn);
     use_t0(access);
 }
 
-bool access_is_simple(const struct build *build, const struct insn *insn)
+bool access_key(const struct build *build, const struct insn *insn, struct address_key *key)
 {
     int64_t reach = build->long_mode ? INT32_MAX - SIZE_MAX_BYTES : NEAR;
 
-    return insn->base < GPR_COUNT && insn->index >= GPR_COUNT && insn->segment < SEG_FS &&
+    key->base = insn->base;
+    key->index = insn->index < GPR_COUNT ? insn->index : EMIT_NONE;
+    key->scale = insn->index < GPR_COUNT ? insn->scale : 0;
+    return insn->base < GPR_COUNT && insn->segment < SEG_FS &&
            (build->long_mode || (insn->segment != SEG_CS && insn->segment != SEG_ES)) &&
            insn->address_size == (build->long_mode ? 8 : 4) && insn->displacement < reach &&
            insn->displacement > -reach;
 }
 
-bool access_prepare(struct build *build, const struct insn *insn, unsigned size,
+/* By a group that needs more than one register for its addresses. */
+static bool prepare_grouped(struct build *build, const struct insn *insn, unsigned size, bool write,
+                            struct access *access)
+{
+    const struct group *group = &build->group;
+    struct address_key key;
+    int displacement = (int)insn->displacement;
+
+    if (!access_key(build, insn, &key) || key_is_simple(&key) ||
+        !group_covers(build, &key, displacement, size, write))
+        return false;
+    access->grouped = true;
+    access->host =
+        (struct emit_memory){.base = T0,
+                             .index = EMIT_NONE,
+                             .displacement = group->moved + displacement - group->origin};
+    access->scratch = 1U << T0;
+    return true;
+}
+
+bool access_prepare(struct build *build, const struct insn *insn, unsigned size, bool write,
                     struct access *access)
 {
     bool lone = insn->base >= GPR_COUNT && insn->index >= GPR_COUNT;
     bool segmented = insn->segment >= SEG_FS;
+    struct address_key key;
 
     if (!insn->memory || insn->segment > SEG_GS || insn->address_size == 2 ||
         (!build->long_mode && (insn->segment == SEG_CS || insn->segment == SEG_ES)))
@@ -139,7 +169,9 @@ bool access_prepare(struct build *build, const struct insn *insn, unsigned size,
         access_check_segment(build, insn->segment);
     if (lone && !segmented)
         return prepare_constant(build, insn, size, access);
-    if (access_is_simple(build, insn))
+    if (prepare_grouped(build, insn, size, write, access))
+        return true;
+    if (access_key(build, insn, &key) && key.index == EMIT_NONE)
         prepare_simple(build, insn, access);
     else
         prepare_general(build, insn, access);
@@ -233,14 +265,16 @@ static void load_delta(struct build *build, uint8_t to)
 
 void access_check(struct build *build, struct access *access, unsigned size, bool write)
 {
+    const struct address_key key = {.base = access->base, .index = EMIT_NONE};
     struct emit_memory last = access->address;
 
+    if (access->grouped)
+        return;
     if (access->constant) {
         check_constant(build, access, size, write);
         return;
     }
-    if (access->simple &&
-        group_covers(build, access->base, access->address.displacement, size, write)) {
+    if (access->simple && group_covers(build, &key, access->address.displacement, size, write)) {
         access->host.index = T0;
         access->scratch = 1U << T0;
         return;
@@ -253,22 +287,34 @@ void access_check(struct build *build, struct access *access, unsigned size, boo
 
 void access_check_group(struct build *build, int displacement, unsigned size)
 {
-    const struct group *group = &build->group;
-    uint8_t base = host_register(group->base);
-    struct emit_memory first = {.base = base, .index = EMIT_NONE, .displacement = group->low};
-    struct emit_memory last = {.base = base, .index = EMIT_NONE, .displacement = group->high - 1};
-    struct emit_memory delta = BUILD_FIELD(build, group_delta);
+    struct group *group = &build->group;
+    struct emit_memory here = {.base = host_register(group->key.base), .index = EMIT_NONE};
+    struct emit_memory kept = BUILD_FIELD(build, group_delta), first, last;
+    struct emit_memory host = {.base = T1,
+                               .index = EMIT_NONE,
+                               .displacement =
+                                   tlb_field(build, offsetof(struct soft_tlb_entry, host))};
     struct cold *cold;
 
+    group->pointer = !key_is_simple(&group->key);
+    group->origin = group->pointer ? displacement : 0;
+    if (group->pointer) {
+        compute_address(build, &build->translation->block->insns[build->index]);
+        here.base = T0;
+    }
+    first = last = here;
+    first.displacement = group->low - group->origin;
+    last.displacement = group->high - group->origin - 1;
+    here.displacement = displacement - group->origin;
     compare_tag(build, &first, &last, group->write);
     cold = build_cold(build, COLD_GROUP, emit_jump_if_forward(&build->emitter, 5));
-    load_delta(build, T0);
-    emit_store(&build->emitter, true, &delta, T0);
+    held_lose(build, T0);
+    emit_op_memory(&build->emitter, 0, group->pointer ? 0x03 : 0x8b, true, T0, &host);
+    emit_store(&build->emitter, true, &kept, T0);
     if (!cold)
         return;
     cold->access = size | (group->write ? 1U << 8 : 0);
-    cold->address =
-        (struct emit_memory){.base = base, .index = EMIT_NONE, .displacement = displacement};
+    cold->address = here;
     cold->first = first;
     cold->last = last;
     cold->flags = build->flags;

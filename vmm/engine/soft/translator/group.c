@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Several accesses by one base register, checked once: what a function pushes, its locals, the
- * members of a structure.
+ * Several accesses by the same registers, checked once: what a function pushes, its locals, the
+ * members of a structure, elements of an array in an unrolled loop.
  *
  * Where an access is about to be checked, the rest of the block is looked at for others by the same
- * register, which may move by constants (PUSH, POP, ADD RSP) meanwhile. If all of them lie within
- * one page, which the check of the first and the last byte tells, they need no checks of their own:
- * T0 keeps the page's delta until an instruction needs T0 itself. If they do not, the block goes on
- * as a translation without groups (MODE_PLAIN), which such an exit is linked to.
+ * base and index, where the base may move by constants (PUSH, POP, ADD RSP) meanwhile. If all of
+ * them lie within one page, which the check of the first and the last byte tells, they need no
+ * checks of their own: T0 keeps the page's delta, or where the address takes more than one register
+ * the host's address, until an instruction needs T0 itself. If they do not, the block goes on as a
+ * translation without groups (MODE_PLAIN), which such an exit is linked to.
  *
  * A group that begins with a load covers loads only, since a store asks for another right; that a
  * page is dirty is never marked for a store that may not happen.
@@ -22,12 +23,12 @@
 
 /* What an instruction means for a group. */
 struct effect {
-    bool safe;  /* it leaves T0 alone */
-    bool ends;  /* the base is something else behind it */
-    bool stack; /* its access is by the stack: `base` and `displacement` */
+    bool safe;  /* it leaves T0 alone.. */
+    bool wants; /* ..if its access is of the group */
+    bool ends;  /* the registers are something else behind it */
     int move;   /* what it adds to the base */
     bool accesses, write;
-    uint8_t base;
+    struct address_key key;
     int displacement;
     unsigned size;
 };
@@ -37,19 +38,19 @@ static unsigned word(const struct build *build)
     return build->long_mode ? 8 : 4;
 }
 
-static bool in_memory(unsigned gpr)
-{
-    return gpr < GPR_COUNT && (IN_MEMORY >> gpr & 1);
-}
-
 static void access_by(struct effect *effect, unsigned base, int displacement, unsigned size,
                       bool write)
 {
     effect->accesses = true;
-    effect->base = (uint8_t)base;
+    effect->key = (struct address_key){.base = (uint8_t)base, .index = EMIT_NONE};
     effect->displacement = displacement;
     effect->size = size;
     effect->write = write;
+}
+
+static bool same_key(const struct address_key *a, const struct address_key *b)
+{
+    return a->base == b->base && a->index == b->index && a->scale == b->scale;
 }
 
 static bool general_register(const ZydisDecodedOperand *operand)
@@ -58,9 +59,14 @@ static bool general_register(const ZydisDecodedOperand *operand)
            soft_register_offset(operand->reg.value) != SOFT_NO_OFFSET;
 }
 
+static bool is_of(const struct address_key *key, unsigned gpr)
+{
+    return key->base == gpr || key->index == gpr;
+}
+
 /* PUSH, POP, LEAVE, CALL, RET and jumps, as terminator.c does them. */
-static bool stack_effect(const struct build *build, const struct build_insn *entry, unsigned base,
-                         struct effect *effect)
+static bool stack_effect(const struct build *build, const struct build_insn *entry,
+                         const struct address_key *key, struct effect *effect)
 {
     const ZydisDecodedInstruction *decoded = &entry->decoded.instruction;
     const ZydisDecodedOperand *operand = &entry->decoded.operands[0];
@@ -71,17 +77,17 @@ static bool stack_effect(const struct build *build, const struct build_insn *ent
     case ZYDIS_MNEMONIC_PUSH:
         effect->safe = operand->type == ZYDIS_OPERAND_TYPE_IMMEDIATE || general_register(operand);
         access_by(effect, GPR_RSP, -size, (unsigned)size, true);
-        effect->move = base == GPR_RSP ? -size : 0;
+        effect->move = key->base == GPR_RSP ? -size : 0;
         return true;
     case ZYDIS_MNEMONIC_POP:
         effect->safe = general_register(operand);
         access_by(effect, GPR_RSP, 0, (unsigned)size, false);
-        effect->move = base == GPR_RSP ? size : 0;
-        effect->ends = effect->safe && soft_register_offset(operand->reg.value) / 8 == base;
+        effect->move = key->base == GPR_RSP ? size : 0;
+        effect->ends = effect->safe && is_of(key, soft_register_offset(operand->reg.value) / 8);
         return true;
     case ZYDIS_MNEMONIC_LEAVE:
         access_by(effect, GPR_RBP, 0, (unsigned)size, false);
-        effect->ends = base == GPR_RSP || base == GPR_RBP;
+        effect->ends = is_of(key, GPR_RSP) || is_of(key, GPR_RBP);
         return true;
     case ZYDIS_MNEMONIC_CALL:
         effect->safe = operand->type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
@@ -98,17 +104,19 @@ static bool stack_effect(const struct build *build, const struct build_insn *ent
     }
 }
 
-/* What ADD, SUB and LEA add to the base, or that it becomes something else. */
-static void follow_base(const struct build_insn *entry, const struct insn *insn, unsigned base,
-                        unsigned width, struct effect *effect)
+/* What ADD, SUB and LEA add to the base, or that a register becomes something else. */
+static void follow_key(const struct build_insn *entry, const struct insn *insn,
+                       const struct address_key *key, unsigned width, struct effect *effect)
 {
+    unsigned base = key->base;
     const ZydisDecodedInstruction *decoded = &entry->decoded.instruction;
     bool lea = decoded->mnemonic == ZYDIS_MNEMONIC_LEA;
     bool immediate = decoded->operand_count_visible > 1 &&
                      entry->decoded.operands[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
     int64_t move;
 
-    if (!(entry->form.gpr_written >> base & 1))
+    effect->ends = key->index != EMIT_NONE && (entry->form.gpr_written >> key->index & 1);
+    if (effect->ends || !(entry->form.gpr_written >> base & 1))
         return;
     if (decoded->mnemonic == ZYDIS_MNEMONIC_ADD && immediate)
         move = (int64_t)insn->immediate;
@@ -123,7 +131,8 @@ static void follow_base(const struct build_insn *entry, const struct insn *insn,
     effect->move = effect->ends ? 0 : (int)move;
 }
 
-static struct effect effect_of(const struct build *build, unsigned index, unsigned base)
+static struct effect effect_of(const struct build *build, unsigned index,
+                               const struct address_key *key)
 {
     const struct build_insn *entry = &build->insns[index];
     const struct insn *insn = &build->translation->block->insns[index];
@@ -133,21 +142,22 @@ static struct effect effect_of(const struct build *build, unsigned index, unsign
         return effect;
     if (!entry->form.copies) {
         if (insn->operand_size == word(build))
-            stack_effect(build, entry, base, &effect);
+            stack_effect(build, entry, key, &effect);
         return effect;
     }
     if (entry->form.pointers) /* x87: more than the operand is moved */
         return effect;
     effect.safe = true;
-    follow_base(entry, insn, base, word(build), &effect);
-    if (entry->form.memory && entry->decoded.instruction.mnemonic != ZYDIS_MNEMONIC_LEA) {
-        bool constant = insn->index >= GPR_COUNT && insn->base >= GPR_COUNT;
-
-        effect.safe = (access_is_simple(build, insn) && !in_memory(insn->base)) ||
-                      (constant && insn->segment < SEG_FS);
-        access_by(&effect, insn->base, (int)insn->displacement, entry->form.size,
-                  entry->form.writes);
+    follow_key(entry, insn, key, word(build), &effect);
+    if (!entry->form.memory || entry->decoded.instruction.mnemonic == ZYDIS_MNEMONIC_LEA)
+        return effect;
+    if (insn->index >= GPR_COUNT && insn->base >= GPR_COUNT) {
+        effect.safe = insn->segment < SEG_FS; /* a constant */
+        return effect;
     }
+    access_by(&effect, insn->base, (int)insn->displacement, entry->form.size, entry->form.writes);
+    effect.safe = access_key(build, insn, &effect.key);
+    effect.wants = effect.safe && !key_is_simple(&effect.key);
     return effect;
 }
 
@@ -170,14 +180,16 @@ static unsigned gather(const struct build *build, struct group *group)
     int moved = 0;
 
     for (unsigned i = build->index; i < build->translation->block->count; i++) {
-        struct effect effect = effect_of(build, i, group->base);
+        struct effect effect = effect_of(build, i, &group->key);
         int from = moved + effect.displacement;
+        bool first = i == build->index, joins;
 
-        if (!effect.safe)
+        joins = effect.accesses && same_key(&effect.key, &group->key) &&
+                (group->write || !effect.write) &&
+                (first || widen(group, from, from + (int)effect.size));
+        if (!effect.safe || (effect.wants && !joins))
             break;
-        if (effect.accesses && effect.base == group->base && (group->write || !effect.write) &&
-            i != build->index)
-            others += widen(group, from, from + (int)effect.size);
+        others += joins && !first;
         if (effect.ends)
             break;
         moved += effect.move;
@@ -185,20 +197,29 @@ static unsigned gather(const struct build *build, struct group *group)
     return others;
 }
 
-bool group_covers(struct build *build, unsigned base, int displacement, unsigned size, bool write)
+static bool within(const struct group *group, const struct address_key *key, int displacement,
+                   unsigned size, bool write)
 {
-    struct group *group = &build->group;
     int from = group->moved + displacement;
 
+    return same_key(&group->key, key) && from >= group->low && from + (int)size <= group->high &&
+           (group->write || !write);
+}
+
+bool group_covers(struct build *build, const struct address_key *key, int displacement,
+                  unsigned size, bool write)
+{
+    struct group *group = &build->group;
+
     if (group->active)
-        return group->base == base && from >= group->low && from + (int)size <= group->high &&
-               (group->write || !write);
-    if (build->translation->mode & MODE_PLAIN || !effect_of(build, build->index, base).safe)
+        return within(group, key, displacement, size, write);
+    if (build->translation->mode & MODE_PLAIN || !effect_of(build, build->index, key).safe)
         return false;
-    *group = (struct group){.base = (uint8_t)base,
+    *group = (struct group){.key = *key,
                             .low = displacement,
                             .high = displacement + (int)size,
-                            .write = write};
+                            .write = write,
+                            .began = group->began};
     if (!gather(build, group))
         return false;
     access_check_group(build, displacement, size);
@@ -208,9 +229,16 @@ bool group_covers(struct build *build, unsigned base, int displacement, unsigned
 
 void group_before(struct build *build)
 {
-    build->group.began = build->group.active;
-    if (build->group.active && !effect_of(build, build->index, build->group.base).safe)
-        build->group.active = build->group.began = false;
+    struct group *group = &build->group;
+    struct effect effect;
+
+    group->began = group->active;
+    if (!group->active)
+        return;
+    effect = effect_of(build, build->index, &group->key);
+    if (!effect.safe || (effect.wants && !within(group, &effect.key, effect.displacement,
+                                                 effect.size, effect.write)))
+        group->active = group->began = false;
 }
 
 void group_after(struct build *build)
@@ -219,7 +247,7 @@ void group_after(struct build *build)
 
     if (!build->group.active)
         return;
-    effect = effect_of(build, build->index, build->group.base);
+    effect = effect_of(build, build->index, &build->group.key);
     build->group.moved += effect.move;
     if (effect.ends)
         build->group.active = false;

@@ -74,7 +74,7 @@ static bool push_memory(struct build *build)
     struct access access;
 
     build_begin_access(build);
-    if (!access_prepare(build, now(build), word(build), &access))
+    if (!access_prepare(build, now(build), word(build), false, &access))
         return false;
     access_check(build, &access, word(build), false);
     held_lose(build, T0);
@@ -168,7 +168,7 @@ static bool load_target(struct build *build)
         emit_mov_register(&build->emitter, build->long_mode, T0, held_load(build, gpr, T0));
         return true;
     }
-    if (!access_prepare(build, now(build), word(build), &access))
+    if (!access_prepare(build, now(build), word(build), false, &access))
         return false;
     access_check(build, &access, word(build), false);
     emit_load(&build->emitter, build->long_mode, T0, &access.host);

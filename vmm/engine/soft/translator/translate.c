@@ -399,7 +399,7 @@ static bool build_copy(struct build *build)
 
     if (form->memory) {
         build_begin_access(build);
-        if (!access_prepare(build, now(build), form->size, &access))
+        if (!access_prepare(build, now(build), form->size, form->writes, &access))
             return false;
         access_check(build, &access, form->size, form->writes);
     }

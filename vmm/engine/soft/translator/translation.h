@@ -192,13 +192,21 @@ struct build_insn {
     uint32_t live_in, live_out; /* status flags */
 };
 
-/* Accesses that one check covers: group.c. Bytes are counted from the base as it was then. */
+/* The registers of an address in a flat segment: base + (index << scale); EMIT_NONE: no index. */
+struct address_key {
+    uint8_t base, index, scale;
+};
+
+/* Accesses that one check covers: group.c. Bytes are counted from the registers' sum as it was
+ * then.
+ */
 struct group {
-    bool active; /* T0 holds the delta of their page */
-    bool began;  /* it was so before the present instruction */
+    bool active;  /* T0 holds the delta of their page, or with `pointer` the host's address */
+    bool began;   /* it was so before the present instruction */
+    bool pointer; /* of the byte at `origin` */
     bool write;
-    uint8_t base; /* general register of the guest */
-    int low, high;
+    struct address_key key;
+    int low, high, origin;
     int moved; /* what was added to the base since */
 };
 
@@ -256,7 +264,8 @@ void build_interpret(struct build *build);
 
 /* A memory operand that was checked. */
 struct access {
-    bool simple; /* by one register of the guest, `base`, and a displacement */
+    bool simple;  /* by one register of the guest that is not in memory, and a displacement */
+    bool grouped; /* checked already */
     uint8_t base;
     struct emit_memory address; /* of the guest: linear, before the check */
     struct emit_memory host;    /* what the committing instruction uses */
@@ -267,7 +276,7 @@ struct access {
 
 /* Bring the address of the present instruction's operand into a form. Emits loads into T0 and T1.
  * False when the interpreter must do it. After build_clobber_flags. */
-bool access_prepare(struct build *build, const struct insn *insn, unsigned size,
+bool access_prepare(struct build *build, const struct insn *insn, unsigned size, bool write,
                     struct access *access);
 /* The stack: [base + displacement], where `base` is not in memory. */
 void access_prepare_stack(struct build *build, unsigned base, int displacement,
@@ -284,10 +293,15 @@ void access_check_run(struct build *build, uint8_t base, const struct emit_memor
  * T2. */
 void access_check_segment(struct build *build, unsigned segment);
 
-/* Whether the operand is [register + displacement] of a flat segment. */
-bool access_is_simple(const struct build *build, const struct insn *insn);
-/* Check the group that begins with the access of `size` bytes at `displacement`: its delta is in T0
- * then, and in soft_cpu. */
+/* Whether the operand is by registers in a flat segment and of full width: those. */
+bool access_key(const struct build *build, const struct insn *insn, struct address_key *key);
+/* Whether an access by `key` leaves T0 alone. */
+static inline bool key_is_simple(const struct address_key *key)
+{
+    return key->index == EMIT_NONE && !(IN_MEMORY >> key->base & 1);
+}
+/* Check the group that begins with the access of `size` bytes at `displacement`: T0 is set then,
+ * and kept in soft_cpu. */
 void access_check_group(struct build *build, int displacement, unsigned size);
 
 /* held.c */
@@ -307,9 +321,10 @@ void held_reload(struct build *build, const uint8_t held[SCRATCH_COUNT]);
 
 /* group.c */
 
-/* Whether the access [base + displacement] needs no check, since a group covers it; a new group if
- * that is worth while. T0 is the delta then. */
-bool group_covers(struct build *build, unsigned base, int displacement, unsigned size, bool write);
+/* Whether the access at `displacement` needs no check, since a group covers it; a new group if that
+ * is worth while. */
+bool group_covers(struct build *build, const struct address_key *key, int displacement,
+                  unsigned size, bool write);
 /* Around each instruction: whether the group outlives it, and where its base is then. */
 void group_before(struct build *build);
 void group_after(struct build *build);
