@@ -422,6 +422,9 @@ void soft_deliver(struct soft_cpu *cpu, enum soft_event event, uint8_t vector, b
 
 /* Run until something of enum vcpu_exit happens; on the vCPU's thread. run.c. */
 enum vcpu_exit soft_run(struct soft_cpu *cpu);
+/* Whether the run loop would go on with the next block at once: no request, no event, no step.
+ * run.c. */
+bool soft_undisturbed(const struct soft_cpu *cpu);
 /* Set bits of enum soft_request and wake the vCPU if it waits. Any thread. request.c. */
 void soft_request(struct soft_cpu *cpu, uint32_t requests);
 /* Sleep until cpu->requests is not 0. request.c. */

@@ -228,6 +228,12 @@ static inline bool single(const struct soft_cpu *cpu)
            cpu->debug.single_step || cpu->debug.breakpoints;
 }
 
+bool soft_undisturbed(const struct soft_cpu *cpu)
+{
+    return !atomic_load_explicit(&cpu->requests, memory_order_relaxed) && !events_ready(cpu) &&
+           cpu->mp_state == CPU_RUNNABLE && !single(cpu);
+}
+
 /* Whether a debugger wants to look here: its step is done, or its breakpoint is met. */
 static bool debugger_stops(const struct soft_cpu *cpu)
 {

@@ -239,6 +239,15 @@ static bool refill(struct soft_cpu *cpu, uint32_t number, uint64_t linear, uint3
     return soft_tlb_refill(cpu, linear, access >> 8 ? SOFT_WRITE : SOFT_READ);
 }
 
+/* Whether the run loop would do nothing but go on behind the instruction, in the same mode. */
+static bool may_go_behind(const struct soft_cpu *cpu, const struct site *site)
+{
+    const struct translation *translation = site->translation;
+
+    return site->behind && soft_undisturbed(cpu) && translation->block &&
+           present_mode(cpu) == (translation->mode & ~MODE_PLAIN);
+}
+
 uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t linear,
                                uint32_t access)
 {
@@ -261,7 +270,9 @@ uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t l
     cpu->block_end = false;
     soft_count(&cpu->counters.interpreted);
     insn->exec(cpu, insn);
-    if (site->last || site->grouped || cpu->block_end || cpu->next_rip != next)
+    if (cpu->next_rip != next || site->grouped)
+        return 0;
+    if (site->last ? !may_go_behind(cpu, site) : cpu->block_end)
         return 0;
     if (!live_enter(cpu, site->translation))
         return 0;
@@ -307,6 +318,7 @@ static void count_exit(struct soft_cpu *cpu, const struct exit *exit)
     soft_count(&counters->exits);
     switch ((enum exit_kind)exit->kind) {
     case EXIT_DIRECT:
+    case EXIT_BEHIND:
     case EXIT_PLAIN:
         soft_count(&counters->exits_unlinked);
         break;
@@ -335,9 +347,10 @@ static void link_exit(struct soft_translator *translator, struct exit *exit, str
             executable(translator, to->indirect);
         return;
     }
-    if ((exit->kind != EXIT_DIRECT && exit->kind != EXIT_PLAIN) || !from->block)
+    if ((exit->kind != EXIT_DIRECT && exit->kind != EXIT_BEHIND && exit->kind != EXIT_PLAIN) ||
+        !from->block)
         return;
-    if ((from->linear ^ to->linear) >> 12 || to->next_page)
+    if ((from->linear ^ to->linear) >> 12 || to->next_page || exit->kind == EXIT_BEHIND)
         way = to->cross;
     else if (to->linear <= from->linear || (to->live & ~from->live))
         way = to->poll;

@@ -118,14 +118,24 @@ static void leave(struct build *build)
 
 /* ---- branches ---- */
 
-void build_jump(struct build *build, uint64_t rip)
+static void jump_by(struct build *build, enum exit_kind kind, uint64_t rip)
 {
     bool carried = build->flags == FLAGS_CARRIER;
     struct cold *cold =
         build_cold(build, carried ? COLD_CARRIED : COLD_EXIT, emit_jump_forward(&build->emitter));
 
     if (cold)
-        cold->number = build_exit(build, EXIT_DIRECT, rip, cold->place);
+        cold->number = build_exit(build, kind, rip, cold->place);
+}
+
+void build_jump(struct build *build, uint64_t rip)
+{
+    jump_by(build, EXIT_DIRECT, rip);
+}
+
+void build_jump_behind(struct build *build, uint64_t rip)
+{
+    jump_by(build, EXIT_BEHIND, rip);
 }
 
 void build_jump_indirect(struct build *build, uint8_t mode, int undo)

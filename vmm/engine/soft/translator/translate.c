@@ -304,6 +304,11 @@ void build_interpret(struct build *build)
     emit_jump(emitter, build->translator->interpret);
     build->flags = FLAGS_CARRIER;
     held_reset(build);
+    if (!site->last || now(build)->prefixes & INSN_NEAR_BRANCH || soft_insn_undefined(now(build)))
+        return;
+    site->behind = true;
+    site->resume = offset_of(build, emitter->at);
+    build_jump_behind(build, build->rip + now(build)->length);
 }
 
 /* A scratch register for `gpr` that is not `taken`: the one that holds it, else one that holds
@@ -543,6 +548,8 @@ static void finish_site(struct build *build)
         cold = build_cold(build, COLD_RETRY, build->translator->cache.write + build->site->retry);
         finish_cold(build, cold, build->retry_held);
     }
+    if (build->site->behind)
+        return;
     build->site->resume = offset_of(build, build->emitter.at);
     if ((build->flags == FLAGS_HOST && build->now->live_out) || holds_any(build->held)) {
         cold = build_cold(build, COLD_RESUME, build->emitter.at);

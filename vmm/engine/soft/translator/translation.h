@@ -53,12 +53,14 @@ struct site {
     uint32_t commit;        /* the host's instruction that may fault, or 0 */
     uint8_t flags;          /* enum flags_place at `commit` */
     bool last;              /* it ends its block: nothing to resume */
+    bool behind;            /* but an exit to what follows, in the same mode */
     bool grouped; /* what follows is covered by a check before: nothing to resume either */
 };
 
 enum exit_kind {
     EXIT_DIRECT,   /* to `rip`; `place` can be linked */
     EXIT_INDIRECT, /* to next_rip; the branch is `site` */
+    EXIT_BEHIND,   /* to `rip`, where what is mapped may have changed; can be linked */
     EXIT_PLAIN,    /* to `rip`, where accesses are to be checked one by one; can be linked */
     EXIT_STALE,    /* the page is mapped anew */
     EXIT_REQUEST,  /* before the block: a request, or vector registers are not loaded */
@@ -349,6 +351,8 @@ void build_x87_fldcw(struct build *build, const struct access *access);
 bool build_special(struct build *build);
 /* A jump to `rip`, which can be linked. */
 void build_jump(struct build *build, uint64_t rip);
+/* The same behind an instruction that the interpreter did: EXIT_BEHIND. */
+void build_jump_behind(struct build *build, uint64_t rip);
 
 /* A jump to the address in T0, which is canonical or comes of the present instruction, in `mode`,
  * whose table there is. `undo` as in struct exit. */
