@@ -341,6 +341,7 @@ static void read_clock(unsigned cpu)
     for (unsigned i = 0; i < ROUNDS; i++) {
         while (__atomic_exchange_n(&warp_lock, 1, __ATOMIC_ACQUIRE))
             pause();
+        asm volatile("lfence"); /* without it RDTSC may have been executed before the lock came */
         uint64_t now = rdtsc();
         if (now < newest)
             warps++;

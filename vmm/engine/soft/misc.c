@@ -210,9 +210,12 @@ static void nop(struct soft_cpu *cpu, const struct insn *insn)
 {
 }
 
+/* A processor waits at LFENCE for what came before, and so do we: RDTSC, which reads the host's
+ * counter, may follow. */
 static void fence(struct soft_cpu *cpu, const struct insn *insn)
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    __builtin_ia32_lfence();
 }
 
 /* CLFLUSH and its kin touch their line as a byte load does; memory is coherent anyhow. */
