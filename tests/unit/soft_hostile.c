@@ -770,7 +770,7 @@ int main(int argc, char **argv)
 {
     double seconds = 1;
     uint64_t seed = 1, rounds = 0;
-    const char *switches = "";
+    g_autofree char *switches = NULL;
     const GOptionEntry entries[] = {
         {"seconds", 0, 0, G_OPTION_ARG_DOUBLE, &seconds, "how long", "N"},
         {"seed", 0, 0, G_OPTION_ARG_INT64, &seed, "of the first round", "S"},

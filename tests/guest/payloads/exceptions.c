@@ -283,6 +283,33 @@ static void off_the_end(void)
     check(!wrong, "%u runs over the end of the lower half", wrong);
 }
 
+/* Two accesses by one register, 3 GB apart: only the second one's page is there. An engine may look
+ * at them together, and must not take the one for the other. */
+#define FAR       0x60000000UL
+#define FAR_PLACE 0x30000000000UL
+
+void far_apart_code(void *base);
+asm("far_apart_code:\n"
+    "   movl 0x60000000(%rdi), %eax\n"
+    "   jmp 1f\n"
+    "1: movl %eax, -0x60000000(%rdi)\n"
+    "   movl %eax, 0x60000000(%rdi)\n"
+    "   ret\n");
+
+static void far_apart(void)
+{
+    unsigned wrong = 0;
+
+    page_map(FAR_PLACE + FAR, (uint64_t)page_alloc(), PTE_P | PTE_W);
+    *(volatile uint32_t *)(FAR_PLACE + FAR) = 1;
+    for (unsigned i = 0; i < 60; i++) {
+        bool came_back = try_call(far_apart_code, (void *)FAR_PLACE);
+
+        wrong += came_back || caught.vector != 14 || caught.cr2 != FAR_PLACE - FAR;
+    }
+    check(!wrong, "%u accesses to nowhere, beside one that is good", wrong);
+}
+
 void payload_main(const char *cmdline)
 {
     simple_faults();
@@ -295,4 +322,5 @@ void payload_main(const char *cmdline)
     general_detect();
     interrupt_stack();
     off_the_end();
+    far_apart();
 }

@@ -161,15 +161,16 @@ static struct effect effect_of(const struct build *build, unsigned index,
     return effect;
 }
 
-/* Whether [from, to) can be in the group too; if so it is. */
-static bool widen(struct group *group, int from, int to)
+/* Whether [from, to) can be in the group too; if so it is. Displacements go as far as 32 bits do,
+ * in either direction: what lies between two of them takes more. */
+static bool widen(struct group *group, int64_t from, int64_t to)
 {
-    int low = MIN(group->low, from), high = MAX(group->high, to);
+    int64_t low = MIN(group->low, from), high = MAX(group->high, to);
 
-    if (high - low > REACH)
+    if (high - low > REACH || low < INT32_MIN || high > INT32_MAX)
         return false;
-    group->low = low;
-    group->high = high;
+    group->low = (int)low;
+    group->high = (int)high;
     return true;
 }
 
@@ -181,12 +182,12 @@ static unsigned gather(const struct build *build, struct group *group)
 
     for (unsigned i = build->index; i < build->translation->block->count; i++) {
         struct effect effect = effect_of(build, i, &group->key);
-        int from = moved + effect.displacement;
+        int64_t from = (int64_t)moved + effect.displacement;
         bool first = i == build->index, joins;
 
         joins = effect.accesses && same_key(&effect.key, &group->key) &&
                 (group->write || !effect.write) &&
-                (first || widen(group, from, from + (int)effect.size));
+                (first || widen(group, from, from + effect.size));
         if (!effect.safe || (effect.wants && !joins))
             break;
         others += joins && !first;
@@ -200,9 +201,9 @@ static unsigned gather(const struct build *build, struct group *group)
 static bool within(const struct group *group, const struct address_key *key, int displacement,
                    unsigned size, bool write)
 {
-    int from = group->moved + displacement;
+    int64_t from = (int64_t)group->moved + displacement;
 
-    return same_key(&group->key, key) && from >= group->low && from + (int)size <= group->high &&
+    return same_key(&group->key, key) && from >= group->low && from + size <= group->high &&
            (group->write || !write);
 }
 
