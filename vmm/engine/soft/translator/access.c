@@ -134,6 +134,16 @@ bool access_key(const struct build *build, const struct insn *insn, struct addre
            insn->displacement > -reach;
 }
 
+bool access_prepare_sum(struct build *build, const struct insn *insn, struct access *access)
+{
+    if (!insn->memory || insn->segment >= SEG_FS || insn->address_size == 2 ||
+        (!build->long_mode && (insn->segment == SEG_CS || insn->segment == SEG_ES)))
+        return false;
+    *access = (struct access){0};
+    prepare_general(build, insn, access);
+    return true;
+}
+
 /* By a group that needs more than one register for its addresses. */
 static bool prepare_grouped(struct build *build, const struct insn *insn, unsigned size, bool write,
                             struct access *access)

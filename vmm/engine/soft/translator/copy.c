@@ -241,13 +241,28 @@ static bool vex_known(const ZydisDecodedInstruction *instruction,
     return true;
 }
 
+/* A bit number in a register reaches beyond the operand. */
+static bool is_bit_string(const ZydisDecodedInstruction *instruction,
+                          const ZydisDecodedOperand *operands)
+{
+    switch (instruction->mnemonic) {
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTS:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTC:
+        return operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+               operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER;
+    default:
+        return false;
+    }
+}
+
 /* Whether the form of a listed instruction is one that can be copied. */
 static bool form_copies(const ZydisDecodedInstruction *instruction,
                         const ZydisDecodedOperand *operands, const struct copy_features *features,
                         uint16_t traits)
 {
     bool vex = instruction->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
-    bool memory = instruction->operand_count && operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY;
 
     if (instruction->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && !vex)
         return false;
@@ -263,12 +278,6 @@ static bool form_copies(const ZydisDecodedInstruction *instruction,
         if (!operand_known(&operands[i], traits))
             return false;
     switch (instruction->mnemonic) {
-    case ZYDIS_MNEMONIC_BT:
-    case ZYDIS_MNEMONIC_BTS:
-    case ZYDIS_MNEMONIC_BTR:
-    case ZYDIS_MNEMONIC_BTC:
-        /* A bit number in a register reaches beyond the operand. */
-        return !memory || operands[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
     case ZYDIS_MNEMONIC_BSWAP:  /* of 16 bits: undefined */
     case ZYDIS_MNEMONIC_MOVSXD: /* to 16 bits: processors differ */
         return instruction->operand_width >= 32;
@@ -303,7 +312,8 @@ void copy_classify(const ZydisDecodedInstruction *instruction, const ZydisDecode
     }
     if (!form_copies(instruction, operands, features, traits))
         return;
-    form->copies = true;
+    form->bits = is_bit_string(instruction, operands);
+    form->copies = !form->bits;
     form->x87 = traits & COPY_X87;
     form->pointers = traits & COPY_POINTERS;
     form->vector = traits & COPY_VECTOR;

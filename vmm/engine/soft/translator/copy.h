@@ -22,7 +22,10 @@ struct copy_features {
 
 /* What an instruction needs to be copied. */
 struct copy_form {
-    bool copies;   /* on the allow-list */
+    bool copies; /* on the allow-list */
+    /* Not copied: BT or its like on a bit string in memory, whose operand lies where the bit number
+     * says. What follows is as if it were copied. */
+    bool bits;
     bool vector;   /* touches XMM or YMM registers or MXCSR: the guest's must be live in the host */
     bool x87;      /* the same for x87 and MMX registers */
     bool pointers; /* ..and it changes the pointers to the last x87 instruction and operand */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Instructions of kernels, inline (SDM 2: SYSCALL, SYSRET, SWAPGS, CLI, STI, CLAC, STAC, PUSHF,
- * CLD, STD, RDTSC, RDTSCP, RDFSBASE and its kin, MOV from CR).
+ * CLD, STD, RDTSC, RDTSCP, RDFSBASE and its kin, MOV from CR and from segment registers).
  *
  * Each checks first all that makes it fault or do something unusual, at the time that it executes,
  * since the registers that say so are none of a translation's key; the interpreter does it then. So
@@ -449,6 +449,21 @@ static bool read_tsc_and_aux(struct build *build)
 
 /* ---- control registers ---- */
 
+/* To a register of 32 or 64 bits, at any privilege. */
+static bool move_from_segment(struct build *build)
+{
+    unsigned number = build_now(build)->reg, gpr = build_now(build)->rm & 15;
+    struct emit_memory selector;
+
+    if (build_now(build)->memory || build_now(build)->operand_size < 4 || number >= SEG_COUNT)
+        return false;
+    selector = build_field(build, offsetof(struct soft_cpu, seg[0].selector) +
+                                      number * sizeof(struct cpu_segment));
+    load16(build, target_register(gpr), selector);
+    put_target(build, gpr);
+    return true;
+}
+
 static bool move_from_control(struct build *build)
 {
     static const size_t fields[] = {
@@ -472,6 +487,16 @@ static bool move_from_control(struct build *build)
     put_target(build, gpr);
     build_go_on(build);
     return true;
+}
+
+static bool move_from_system(struct build *build)
+{
+    const ZydisDecodedOperand *source = &build->now->decoded.operands[1];
+
+    return source->type == ZYDIS_OPERAND_TYPE_REGISTER &&
+                   ZydisRegisterGetClass(source->reg.value) == ZYDIS_REGCLASS_SEGMENT
+               ? move_from_segment(build)
+               : move_from_control(build);
 }
 
 /* ---- selection ---- */
@@ -498,7 +523,7 @@ static const struct {
     {ZYDIS_MNEMONIC_WRGSBASE, write_base, 0, 0},
     {ZYDIS_MNEMONIC_RDTSC, read_tsc, 0, 0},
     {ZYDIS_MNEMONIC_RDTSCP, read_tsc_and_aux, 0, 0},
-    {ZYDIS_MNEMONIC_MOV, move_from_control, 0, 0},
+    {ZYDIS_MNEMONIC_MOV, move_from_system, 0, 0},
 };
 
 static int kind_of(const ZydisDecodedInstruction *decoded)

@@ -218,7 +218,7 @@ static void adjust_form(const struct insn *insn, struct build_insn *entry)
 {
     const ZydisDecodedInstruction *decoded = &entry->decoded.instruction;
 
-    if (entry->form.copies || soft_insn_undefined(insn))
+    if (entry->form.copies || entry->form.bits || soft_insn_undefined(insn))
         return;
     entry->form.flags_killed = 0;
     switch (decoded->mnemonic) {
@@ -510,7 +510,7 @@ static bool build_native(struct build *build)
         return true;
     }
     if (!entry->form.copies)
-        return false;
+        return build_bits(build, now(build));
     if (does_nothing(&entry->decoded.instruction))
         return true;
     if (entry->decoded.instruction.mnemonic == ZYDIS_MNEMONIC_LEA)

@@ -280,6 +280,9 @@ struct access {
  * False when the interpreter must do it. After build_clobber_flags. */
 bool access_prepare(struct build *build, const struct insn *insn, unsigned size, bool write,
                     struct access *access);
+/* The same with the address in T0, whatever its form: the caller may change it before the check.
+ * For segments without a base. */
+bool access_prepare_sum(struct build *build, const struct insn *insn, struct access *access);
 /* The stack: [base + displacement], where `base` is not in memory. */
 void access_prepare_stack(struct build *build, unsigned base, int displacement,
                           struct access *access);
@@ -336,6 +339,11 @@ static inline uint8_t host_register(unsigned gpr)
 {
     return gpr == GPR_RSP ? HOST_RSP : (uint8_t)gpr;
 }
+
+/* bits.c */
+
+/* Emit the present instruction if it is of a bit string. False when the interpreter must do it. */
+bool build_bits(struct build *build, const struct insn *insn);
 
 /* x87_native.c */
 
