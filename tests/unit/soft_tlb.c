@@ -140,6 +140,8 @@ static void a_mark_of_a_fetch_falls_with_its_entry(void **state)
         poke64(f, PDPT + index_of(other, 30) * 8, PD | P | W | U);
         poke64(f, PT + 8 * index_of(TARGET, 12), (DATA + 0x1000) | rights);
         assert_int_equal(access_once(f, SOFT_READ, mode, other), -1);
+        assert_int_equal(*id, 77);
+        assert_int_equal(access_once(f, SOFT_FETCH, mode, other), -1);
         assert_int_equal(*id, 0);
         *id = 78;
         assert_ptr_equal(soft_fetch_page(f->cpu, TARGET, &gpa), f->ram + DATA);
@@ -149,7 +151,7 @@ static void a_mark_of_a_fetch_falls_with_its_entry(void **state)
         map_4kb(f, TARGET, DATA, rights);
         id = fetch_and_mark(f, mode);
         poke64(f, PT + 8 * index_of(TARGET, 12), (DATA + 0x1000) | rights);
-        assert_int_equal(access_once(f, SOFT_WRITE, mode, TARGET), -1);
+        assert_ptr_equal(soft_fetch_slow(f->cpu, TARGET, &gpa), f->ram + DATA + 0x1000);
         assert_int_equal(*id, 0);
 
         id = fetch_and_mark(f, mode);

@@ -84,6 +84,10 @@ enum soft_mmu_mode {
     SOFT_MMU_SUPERVISOR,    /* CPL 0..2, or implicit: SMAP in force if CR4 says so */
     SOFT_MMU_SUPERVISOR_AC, /* CPL 0..2 with EFLAGS.AC: user pages reachable under SMAP */
     SOFT_MMU_USER_ALIGNED,  /* CPL 3 with alignment checks on: its TLB stays empty */
+    /* Fetches at CPL 3 and at CPL 0..2, so that data does not put code out of its slots. No modes
+     * of a vCPU, but TLBs as the others. */
+    SOFT_MMU_USER_FETCH,
+    SOFT_MMU_SUPERVISOR_FETCH,
     SOFT_MMU_MODES,
 };
 
@@ -95,7 +99,9 @@ enum soft_mmu_mode {
  * write tag exists only for a page that is writable, dirty in the page tables, dirty for every
  * client and without translated code. `host` + linear is the byte's host address. */
 struct soft_tlb_entry {
-    uint64_t read_tag, write_tag, fetch_tag;
+    uint64_t read_tag; /* in the TLBs of fetches: for those */
+    uint64_t write_tag;
+    uint64_t page; /* guest-physical */
     uintptr_t host;
 };
 #define SOFT_TLB_NONE 1UL /* no page's address */
@@ -104,7 +110,6 @@ struct soft_tlb_entry {
 #define SOFT_TLB_VICTIMS 8
 struct soft_tlb_victim {
     struct soft_tlb_entry entry;
-    uint64_t page;
     bool global;
 };
 
@@ -154,7 +159,6 @@ struct soft_context {
     unsigned count;
     struct soft_parked_entry {
         struct soft_tlb_entry entry;
-        uint64_t page;
         uint32_t fetch_id;
         uint16_t slot;
     } entries[SOFT_CONTEXT_ENTRIES];
@@ -163,11 +167,10 @@ struct soft_context {
 
 #define SOFT_VIEWS 2
 
-/* Beside the entries, for misses and flushes (tlb.c, walk.c): the guest-physical page of each
- * entry, and logs of the filled ones, so that a flush costs what was filled. An entry is in log 1
- * if a global page was in it since the last flush, in log 0 if another was. */
+/* Beside the entries, for misses and flushes (tlb.c, walk.c): logs of the filled ones, so that a
+ * flush costs what was filled. An entry is in log 1 if a global page was in it since the last
+ * flush, in log 0 if another was. */
 struct soft_tlb_log {
-    uint64_t page[SOFT_MMU_MODES][SOFT_TLB_ENTRIES];
     uint8_t
         logged[SOFT_MMU_MODES * SOFT_TLB_ENTRIES]; /* bit per log; tlb.c: whether it is global */
     uint16_t filled[2][SOFT_MMU_MODES * SOFT_TLB_ENTRIES];
@@ -252,7 +255,7 @@ struct soft_cpu {
     struct cpu_segment seg[SEG_COUNT];
     struct soft_tlb_entry tlb[SOFT_MMU_MODES][SOFT_TLB_ENTRIES];
     /* Marks of whoever resolved a fetch, [0] of CPL 0..2 and [1] of CPL 3, a line of the TLB each:
-     * one that is not 0 says that its line's fetch_tag is as it was when the mark was set. Set by
+     * one that is not 0 says that its line's entry is as it was when the mark was set. Set by
      * soft_fetch_id's user; any change of the tag makes it 0. */
     uint32_t fetch_id[2][SOFT_TLB_ENTRIES];
     struct soft_tlb_log tlb_log;

@@ -37,11 +37,11 @@ void *soft_atomic_pointer(struct soft_cpu *cpu, uint64_t linear, unsigned size, 
 void soft_exclusive_begin(struct soft_cpu *cpu);
 void soft_exclusive_end(struct soft_cpu *cpu);
 
-/* After a miss of translated code to the page of `linear`, in the current mode: find the page and
- * enter it. True: the access hits now, if it stays within the page. False: something is special
- * about it (a fault, a device's register, a page whose writes are watched), nothing was raised, and
- * nothing was changed but accessed and dirty bits of an access that is allowed: the interpreter's
- * handler of the instruction has to do it. */
+/* After a miss of translated code that reads or writes the page of `linear`, in the current mode:
+ * find the page and enter it. True: the access hits now, if it stays within the page. False:
+ * something is special about it (a fault, a device's register, a page whose writes are watched),
+ * nothing was raised, and nothing was changed but accessed and dirty bits of an access that is
+ * allowed: the interpreter's handler of the instruction has to do it. */
 bool soft_tlb_refill(struct soft_cpu *cpu, uint64_t linear, enum soft_access access);
 
 /* Make the TLB empty, whatever it held: a new vCPU needs this. */
@@ -158,6 +158,12 @@ SOFT_UNORDERED static inline void soft_write_bytes(struct soft_cpu *cpu, uint64_
         soft_write_slow(cpu, linear, in, size, cpu->mmu_mode);
 }
 
+static inline struct soft_tlb_entry *soft_fetch_slot(struct soft_cpu *cpu, uint64_t linear)
+{
+    return soft_tlb_slot(cpu, cpu->cpl == 3 ? SOFT_MMU_USER_FETCH : SOFT_MMU_SUPERVISOR_FETCH,
+                         linear);
+}
+
 /* Make all marks void: the numbers get another meaning. */
 void soft_fetch_forget(struct soft_cpu *cpu);
 
@@ -174,12 +180,11 @@ static inline uint32_t *soft_fetch_id(struct soft_cpu *cpu, uint64_t linear)
  * the address is not canonical. */
 static inline const uint8_t *soft_fetch_page(struct soft_cpu *cpu, uint64_t linear, uint64_t *gpa)
 {
-    unsigned mode = cpu->cpl == 3 ? SOFT_MMU_USER : SOFT_MMU_SUPERVISOR;
-    struct soft_tlb_entry *entry = soft_tlb_slot(cpu, mode, linear);
+    const struct soft_tlb_entry *entry = soft_fetch_slot(cpu, linear);
 
-    if (__builtin_expect(entry->fetch_tag != (linear & ~0xfffUL), 0))
+    if (__builtin_expect(entry->read_tag != (linear & ~0xfffUL), 0))
         return soft_fetch_slow(cpu, linear, gpa);
-    *gpa = cpu->tlb_log.page[mode][linear >> 12 & (SOFT_TLB_ENTRIES - 1)] | (linear & 0xfff);
+    *gpa = entry->page | (linear & 0xfff);
     return (const uint8_t *)(entry->host + linear);
 }
 

@@ -259,8 +259,6 @@ bool soft_tlb_refill(struct soft_cpu *cpu, uint64_t linear, enum soft_access acc
     struct piece piece = {.linear = linear};
     uint32_t error;
 
-    if (access == SOFT_FETCH)
-        mode = cpu->cpl == 3 ? SOFT_MMU_USER : SOFT_MMU_SUPERVISOR;
     if (mode == SOFT_MMU_USER_ALIGNED || cpu->break_data)
         return false;
     if (soft_tlb_recall(cpu, mode, linear, access))
@@ -334,19 +332,21 @@ void soft_probe_read(struct soft_cpu *cpu, uint64_t linear, unsigned size, unsig
 
 const uint8_t *soft_fetch_slow(struct soft_cpu *cpu, uint64_t linear, uint64_t *gpa)
 {
-    unsigned mode = cpu->cpl == 3 ? SOFT_MMU_USER : SOFT_MMU_SUPERVISOR;
+    bool user = cpu->cpl == 3;
+    unsigned mode = user ? SOFT_MMU_USER : SOFT_MMU_SUPERVISOR;
+    unsigned place = user ? SOFT_MMU_USER_FETCH : SOFT_MMU_SUPERVISOR_FETCH;
     struct soft_translation translation;
     const uint8_t *host;
 
     if (soft_long_mode(cpu) && !soft_canonical(linear))
         soft_raise(cpu, EXC_GP, 0);
-    if (soft_tlb_recall(cpu, mode, linear, SOFT_FETCH))
+    if (soft_tlb_recall(cpu, place, linear, SOFT_FETCH))
         return soft_fetch_page(cpu, linear, gpa);
     *gpa = translate(cpu, linear, SOFT_FETCH, mode, &translation);
     host = soft_page_read(cpu, *gpa & ~PAGE_OFFSET);
     if (!host)
         return NULL;
-    soft_tlb_fill(cpu, mode, linear, SOFT_FETCH, &translation, host);
+    soft_tlb_fill(cpu, place, linear, SOFT_FETCH, &translation, host);
     return host + (*gpa & PAGE_OFFSET);
 }
 

@@ -2,12 +2,12 @@
 /*
  * The TLB's bookkeeping (SDM 3A, 4.10).
  *
- * One direct-mapped table for each access mode. Each filled entry stands in a log: one for global
- * pages, one for the others, so that a write of CR3 costs what was filled since the last one.
- * The table holds one PCID's entries at a time, beside the global ones. At a change of PCID the old
- * one's are put aside, and the new one's come back unless they were flushed meanwhile. Fragments of
- * a large page are entries of their own; a table tells which large regions have any, so that INVLPG
- * looks for them only there.
+ * One direct-mapped table for each access mode, and for fetches two of their own. Each filled entry
+ * stands in a log: one for global pages, one for the others, so that a write of CR3 costs what was
+ * filled since the last one. The table holds one PCID's entries at a time, beside the global ones.
+ * At a change of PCID the old one's are put aside, and the new one's come back unless they were
+ * flushed meanwhile. Fragments of a large page are entries of their own; a table tells which large
+ * regions have any, so that INVLPG looks for them only there.
  *
  * A page that takes a slot from another puts that one's entry among a few victims, where the next
  * miss finds it: two pages of one slot that are used in turn (a copy over a multiple of 4 MB) cost
@@ -31,50 +31,40 @@ static struct soft_tlb_entry *slot(struct soft_cpu *cpu, unsigned index)
     return &cpu->tlb[index / SOFT_TLB_ENTRIES][index % SOFT_TLB_ENTRIES];
 }
 
-static uint64_t page_of(const struct soft_cpu *cpu, unsigned index)
-{
-    return cpu->tlb_log.page[index / SOFT_TLB_ENTRIES][index % SOFT_TLB_ENTRIES];
-}
-
 static void clear(struct soft_tlb_entry *entry)
 {
-    entry->read_tag = entry->write_tag = entry->fetch_tag = SOFT_TLB_NONE;
+    entry->read_tag = entry->write_tag = SOFT_TLB_NONE;
 }
 
-/* The mark of a slot of one of the two modes in which code is fetched. */
+static bool is_of_fetches(unsigned index)
+{
+    return index >= SOFT_MMU_USER_FETCH * SOFT_TLB_ENTRIES;
+}
+
+/* The mark of a slot of fetches. */
 static uint32_t *fetch_id(struct soft_cpu *cpu, unsigned index)
 {
-    return &cpu->fetch_id[index / SOFT_TLB_ENTRIES == SOFT_MMU_USER][index % SOFT_TLB_ENTRIES];
+    return &cpu->fetch_id[index / SOFT_TLB_ENTRIES == SOFT_MMU_USER_FETCH]
+                         [index % SOFT_TLB_ENTRIES];
 }
 
-/* Clear a slot, and the mark that vouched for its fetch_tag. No fetch is done in other modes than
- * these two. */
+/* Clear a slot, and the mark that vouched for it. */
 static void clear_slot(struct soft_cpu *cpu, unsigned index)
 {
-    unsigned mode = index / SOFT_TLB_ENTRIES;
-
     clear(slot(cpu, index));
-    if (mode <= SOFT_MMU_SUPERVISOR)
+    if (is_of_fetches(index))
         *fetch_id(cpu, index) = 0;
-}
-
-/* The page that an entry is of, or SOFT_TLB_NONE. */
-static uint64_t page_tag(const struct soft_tlb_entry *entry)
-{
-    if (entry->read_tag != SOFT_TLB_NONE)
-        return entry->read_tag;
-    return entry->fetch_tag != SOFT_TLB_NONE ? entry->fetch_tag : entry->write_tag;
 }
 
 /* Whether an entry is of the region of 1 << shift bytes around `linear`. */
 static bool holds(const struct soft_tlb_entry *entry, uint64_t linear, unsigned shift)
 {
-    return page_tag(entry) >> shift == linear >> shift;
+    return entry->read_tag >> shift == linear >> shift;
 }
 
 static bool empty(const struct soft_tlb_entry *entry)
 {
-    return page_tag(entry) == SOFT_TLB_NONE;
+    return entry->read_tag == SOFT_TLB_NONE;
 }
 
 static bool is_global(const struct soft_cpu *cpu, unsigned index)
@@ -112,12 +102,12 @@ static bool way_is_free(struct soft_cpu *cpu, const struct soft_writable_set *se
     unsigned index = set->slot[way] - 1U;
 
     return !set->slot[way] || slot(cpu, index)->write_tag == SOFT_TLB_NONE ||
-           writable_set(&cpu->tlb_log, page_of(cpu, index)) != set;
+           writable_set(&cpu->tlb_log, slot(cpu, index)->page) != set;
 }
 
 static void note_writable(struct soft_cpu *cpu, unsigned index)
 {
-    struct soft_writable_set *set = writable_set(&cpu->tlb_log, page_of(cpu, index));
+    struct soft_writable_set *set = writable_set(&cpu->tlb_log, slot(cpu, index)->page);
 
     for (unsigned way = 0; way < SOFT_WRITABLE_WAYS; way++)
         if (set->slot[way] == index + 1)
@@ -134,7 +124,7 @@ static void note_writable(struct soft_cpu *cpu, unsigned index)
 
 static void protect_slot(struct soft_cpu *cpu, unsigned index, uint64_t page)
 {
-    if (page_of(cpu, index) == page)
+    if (slot(cpu, index)->page == page)
         slot(cpu, index)->write_tag = SOFT_TLB_NONE;
 }
 
@@ -157,7 +147,7 @@ void soft_tlb_protect(struct soft_cpu *cpu, uint64_t page)
         return;
     for (unsigned mode = 0; mode < SOFT_MMU_MODES; mode++)
         for (unsigned i = 0; i < SOFT_TLB_VICTIMS; i++)
-            if (log->victims[mode][i].page == page)
+            if (log->victims[mode][i].entry.page == page)
                 log->victims[mode][i].entry.write_tag = SOFT_TLB_NONE;
 }
 
@@ -174,21 +164,13 @@ static void put_out(struct soft_cpu *cpu, unsigned mode, unsigned line)
         return;
     unsigned at = log->next_victim++ % SOFT_TLB_VICTIMS;
 
-    log->victim_tag[mode][at] = page_tag(entry);
+    log->victim_tag[mode][at] = entry->read_tag;
     log->victims[mode][at] = (struct soft_tlb_victim){
         .entry = *entry,
-        .page = log->page[mode][line],
         .global = is_global(cpu, index),
     };
     log->victims_used = true;
     clear_slot(cpu, index);
-}
-
-static uint64_t tag_of(const struct soft_tlb_entry *entry, enum soft_access access)
-{
-    return access == SOFT_READ    ? entry->read_tag
-           : access == SOFT_WRITE ? entry->write_tag
-                                  : entry->fetch_tag;
 }
 
 bool soft_tlb_recall(struct soft_cpu *cpu, unsigned mode, uint64_t linear, enum soft_access access)
@@ -204,12 +186,11 @@ bool soft_tlb_recall(struct soft_cpu *cpu, unsigned mode, uint64_t linear, enum 
         if (log->victim_tag[mode][i] != (linear & PAGE_MASK))
             continue;
         victim = log->victims[mode][i];
-        if (tag_of(&victim.entry, access) != (linear & PAGE_MASK))
+        if (access == SOFT_WRITE && victim.entry.write_tag == SOFT_TLB_NONE)
             continue;
         log->victim_tag[mode][i] = SOFT_TLB_NONE;
         put_out(cpu, mode, line);
         cpu->tlb[mode][line] = victim.entry;
-        log->page[mode][line] = victim.page;
         log_fill(log, mode * SOFT_TLB_ENTRIES + line, victim.global);
         if (victim.entry.write_tag != SOFT_TLB_NONE)
             note_writable(cpu, mode * SOFT_TLB_ENTRIES + line);
@@ -218,17 +199,29 @@ bool soft_tlb_recall(struct soft_cpu *cpu, unsigned mode, uint64_t linear, enum 
     return false;
 }
 
-/* Clear the victims of the region of 1 << shift bytes around `linear`; 64: all of them. */
+/* Clear the victims of the region of 1 << shift bytes around `linear`. */
 static void flush_victims(struct soft_cpu *cpu, uint64_t linear, unsigned shift)
 {
-    uint64_t *tag = cpu->tlb_log.victim_tag[0], region = shift == 64 ? 0 : ~0UL << shift;
+    uint64_t *tag = cpu->tlb_log.victim_tag[0], region = ~0UL << shift;
 
     if (!cpu->tlb_log.victims_used)
         return;
     for (unsigned i = 0; i < SOFT_MMU_MODES * SOFT_TLB_VICTIMS; i++)
         if (!((tag[i] ^ linear) & region))
             tag[i] = SOFT_TLB_NONE;
-    cpu->tlb_log.victims_used = shift != 64;
+}
+
+static void flush_all_victims(struct soft_cpu *cpu, bool global_too)
+{
+    const struct soft_tlb_victim *victim = cpu->tlb_log.victims[0];
+    uint64_t *tag = cpu->tlb_log.victim_tag[0];
+
+    if (!cpu->tlb_log.victims_used)
+        return;
+    for (unsigned i = 0; i < SOFT_MMU_MODES * SOFT_TLB_VICTIMS; i++)
+        if (global_too || !victim[i].global)
+            tag[i] = SOFT_TLB_NONE;
+    cpu->tlb_log.victims_used = !global_too;
 }
 
 /* ---- large pages ---- */
@@ -310,22 +303,19 @@ void soft_tlb_fill(struct soft_cpu *cpu, unsigned mode, uint64_t linear, enum so
         note_region(&log->giant, linear >> 30);
     else if (translation->shift > 12)
         note_region(&log->large, linear >> 21);
-    if (entry->host != delta || log->page[mode][line] != page ||
+    if (entry->host != delta || entry->page != page ||
         is_global(cpu, index) != translation->global) {
         if (holds(entry, linear, 12))
             clear_slot(cpu, index);
         else
             put_out(cpu, mode, line);
         entry->host = delta;
-        log->page[mode][line] = page;
+        entry->page = page;
     }
+    entry->read_tag = tag;
     if (access == SOFT_WRITE) {
-        entry->read_tag = entry->write_tag = tag;
+        entry->write_tag = tag;
         note_writable(cpu, index);
-    } else if (access == SOFT_READ) {
-        entry->read_tag = tag;
-    } else {
-        entry->fetch_tag = tag;
     }
     log_fill(log, index, translation->global);
 }
@@ -357,7 +347,7 @@ void soft_tlb_init(struct soft_cpu *cpu)
         slot(cpu, i)->host = 0;
     }
     log->victims_used = log->large.used = log->giant.used = true;
-    flush_victims(cpu, 0, 64);
+    flush_all_victims(cpu, true);
     forget_regions(&log->large);
     forget_regions(&log->giant);
     log->generation = 1;
@@ -369,7 +359,7 @@ void soft_tlb_flush(struct soft_cpu *cpu, bool global_too)
 
     soft_count(&cpu->counters.flushes);
     flush_log(cpu, LOG_OTHER);
-    flush_victims(cpu, 0, 64);
+    flush_all_victims(cpu, global_too);
     if (!global_too)
         return;
     flush_log(cpu, LOG_GLOBAL);
@@ -419,14 +409,13 @@ static void park(struct soft_cpu *cpu, struct soft_context *context, uint64_t cr
     context->fetch_generation = log->fetch_generation;
     context->count = 0;
     for (unsigned i = log->count[LOG_OTHER]; i-- > 0 && context->count < SOFT_CONTEXT_ENTRIES;) {
-        unsigned index = log->filled[LOG_OTHER][i], mode = index / SOFT_TLB_ENTRIES;
+        unsigned index = log->filled[LOG_OTHER][i];
 
         if (is_global(cpu, index) || empty(slot(cpu, index)))
             continue;
         context->entries[context->count++] = (struct soft_parked_entry){
             .entry = *slot(cpu, index),
-            .page = page_of(cpu, index),
-            .fetch_id = mode <= SOFT_MMU_SUPERVISOR ? *fetch_id(cpu, index) : 0,
+            .fetch_id = is_of_fetches(index) ? *fetch_id(cpu, index) : 0,
             .slot = (uint16_t)index,
         };
     }
@@ -442,7 +431,7 @@ static void protect_parked(const struct soft_tlb_log *log, struct soft_context *
         bool protect = count > SOFT_PROTECTS;
 
         for (uint64_t at = context->protects; !protect && at != log->protects; at++)
-            protect = log->protected[at % SOFT_PROTECTS] == parked->page;
+            protect = log->protected[at % SOFT_PROTECTS] == parked->entry.page;
         if (protect)
             parked->entry.write_tag = SOFT_TLB_NONE;
     }
@@ -457,12 +446,11 @@ static void revive(struct soft_cpu *cpu, struct soft_context *context)
     protect_parked(log, context);
     for (unsigned i = context->count; i-- > 0;) {
         const struct soft_parked_entry *parked = &context->entries[i];
-        unsigned index = parked->slot, mode = index / SOFT_TLB_ENTRIES;
+        unsigned index = parked->slot;
 
         if (!empty(slot(cpu, index)))
             continue;
         *slot(cpu, index) = parked->entry;
-        log->page[mode][index % SOFT_TLB_ENTRIES] = parked->page;
         log_fill(log, index, false);
         if (parked->entry.write_tag != SOFT_TLB_NONE)
             note_writable(cpu, index);

@@ -368,9 +368,7 @@ static void link_exit(struct soft_translator *translator, struct exit *exit, str
 
 static void mark_page(struct soft_cpu *cpu, uint64_t linear, uint32_t id)
 {
-    unsigned mode = cpu->cpl == 3 ? SOFT_MMU_USER : SOFT_MMU_SUPERVISOR;
-
-    if (soft_tlb_slot(cpu, mode, linear)->fetch_tag == (linear & ~0xfffUL))
+    if (soft_fetch_slot(cpu, linear)->read_tag == (linear & ~0xfffUL))
         *soft_fetch_id(cpu, linear) = id;
 }
 
