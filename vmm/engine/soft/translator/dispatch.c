@@ -88,10 +88,11 @@ struct translation *translator_find_code(struct soft_translator *translator, con
     while (low < high) {
         unsigned middle = (low + high) / 2;
         struct translation *translation = &translator->translations[middle];
+        bool cold = code >= translator->cold;
 
-        if (code < translation->indirect)
+        if (code < (cold ? translation->cold : translation->indirect))
             high = middle;
-        else if (code >= translation->end)
+        else if (code >= (cold ? translation->cold_end : translation->end))
             low = middle + 1;
         else
             return translation;
@@ -205,6 +206,7 @@ void soft_translator_empty(struct soft_translator *translator)
     translator->page_count = translator->translation_count = 0;
     translator->site_count = translator->exit_count = 1;
     translator->used = translator->empty;
+    translator->cold_used = translator->cold;
     translator->generation++;
     soft_count(&translator->cpu->counters.cache_flushes);
 }

@@ -117,4 +117,5 @@ void glue_emit(struct soft_translator *translator)
     translator->interpret = emitter.at;
     emit_interpret(translator, &emitter);
     translator->used = translator->empty = emitter.at;
+    translator->cold = translator->cold_used = translator->cache.write + translator->cache.size / 2;
 }

@@ -175,11 +175,12 @@ static void log_block(const struct build *build)
     for (unsigned i = 0; i < translation->block->count; i++) {
         add_guest_instruction(text, build, i, &formatter, address);
         add_host_code(text, build, &formatter, build->insns[i].code,
-                      i + 1 < translation->block->count ? build->insns[i + 1].code : build->behind);
+                      i + 1 < translation->block->count ? build->insns[i + 1].code
+                                                        : translation->end);
         address += translation->block->insns[i].length;
     }
     g_string_append(text, "  behind\n");
-    add_host_code(text, build, &formatter, build->behind, translation->end);
+    add_host_code(text, build, &formatter, translation->cold, translation->cold_end);
     g_string_append_c(text, '\n');
     write_all(switches_of(build->translator)->log, text);
 }

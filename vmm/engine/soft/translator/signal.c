@@ -25,7 +25,7 @@ static const struct site *find_site(struct soft_translator *translator, uintptr_
     const uint8_t *code = (const uint8_t *)(at - (uintptr_t)translator->cache.execute);
     const struct translation *translation;
 
-    if (code < translator->empty || code >= translator->used)
+    if (code < translator->empty || code >= translator->cold_used)
         return NULL;
     translation = translator_find_code(translator, code);
     if (!translation)

@@ -764,7 +764,21 @@ static void emit_body(struct build *build)
     }
     if (!(block->insns[block->count - 1].prefixes & INSN_ENDS_BLOCK))
         build_jump(build, build->rip);
-    build->behind = build->emitter.at;
+}
+
+/* The ways that are seldom taken, in their part of the cache. */
+static void emit_behind(struct build *build)
+{
+    struct soft_translator *translator = build->translator;
+    struct translation *translation = build->translation;
+
+    translation->end = build->emitter.at;
+    translation->cold = translator->cold_used;
+    build->emitter.at = translator->cold_used;
+    build->emitter.end = translator->cache.write + translator->cache.size;
+    for (unsigned i = 0; i < build->cold_count; i++)
+        emit_cold(build, &build->cold[i]);
+    translation->cold_end = build->emitter.at;
 }
 
 /* Take back what a translation that found no room has used. */
@@ -794,8 +808,7 @@ struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *bl
     if (block->next_host)
         translation->next_page = translator_page_id(
             translator, translation_next_page(cpu, translation), block->next_host);
-    build->emitter = (struct emitter){.at = translator->used,
-                                      .end = translator->cache.write + translator->cache.size};
+    build->emitter = (struct emitter){.at = translator->used, .end = translator->cold};
     build->cpu = cpu;
     build->translator = translator;
     build->translation = translation;
@@ -809,19 +822,20 @@ struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *bl
     translation->needs_flags = build->insns[0].live_in;
     emit_ways_in(build);
     emit_body(build);
-    for (unsigned i = 0; i < build->cold_count; i++)
-        emit_cold(build, &build->cold[i]);
+    emit_behind(build);
     if (build->emitter.full) {
         withdraw(translator, translation, exits);
         return NULL;
     }
-    translation->end = translator->used = build->emitter.at;
+    translator->used = translation->end;
+    translator->cold_used = translation->cold_end;
     translator->translation_count++;
     translation->next = block->translations;
     block->translations = translation;
     soft_count(&cpu->counters.blocks_translated);
     soft_count_by(&cpu->counters.bytes_translated,
-                  (uint64_t)(translation->end - translation->indirect));
+                  (uint64_t)(translation->end - translation->indirect + translation->cold_end -
+                             translation->cold));
     translator_log_translation(build);
     return translation;
 }

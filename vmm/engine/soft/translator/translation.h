@@ -98,6 +98,7 @@ struct translation {
      * but `indirect` take the flags in the host's register. */
     uint8_t *indirect, *cross, *poll, *entry;
     uint8_t *end;
+    uint8_t *cold, *cold_end; /* ways that are seldom taken */
 };
 
 /* The second page of an instruction that crosses. */
@@ -131,8 +132,11 @@ struct soft_translator {
     struct code_cache cache;
     struct copy_features features;
     bool exact, chain;
-    uint8_t *used;  /* end of what is written */
-    uint8_t *empty; /* end of the glue */
+    /* The cache has two parts, so that what is executed often lies close together: the blocks, with
+     * the glue before them, and the ways that are seldom taken. */
+    uint8_t *used, *cold_used; /* end of what is written in each */
+    uint8_t *empty;            /* end of the glue */
+    uint8_t *cold;             /* beginning of the second part */
     /* glue.c: jumped to from translated code, but for `enter`. */
     void (*enter)(const uint8_t *code);
     uint8_t *leave;     /* T2: the exit, T0: target of an indirect one; flags in the carrier */
@@ -157,7 +161,7 @@ enum flags_place {
 
 /* ---- making a translation ---- */
 
-/* What is emitted behind the block: ways that are seldom taken. */
+/* What is emitted in the other part: ways that are seldom taken. */
 enum cold_kind {
     COLD_MISS,      /* an access that did not hit */
     COLD_GROUP,     /* so did the one of a group */
@@ -225,7 +229,6 @@ struct build {
     struct group group;
     uint8_t held[SCRATCH_COUNT];       /* held.c: by each scratch register, or EMIT_NONE */
     uint8_t retry_held[SCRATCH_COUNT]; /* so at the site's `retry` */
-    const uint8_t *behind;             /* the cold code */
     bool long_mode;                    /* 64-bit code */
     unsigned cold_count;
     struct cold cold[COLD_MAX];
