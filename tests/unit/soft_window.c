@@ -10,6 +10,7 @@
 #include "tests/unit/soft_fixture.h"
 #include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/translator/window.h"
+#include "vmm/engine/soft/translator/window_space.h"
 #include "vmm/engine/soft/walk.h"
 
 #define ROOT   0x1000UL
@@ -532,6 +533,23 @@ static void test_fragments_are_bounded(void **state)
     }
 }
 
+/* Whatever slot comes first, the GS base that leads to it is one that can be loaded. */
+static void test_every_delta_is_canonical(void **state)
+{
+    const bool wanted[WINDOW_SLOTS] = {0};
+
+    for (unsigned slot = 0; slot < WINDOW_SLOTS; slot += 5) {
+        struct window_space space;
+
+        assert_true(window_space_init(&space));
+        if (window_space_place(&space, wanted, slot)) {
+            assert_int_equal(space.delta >> 47, 0);
+            assert_true(window_space_open(&space, slot));
+        }
+        window_space_fini(&space);
+    }
+}
+
 /* ---- random events against the walker ---- */
 
 static uint32_t random_state;
@@ -726,6 +744,7 @@ int main(void)
         TEST(test_who_attaches_sees_no_old_translation),
         TEST(test_breakpoints_and_local_pages_keep_out),
         TEST(test_fragments_are_bounded),
+        cmocka_unit_test(test_every_delta_is_canonical),
         TEST(test_random_events_leave_only_what_may_be),
     };
 

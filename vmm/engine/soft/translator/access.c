@@ -278,6 +278,10 @@ void access_check(struct build *build, struct access *access, unsigned size, boo
     const struct address_key key = {.base = access->base, .index = EMIT_NONE};
     struct emit_memory last = access->address;
 
+    if (build->window != WINDOW_NONE) {
+        build_window_check(build, access);
+        return;
+    }
     if (access->grouped)
         return;
     if (access->constant) {

@@ -15,6 +15,7 @@
 #include "vmm/engine/soft/translator/log.h"
 #include "vmm/engine/soft/translator/translation.h"
 #include "vmm/engine/soft/translator/vector_state.h"
+#include "vmm/engine/soft/translator/window.h"
 #include "vmm/engine/soft/translator/x87_native.h"
 
 #define INDIRECT_BYTES (sizeof(uint8_t *) << INDIRECT_BITS)
@@ -250,16 +251,37 @@ static bool may_go_behind(const struct soft_cpu *cpu, const struct site *site)
            present_mode(cpu) == (translation->mode & ~MODE_PLAIN);
 }
 
+/* The instruction that found nothing in a window anew: its page is there now. What that has thrown
+ * away (code on the page, which is written) must be gone before. */
+static uintptr_t retry_window(struct soft_cpu *cpu, const struct site *site)
+{
+    struct soft_translator *translator = cpu->translator;
+
+    soft_count(&cpu->counters.window_faults);
+    if (!atomic_load_explicit(&cpu->requests, memory_order_relaxed) &&
+        live_enter(cpu, site->translation))
+        return (uintptr_t)executable(translator, translator->cache.write + site->retry);
+    cpu->exit = 0;
+    cpu->rflags = flags_merge(cpu->rflags, cpu->flags_carrier, FLAGS_STATUS);
+    cpu->rip = cpu->next_rip = site->rip;
+    return 0;
+}
+
 uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t linear,
                                uint32_t access)
 {
     struct soft_translator *translator = cpu->translator;
-    const struct site *site = &translator->sites[number];
+    struct site *site = &translator->sites[number];
     const struct insn *insn = site->insn;
     uint64_t next;
 
     live_leave(cpu);
-    if (access) {
+    if (access == ACCESS_WINDOW) {
+        if (soft_window_fault(cpu, linear, site->window_writes))
+            return retry_window(cpu, site);
+        window_refuse(translator, site);
+    } else if (access) {
+        window_learn(translator, site, linear);
         soft_count(&cpu->counters.misses);
         if (refill(cpu, number, linear, access) && live_enter(cpu, site->translation))
             return (uintptr_t)executable(translator, translator->cache.write + site->retry);

@@ -13,6 +13,8 @@
  * A group that begins with a load covers loads only, since a store asks for another right; that a
  * page is dirty is never marked for a store that may not happen.
  *
+ * Code that uses windows (window_code.c) has no groups.
+ *
  * C that executes an instruction within a group may change what the TLB holds: the block is left
  * behind it. A refill for another access does not, and T0 is loaded again from soft_cpu.
  */
@@ -214,7 +216,8 @@ bool group_covers(struct build *build, const struct address_key *key, int displa
 
     if (group->active)
         return within(group, key, displacement, size, write);
-    if (build->translation->mode & MODE_PLAIN || !effect_of(build, build->index, key).safe)
+    if (build->translation->mode & MODE_PLAIN || build->windowed ||
+        !effect_of(build, build->index, key).safe)
         return false;
     *group = (struct group){.key = *key,
                             .low = displacement,

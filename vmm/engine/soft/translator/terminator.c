@@ -39,10 +39,14 @@ static void push_check(struct build *build, struct access *access)
 static void push_register(struct build *build, unsigned gpr)
 {
     struct access access;
+    uint8_t reg;
 
+    build_window_choose_stack(build, GPR_RSP);
     build_begin_access(build);
     push_check(build, &access);
-    emit_store(&build->emitter, build->long_mode, &access.host, held_load(build, gpr, T2));
+    reg = held_load(build, gpr, T2);
+    build_window_commit(build, true);
+    emit_store(&build->emitter, build->long_mode, &access.host, reg);
     move_rsp(build, HOST_RSP, -(int)word(build));
 }
 
@@ -52,9 +56,11 @@ static void store_constant(struct build *build, const struct emit_memory *to, ui
     if (build->long_mode && (int64_t)value != (int32_t)value) {
         held_lose(build, T2);
         emit_mov_immediate(&build->emitter, T2, value);
+        build_window_commit(build, true);
         emit_store(&build->emitter, true, to, T2);
         return;
     }
+    build_window_commit(build, true);
     emit_op_memory(&build->emitter, 0, 0xc7, build->long_mode, 0, to);
     emit_u32(&build->emitter, (uint32_t)value);
 }
@@ -63,6 +69,7 @@ static void push_constant(struct build *build, uint64_t value)
 {
     struct access access;
 
+    build_window_choose_stack(build, GPR_RSP);
     build_begin_access(build);
     push_check(build, &access);
     store_constant(build, &access.host, value);
@@ -91,9 +98,11 @@ static void pop_register(struct build *build, unsigned gpr)
     bool in_memory = IN_MEMORY >> gpr & 1;
     struct access access;
 
+    build_window_choose_stack(build, GPR_RSP);
     build_begin_access(build);
     access_prepare_stack(build, GPR_RSP, 0, &access);
     access_check(build, &access, word(build), false);
+    build_window_commit(build, false);
     emit_load(&build->emitter, build->long_mode, in_memory ? T2 : host_register(gpr), &access.host);
     if (in_memory) {
         emit_store(&build->emitter, true, &field, T2);
@@ -107,10 +116,12 @@ static void leave(struct build *build)
 {
     struct access access;
 
+    build_window_choose_stack(build, GPR_RBP);
     build_begin_access(build);
     access_prepare_stack(build, GPR_RBP, 0, &access);
     access_check(build, &access, word(build), false);
     held_lose(build, T2);
+    build_window_commit(build, false);
     emit_load(&build->emitter, build->long_mode, T2, &access.host);
     move_rsp(build, GPR_RBP, (int)word(build));
     emit_mov_register(&build->emitter, true, GPR_RBP, T2);
@@ -231,6 +242,8 @@ static bool call(struct build *build)
     struct access access;
     uint64_t target = 0;
 
+    if (build->now->decoded.operands[0].type != ZYDIS_OPERAND_TYPE_MEMORY)
+        build_window_choose_stack(build, GPR_RSP);
     if (direct ? !relative(build, &target) : !load_target(build))
         return false;
     if (direct)
@@ -254,9 +267,11 @@ static bool ret(struct build *build)
 
     if (drop > INT8_MAX)
         return false;
+    build_window_choose_stack(build, GPR_RSP);
     build_begin_access(build);
     access_prepare_stack(build, GPR_RSP, 0, &access);
     access_check(build, &access, word(build), false);
+    build_window_commit(build, false);
     emit_load(&build->emitter, build->long_mode, T0, &access.host);
     move_rsp(build, HOST_RSP, (int)drop);
     jump_indirect(build, (int)drop);

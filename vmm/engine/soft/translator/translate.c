@@ -128,7 +128,9 @@ void build_begin_access(struct build *build)
 {
     struct site *site;
 
-    spare_flags(build, build->now->live_in);
+    if (build->window != WINDOW_FREE)
+        spare_flags(build, build->now->live_in);
+    build->window_flags = (uint8_t)build->flags;
     site = build_site(build);
     if (site)
         site->retry = offset_of(build, build->emitter.at);
@@ -403,6 +405,8 @@ static bool build_copy(struct build *build)
     uint8_t map[16];
 
     if (form->memory) {
+        if (!form->pointers && entry->decoded.instruction.mnemonic != ZYDIS_MNEMONIC_FLDCW)
+            build_window_choose(build);
         build_begin_access(build);
         if (!access_prepare(build, now(build), form->size, form->writes, &access))
             return false;
@@ -433,6 +437,7 @@ static bool build_copy(struct build *build)
         site->commit = offset_of(build, build->emitter.at);
         site->flags = (uint8_t)build->flags;
     }
+    build_window_commit(build, form->writes);
     if (!copy_emit(&build->emitter, &entry->decoded.instruction, entry->decoded.operands,
                    entry->bytes, map, form->memory ? &access.host : NULL))
         return false;
@@ -539,14 +544,19 @@ static void finish_cold(struct build *build, struct cold *cold, const uint8_t he
 /* Where the interpreter comes back to, when it did the instruction, and where a refill does. */
 static void finish_site(struct build *build)
 {
+    /* Only an access that checks nothing begins with the flags in the host's register. */
+    bool flags =
+        build->window == WINDOW_FREE && build->window_flags == FLAGS_HOST && build->now->live_in;
     struct cold *cold;
 
     if (!build->site)
         return;
     build->site->grouped = build->group.active;
-    if (build->group.began || holds_any(build->retry_held)) {
+    if (build->group.began || holds_any(build->retry_held) || flags) {
         cold = build_cold(build, COLD_RETRY, build->translator->cache.write + build->site->retry);
         finish_cold(build, cold, build->retry_held);
+        if (cold)
+            cold->flags = flags ? FLAGS_HOST : FLAGS_DEAD;
     }
     if (build->site->behind)
         return;
@@ -557,21 +567,26 @@ static void finish_site(struct build *build)
     }
 }
 
-/* One instruction, natively or by the interpreter. */
-static void build_insn(struct build *build)
+/* One instruction, natively (true) or by the interpreter. */
+static bool build_insn(struct build *build)
 {
     struct soft_translator *translator = build->translator;
     const struct build start = {
         .emitter = build->emitter, .flags = build->flags, .cold_count = build->cold_count};
     unsigned sites = translator->site_count, exits = translator->exit_count;
+    bool native;
 
     build->now = &build->insns[build->index];
     build->site = NULL;
     group_before(build);
     memset(build->retry_held, EMIT_NONE, sizeof(build->retry_held));
-    if (!build_native(build)) {
+    build->window = WINDOW_NONE;
+    native = build_native(build);
+    if (native) {
+        build_window_finish(build);
+    } else {
         if (build->emitter.full)
-            return;
+            return false;
         build->emitter = start.emitter;
         build->flags = start.flags;
         build->cold_count = start.cold_count;
@@ -580,10 +595,12 @@ static void build_insn(struct build *build)
         translator->exit_count = exits;
         build->site = NULL;
         build->group.active = build->group.began = false;
+        build->window = WINDOW_NONE;
         build_interpret(build);
     }
     group_after(build);
     finish_site(build);
+    return native;
 }
 
 /* ---- the block ---- */
@@ -695,12 +712,45 @@ static void emit_cold_group(struct build *build, const struct cold *cold)
     emit_land(emitter, missed);
 }
 
+/* The instruction whose window does not serve, in the soft form. */
+static void emit_soft(struct build *build, const struct cold *cold)
+{
+    struct soft_translator *translator = build->translator;
+    struct emitter *emitter = &build->emitter;
+
+    if (cold->place)
+        emit_land(emitter, cold->place);
+    translator->sites[cold->number].soft = offset_of(build, emitter->at);
+    build->soft = true;
+    build->index = cold->index;
+    build->rip = cold->rip;
+    build->flags = cold->flags;
+    held_reset(build);
+    build_insn(build);
+    if (build->site)
+        build->site->guess = cold->number;
+    if (now(build)->prefixes & INSN_ENDS_BLOCK)
+        return;
+    if (cold->relied) {
+        build_jump(build, cold->rip + now(build)->length);
+        return;
+    }
+    if (cold->flags_behind == FLAGS_HOST && build->flags == FLAGS_CARRIER)
+        emit_flags_restore(build, T2);
+    held_reload(build, cold->held);
+    emit_jump(emitter, cold->behind);
+}
+
 static void emit_cold(struct build *build, const struct cold *cold)
 {
     struct soft_translator *translator = build->translator;
     struct emitter *emitter = &build->emitter;
     uint8_t *place = cold->place;
 
+    if (cold->kind == COLD_SOFT) {
+        emit_soft(build, cold);
+        return;
+    }
     if (cold->kind == COLD_RESUME) {
         translator->sites[cold->number].resume = offset_of(build, emitter->at);
         if (cold->flags == FLAGS_HOST)
@@ -713,6 +763,8 @@ static void emit_cold(struct build *build, const struct cold *cold)
         struct emit_memory delta = BUILD_FIELD(build, group_delta);
 
         translator->sites[cold->number].retry = offset_of(build, emitter->at);
+        if (cold->flags == FLAGS_HOST)
+            emit_flags_restore(build, T2);
         emit_load(emitter, true, T0, &delta);
         held_reload(build, cold->held);
         emit_jump(emitter, place);
@@ -759,7 +811,7 @@ static void emit_body(struct build *build)
     build->flags = FLAGS_HOST;
     for (build->index = 0; build->index < block->count; build->index++) {
         build->insns[build->index].code = build->emitter.at;
-        build_insn(build);
+        build_window_note(build, build_insn(build));
         build->rip += block->insns[build->index].length;
     }
     if (!(block->insns[block->count - 1].prefixes & INSN_ENDS_BLOCK))
@@ -817,6 +869,8 @@ struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *bl
     build->cold_count = 0;
     build->group = (struct group){0};
     held_reset(build);
+    build->soft = false;
+    build_window_begin(build);
     if (!translation->page || (block->next_host && !translation->next_page) || !analyze(build))
         return NULL;
     translation->needs_flags = build->insns[0].live_in;

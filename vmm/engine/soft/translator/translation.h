@@ -5,6 +5,7 @@
  *     dispatch.c    finds translations, links them, enters and leaves them
  *     translate.c   one block: liveness of flags, one instruction after the other, the entries
  *     access.c      a memory operand: its address, and the check against the TLB
+ *     window_code.c the same through a window
  *     terminator.c  stack instructions and branches
  *     glue.c        the code between C and translated code
  *     signal.c      faults of the host in translated code
@@ -55,6 +56,14 @@ struct site {
     bool last;              /* it ends its block: nothing to resume */
     bool behind;            /* but an exit to what follows, in the same mode */
     bool grouped; /* what follows is covered by a check before: nothing to resume either */
+    /* window_code.c: */
+    uint8_t refused, moved;
+    bool window_writes;
+    uint32_t window; /* the host's instruction that accesses a window, or 0 */
+    uint32_t start;  /* of its code, to be replaced by a jump */
+    uint32_t soft;   /* the instruction in the soft form */
+    uint32_t slot;   /* the operand of the check, or 0 */
+    uint32_t guess;  /* of a soft form: the site that could not use its window, or 0 */
 };
 
 enum exit_kind {
@@ -167,6 +176,7 @@ enum cold_kind {
     COLD_GROUP,     /* so did the one of a group */
     COLD_RETRY,     /* scratch registers, then on at `place` */
     COLD_INTERPRET, /* the instruction by the interpreter */
+    COLD_SOFT,      /* an instruction that uses a window, in the soft form */
     COLD_RESUME,    /* flags and scratch registers, then on at `place` */
     COLD_EXIT,      /* an exit, with the flags in the host's register */
     COLD_CARRIED,   /* one that can be linked, with the flags in the carrier */
@@ -182,9 +192,22 @@ struct cold {
     bool constant;
     /* Of COLD_GROUP: the group's first and last byte, where the flags are, the way out. */
     struct emit_memory first, last;
-    enum flags_place flags; /* of COLD_RESUME too: where they shall be */
+    enum flags_place flags; /* of COLD_RESUME and COLD_RETRY: where they shall be */
     uint32_t exit;
-    uint8_t held[SCRATCH_COUNT]; /* of COLD_RETRY and COLD_RESUME: what is to be loaded again */
+    uint8_t held[SCRATCH_COUNT]; /* of these two and COLD_SOFT: what is to be loaded again */
+    /* Of COLD_SOFT, whose `flags` are at the beginning: */
+    bool relied;   /* what follows relies on the check that failed */
+    uint8_t index; /* of the instruction, whose address is `rip` */
+    enum flags_place flags_behind;
+    uint64_t rip;
+    uint8_t *behind; /* what follows it */
+};
+
+/* How the present instruction accesses memory by a window. */
+enum window_form {
+    WINDOW_NONE,    /* by the TLB */
+    WINDOW_CHECKED, /* after a check of the slot */
+    WINDOW_FREE,    /* without: the address is known to be right */
 };
 
 #define COLD_MAX  512
@@ -230,6 +253,17 @@ struct build {
     uint8_t held[SCRATCH_COUNT];       /* held.c: by each scratch register, or EMIT_NONE */
     uint8_t retry_held[SCRATCH_COUNT]; /* so at the site's `retry` */
     bool long_mode;                    /* 64-bit code */
+    /* window_code.c: */
+    bool windowed;           /* the block may use windows */
+    bool soft;               /* the cold code with soft forms is being made */
+    enum window_form window; /* of the present instruction */
+    uint8_t window_base;     /* the guest's register that is checked, or EMIT_NONE */
+    uint8_t window_flags;    /* enum flags_place at the beginning */
+    uint32_t window_slot;    /* that is guessed */
+    uint8_t *window_immediate, *window_failed;
+    uint16_t verified;    /* registers that point into a slot that was checked, or near */
+    uint16_t written;     /* registers that no longer are as at the block's beginning */
+    uint16_t checker[16]; /* of each verified one: the COLD_SOFT of the check */
     unsigned cold_count;
     struct cold cold[COLD_MAX];
     struct build_insn insns[BLOCK_MAX];
@@ -337,6 +371,27 @@ bool group_covers(struct build *build, const struct address_key *key, int displa
 void group_before(struct build *build);
 void group_after(struct build *build);
 
+/* window_code.c */
+
+/* Before the first instruction. */
+void build_window_begin(struct build *build);
+/* Choose the form of the one memory access of the present instruction: of its operand, or of the
+ * stack at `base`. Before build_begin_access; access_check then does as was chosen. */
+void build_window_choose(struct build *build);
+void build_window_choose_stack(struct build *build, unsigned base);
+/* What access_check does for a window. */
+void build_window_check(struct build *build, struct access *access);
+/* The next instruction of the host accesses access->host. */
+void build_window_commit(struct build *build, bool write);
+/* Behind the instruction: its soft form is wanted; then what it did to registers. `native`: the
+ * interpreter did not do it. */
+void build_window_finish(struct build *build);
+void build_window_note(struct build *build, bool native);
+/* An access of a soft form missed the TLB: perhaps its guess was wrong. */
+void window_learn(struct soft_translator *translator, const struct site *soft, uint64_t linear);
+/* A window could not serve an access: after some of them the site uses the soft form. */
+void window_refuse(struct soft_translator *translator, struct site *site);
+
 /* The host's register of a guest's that is not in memory. */
 static inline uint8_t host_register(unsigned gpr)
 {
@@ -382,6 +437,8 @@ bool build_string_flags(const ZydisDecodedInstruction *decoded, struct copy_form
 
 /* glue.c */
 void glue_emit(struct soft_translator *translator);
+
+#define ACCESS_WINDOW (1U << 16) /* in place of an access: one to a window raised SIGSEGV */
 
 /* dispatch.c: the C side of glue's `interpret`. Returns the executable address to go on at, or 0 to
  * leave. */

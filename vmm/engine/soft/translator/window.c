@@ -336,25 +336,50 @@ static bool place(struct soft_windows *windows, struct soft_cpu *cpu, unsigned s
     return window_space_place(&windows->space, wanted, slot);
 }
 
+/* Have the slot's addresses on the host. */
+static bool open_slot(struct soft_windows *windows, struct soft_cpu *cpu, unsigned slot)
+{
+    if (windows->refused[slot])
+        return false;
+    if (place(windows, cpu, slot) && window_space_open(&windows->space, slot))
+        return true;
+    windows->refused[slot] = true;
+    return false;
+}
+
 /* Have the slot in use with the entry of an attached vCPU's table. */
 static bool use_slot(struct soft_windows *windows, struct soft_cpu *cpu, unsigned slot)
 {
     uint64_t entry = top_entry(windows, cpu->window_root, slot);
 
-    if (!entry || windows->refused[slot])
+    if (!entry)
         return false;
     if (windows->top[slot])
         return windows->top[slot] == entry;
-    if (!all_have(windows, slot, entry))
+    if (!all_have(windows, slot, entry) || !open_slot(windows, cpu, slot))
         return false;
-    if (!place(windows, cpu, slot) || !window_space_open(&windows->space, slot)) {
-        windows->refused[slot] = true;
-        return false;
-    }
     windows->top[slot] = entry;
     windows->use[windows->used++] = (uint8_t)slot;
     set_delta(cpu, windows->space.delta);
     return true;
+}
+
+bool soft_window_attached(const struct soft_cpu *cpu)
+{
+    return cpu->windows && cpu->window_root != NO_ROOT;
+}
+
+bool soft_window_reserve(struct soft_cpu *cpu, uint64_t linear)
+{
+    struct soft_windows *windows = cpu->windows;
+    bool reserved;
+
+    pthread_mutex_lock(&windows->lock);
+    reserved = cpu->window_root != NO_ROOT && open_slot(windows, cpu, slot_of(linear));
+    if (reserved)
+        set_delta(cpu, windows->space.delta);
+    pthread_mutex_unlock(&windows->lock);
+    return reserved;
 }
 
 /* ---- entering pages ---- */

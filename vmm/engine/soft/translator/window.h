@@ -17,8 +17,9 @@
 struct soft_windows;
 
 /* The delta with which every access to the upper half raises SIGSEGV, whatever is mapped: it leads
- * to addresses of the host's kernel, but never into the last slot, where a page may be legible. */
-#define SOFT_WINDOW_NOWHERE (-(1UL << 39))
+ * to addresses of the host's kernel, but never into the last slot, where a page may be legible, nor
+ * does the slot behind the last one of the guest. */
+#define SOFT_WINDOW_NOWHERE (-(2UL << 39))
 
 /* Whether this host can: it lets user mode write the GS base. */
 bool soft_windows_supported(void);
@@ -36,6 +37,14 @@ void soft_window_leave(struct soft_cpu *cpu);
 
 /* This thread runs `cpu` from now on (NULL: none): load the GS base. */
 void soft_window_load(struct soft_cpu *cpu);
+
+/* Whether supervisor code may use windows now. */
+bool soft_window_attached(const struct soft_cpu *cpu);
+
+/* Before translated code guesses that an address is in the slot of `linear`, which is of the upper
+ * half: reserve that slot, with its neighbours, for the rest of the engine's life. False when it
+ * has no place. */
+bool soft_window_reserve(struct soft_cpu *cpu, uint64_t linear);
 
 /* Paging was switched or altered, CR3 was written, or data breakpoints changed. */
 void soft_window_update(struct soft_cpu *cpu);

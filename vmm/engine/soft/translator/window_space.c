@@ -17,6 +17,7 @@
 #define PAGE_SIZE 0x1000UL
 #define PAGE_MASK (~(PAGE_SIZE - 1))
 #define LARGE     (2UL << 20) /* of the host, and worth asking for */
+#define USER_BITS 47          /* a GS base must be canonical */
 #define RESERVED  (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
 
 /* Slots of the host that are never tried: the first has the addresses below 2 GB, the last ones
@@ -103,10 +104,10 @@ bool window_space_place(struct window_space *space, const bool wanted[WINDOW_SLO
                          (~0UL << 47 | (uint64_t)slot << WINDOW_SLOT_SHIFT);
         unsigned score = 1;
 
-        if (!fits(vacant, at))
+        if (!fits(vacant, at) || delta >> USER_BITS)
             continue;
         for (unsigned i = 0; i < WINDOW_SLOTS; i++)
-            score += wanted[i] && fits(vacant, host_slot(delta, i));
+            score += fits(vacant, host_slot(delta, i)) ? (wanted[i] ? WINDOW_SLOTS : 1) : 0;
         if (score > best) {
             best = score;
             space->delta = delta;

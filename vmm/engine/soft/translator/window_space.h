@@ -48,8 +48,9 @@ bool window_space_init(struct window_space *space);
 /* Give all addresses back. Nothing accesses them any more. */
 void window_space_fini(struct window_space *space);
 
-/* Choose the delta: one with which as many as possible of the guest's slots in `wanted` (upper
- * half, counted from 0x100) find a place, among them `slot`. False when there is none. */
+/* Choose the delta: one with which as many as possible of the guest's slots (upper half, counted
+ * from 0x100) find a place, among them `slot`, and rather those in `wanted`. False when there is
+ * none. */
 bool window_space_place(struct window_space *space, const bool wanted[WINDOW_SLOTS], unsigned slot);
 
 /* Reserve the guest's slot with its guards. False when it does not fit. */

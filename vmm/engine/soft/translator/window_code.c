@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Memory operands of translated code: the window form. See window.h for what windows are.
+ *
+ * The operand keeps the guest's own addressing and gets the GS prefix, whose base leads from the
+ * guest's linear addresses to the host's. What must be sure is that the address lies in the slot of
+ * 512 GB that was guessed when the code was made, and which is reserved on the host together with
+ * its neighbours: then nothing but guest memory can be there, or nothing at all, which is a fault.
+ *
+ *     mov  T1, base
+ *     shr  T1, 39
+ *     cmp  T1, slot
+ *     jne  soft form
+ *     op   gs:[base + displacement]
+ *
+ * Where a base register was checked earlier in the block and has only moved by constants since, no
+ * check is needed: all displacements of a block are less than the slots around. Nor for an address
+ * that is known. What goes on in the soft form after a failed check must not come back to where the
+ * check is relied upon: it leaves the block behind its instruction then.
+ *
+ * The guess is the address that the operand would have now, since the code is made when it is about
+ * to be executed. A wrong one is corrected by the first accesses that miss the TLB.
+ */
+#include "vmm/engine/soft/operand.h"
+#include "vmm/engine/soft/translator/translation.h"
+#include "vmm/engine/soft/translator/window.h"
+
+#define SLOT_SHIFT    39
+#define SMALL         (1 << 20) /* displacement within an object, not the address of a table */
+#define PATCH_BYTES   5         /* of a jump */
+#define REFUSED_MAX   4         /* faults that map nothing, before a site gives windows up */
+#define MOVED_MAX     3         /* corrections of a guess */
+#define NOT_EQUAL     5
+#define SHR           5
+#define CMP           7
+#define ALL_REGISTERS 0xffff
+
+static const struct insn *now(const struct build *build)
+{
+    return &build->translation->block->insns[build->index];
+}
+
+static uint32_t offset_of(const struct build *build, const uint8_t *at)
+{
+    return (uint32_t)(at - build->translator->cache.write);
+}
+
+static bool in_upper_half(uint64_t linear)
+{
+    return (int64_t)linear >> 47 == -1;
+}
+
+void build_window_begin(struct build *build)
+{
+    unsigned mode = build->translation->mode & ~MODE_PLAIN;
+
+    build->windowed = build->long_mode && soft_window_attached(build->cpu) &&
+                      (mode == SOFT_MMU_SUPERVISOR || mode == SOFT_MMU_SUPERVISOR_AC);
+    build->window = WINDOW_NONE;
+    build->verified = build->written = 0;
+}
+
+/* ---- which form ---- */
+
+/* The register's value if it is still the one with which the block begins. */
+static bool value_of(const struct build *build, unsigned gpr, uint64_t *value)
+{
+    *value = build->cpu->gpr[gpr];
+    return !(build->written >> gpr & 1);
+}
+
+/* An address in the slot where data is likely: what the kernel's GS base points to. */
+static uint64_t likely(const struct build *build)
+{
+    return build->cpu->seg[SEG_GS].base;
+}
+
+/* Where the operand may lie; an address of the lower half for what windows are not for. */
+static uint64_t guess(const struct build *build, const struct insn *insn)
+{
+    uint64_t linear = (uint64_t)insn->displacement, value;
+
+    if (insn->segment >= SEG_FS && build->cpu->seg[insn->segment].base)
+        return build->cpu->seg[insn->segment].base;
+    if (insn->displacement < -SMALL)
+        return linear;
+    if (insn->base < GPR_COUNT) {
+        if (!value_of(build, insn->base, &value))
+            return likely(build);
+        linear += value;
+    }
+    if (insn->index < GPR_COUNT && !in_upper_half(linear)) {
+        if (!value_of(build, insn->index, &value))
+            return likely(build);
+        linear += value << insn->scale;
+    }
+    return linear;
+}
+
+static enum window_form choose_guess(struct build *build, uint64_t linear)
+{
+    if (!in_upper_half(linear) || !soft_window_reserve(build->cpu, linear))
+        return WINDOW_NONE;
+    build->window_slot = (uint32_t)(linear >> SLOT_SHIFT);
+    return WINDOW_CHECKED;
+}
+
+/* [base + a small displacement] */
+static enum window_form choose_base(struct build *build, unsigned base, uint64_t linear)
+{
+    build->window_base = (uint8_t)base;
+    if (!(build->verified >> base & 1))
+        return choose_guess(build, linear);
+    build->cold[build->checker[base]].relied = true;
+    return WINDOW_FREE;
+}
+
+static enum window_form choose(struct build *build, const struct insn *insn)
+{
+    bool lone = insn->base >= GPR_COUNT && insn->index >= GPR_COUNT && insn->segment < SEG_FS;
+    uint64_t linear = (uint64_t)insn->displacement;
+
+    build->window_base = EMIT_NONE;
+    if (!build->windowed || build->soft || insn->address_size != 8)
+        return WINDOW_NONE;
+    if (lone) {
+        if (insn->base == INSN_RIP)
+            linear += build->rip + insn->length;
+        return in_upper_half(linear) && (int64_t)linear == (int32_t)linear &&
+                       soft_window_reserve(build->cpu, linear)
+                   ? WINDOW_FREE
+                   : WINDOW_NONE;
+    }
+    if (insn->base < GPR_COUNT && insn->index >= GPR_COUNT && insn->segment < SEG_FS &&
+        insn->displacement < SMALL && insn->displacement > -SMALL)
+        return choose_base(build, insn->base, guess(build, insn));
+    return choose_guess(build, guess(build, insn));
+}
+
+void build_window_choose(struct build *build)
+{
+    build->window = choose(build, now(build));
+}
+
+void build_window_choose_stack(struct build *build, unsigned base)
+{
+    uint64_t linear;
+
+    if (!build->windowed || build->soft)
+        return;
+    if (!value_of(build, base, &linear) && !value_of(build, GPR_RSP, &linear))
+        linear = likely(build);
+    build->window = choose_base(build, base, linear);
+}
+
+/* ---- emitting ---- */
+
+static void check(struct build *build, const struct access *access)
+{
+    struct emitter *emitter = &build->emitter;
+
+    held_lose(build, T1);
+    if (build->window_base != EMIT_NONE || !access->address.displacement)
+        emit_mov_register(emitter, true, T1, access->address.base);
+    else
+        emit_lea(emitter, true, T1, &access->address);
+    emit_shift(emitter, SHR, true, T1, SLOT_SHIFT);
+    emit_op_register(emitter, 0x81, false, CMP, T1);
+    build->window_immediate = emitter->at;
+    emit_u32(emitter, build->window_slot);
+    build->window_failed = emit_jump_if_forward(emitter, NOT_EQUAL);
+}
+
+void build_window_check(struct build *build, struct access *access)
+{
+    build->window_failed = build->window_immediate = NULL;
+    if (build->window == WINDOW_CHECKED)
+        check(build, access);
+    if (access->constant)
+        access->host = (struct emit_memory){
+            .base = EMIT_NONE, .index = EMIT_NONE, .displacement = (int32_t)access->linear};
+    else
+        access->host = access->address;
+    access->host.gs = true;
+    access->scratch &= access->constant ? 0 : 1U << T0;
+}
+
+void build_window_commit(struct build *build, bool write)
+{
+    struct site *site;
+
+    if (build->window == WINDOW_NONE)
+        return;
+    site = build_site(build);
+    if (!site)
+        return;
+    site->window = offset_of(build, build->emitter.at);
+    site->window_writes = write;
+    site->flags = (uint8_t)build->flags;
+}
+
+void build_window_finish(struct build *build)
+{
+    struct emitter *emitter = &build->emitter;
+    struct site *site = build->site;
+    uint32_t number;
+    struct cold *cold;
+
+    if (build->window == WINDOW_NONE || !site || !site->window)
+        return;
+    number = (uint32_t)(site - build->translator->sites);
+    site->start = site->retry;
+    if (build->window_immediate)
+        site->slot = offset_of(build, build->window_immediate);
+    while (offset_of(build, emitter->at) < site->start + PATCH_BYTES && !emitter->full)
+        emit_byte(emitter, 0x90);
+    cold = build_cold(build, COLD_SOFT, build->window_failed);
+    if (!cold)
+        return;
+    cold->number = number;
+    cold->index = (uint8_t)build->index;
+    cold->rip = build->rip;
+    cold->flags = build->window_flags;
+    cold->flags_behind = build->flags;
+    cold->behind = emitter->at;
+    memcpy(cold->held, build->held, sizeof(cold->held));
+    if (build->window != WINDOW_CHECKED || build->window_base == EMIT_NONE)
+        return;
+    build->verified |= 1U << build->window_base;
+    build->checker[build->window_base] = (uint16_t)(cold - build->cold);
+}
+
+/* ---- which registers were checked ---- */
+
+static unsigned gpr_of(const ZydisDecodedOperand *operand)
+{
+    uint8_t offset = operand->type == ZYDIS_OPERAND_TYPE_REGISTER
+                         ? soft_register_offset(operand->reg.value)
+                         : SOFT_NO_OFFSET;
+
+    return offset == SOFT_NO_OFFSET ? GPR_COUNT : offset / 8U;
+}
+
+/* `to` holds what `from` does, or something near. */
+static void follow(struct build *build, unsigned to, unsigned from)
+{
+    if (build->verified >> from & 1) {
+        build->verified |= 1U << to;
+        build->checker[to] = build->checker[from];
+    } else {
+        build->verified &= ~(1U << to);
+    }
+}
+
+/* A copied instruction that writes general registers. */
+static void note_copy(struct build *build)
+{
+    const ZydisDecodedInstruction *decoded = &build->now->decoded.instruction;
+    const ZydisDecodedOperand *operands = build->now->decoded.operands;
+    uint16_t written = build->now->form.gpr_written;
+    unsigned to = gpr_of(&operands[0]), from;
+
+    if (decoded->mnemonic == ZYDIS_MNEMONIC_LEA && to < GPR_COUNT)
+        written |= 1U << to;
+    if (to == GPR_COUNT || written != 1U << to || now(build)->operand_size != 8) {
+        build->verified &= ~written;
+        build->written |= written;
+        return;
+    }
+    switch (decoded->mnemonic) {
+    case ZYDIS_MNEMONIC_ADD:
+    case ZYDIS_MNEMONIC_SUB:
+        if (operands[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
+            return;
+        build->verified &= ~written;
+        break;
+    case ZYDIS_MNEMONIC_MOV:
+        from = gpr_of(&operands[1]);
+        if (from < GPR_COUNT)
+            follow(build, to, from);
+        else
+            build->verified &= ~written;
+        break;
+    case ZYDIS_MNEMONIC_LEA:
+        if (now(build)->address_size == 8 && now(build)->base < GPR_COUNT &&
+            now(build)->index >= GPR_COUNT)
+            follow(build, to, now(build)->base);
+        else
+            build->verified &= ~written;
+        break;
+    default:
+        build->verified &= ~written;
+    }
+    build->written |= written;
+}
+
+void build_window_note(struct build *build, bool native)
+{
+    const struct build_insn *entry = build->now;
+    unsigned to;
+
+    if (!build->windowed || build->soft)
+        return;
+    if (native && entry->form.copies) {
+        note_copy(build);
+        return;
+    }
+    switch (native ? entry->decoded.instruction.mnemonic : ZYDIS_MNEMONIC_INVALID) {
+    case ZYDIS_MNEMONIC_PUSH:
+        return;
+    case ZYDIS_MNEMONIC_POP:
+        to = gpr_of(&entry->decoded.operands[0]);
+        if (to < GPR_COUNT) {
+            build->verified &= ~(1U << to);
+            build->written |= 1U << to;
+            return;
+        }
+        break;
+    case ZYDIS_MNEMONIC_LEAVE:
+        follow(build, GPR_RSP, GPR_RBP);
+        build->verified &= ~(1U << GPR_RBP);
+        build->written |= 1U << GPR_RBP | 1U << GPR_RSP;
+        return;
+    default:
+        break;
+    }
+    build->verified = 0;
+    build->written = ALL_REGISTERS;
+}
+
+/* ---- while it executes ---- */
+
+void window_learn(struct soft_translator *translator, const struct site *soft, uint64_t linear)
+{
+    struct site *site = &translator->sites[soft->guess];
+    uint32_t slot = (uint32_t)(linear >> SLOT_SHIFT);
+
+    if (!soft->guess || !site->slot || site->moved == MOVED_MAX || !in_upper_half(linear) ||
+        !memcmp(translator->cache.write + site->slot, &slot, sizeof(slot)) ||
+        !soft_window_reserve(translator->cpu, linear))
+        return;
+    site->moved++;
+    memcpy(translator->cache.write + site->slot, &slot, sizeof(slot));
+}
+
+void window_refuse(struct soft_translator *translator, struct site *site)
+{
+    uint8_t *start = translator->cache.write + site->start;
+
+    if (++site->refused != REFUSED_MAX)
+        return;
+    start[0] = 0xe9; /* JMP */
+    emit_patch(start + 1, translator->cache.write + site->soft);
+}
