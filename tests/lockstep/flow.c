@@ -228,7 +228,8 @@ static void set_direction(struct generator *generator, struct unit *unit)
 /* Set TF: traps follow until the kernel has had enough of them. */
 static void single_step(struct generator *generator, struct unit *unit)
 {
-    UNIT_PUT(unit, 0x9c, 0x81, 0x0c, 0x24, 0, 1, 0, 0, 0x9d);
+    if (!generator->program->waits)
+        UNIT_PUT(unit, 0x9c, 0x81, 0x0c, 0x24, 0, 1, 0, 0, 0x9d);
 }
 
 /* AC, NT, DF, the status flags: what POPF takes. */
@@ -383,6 +384,37 @@ static void copy_code(struct generator *generator, struct unit *unit)
     UNIT_PUT(unit, 0xfc, 0xf3, 0xa4);
 }
 
+/* Until the kernel's handler of an interrupt goes on behind it. */
+static void wait_for_interrupt(struct generator *generator, struct unit *unit)
+{
+    if (!generator->program->waits)
+        return;
+    unit->waits = true;
+    switch (below(generator, 3)) {
+    case 0:
+        UNIT_PUT(unit, 0xeb, 0xfe);
+        break;
+    case 1:
+        UNIT_PUT(unit, 0xf3, 0x90, 0xeb, 0xfc); /* pause */
+        break;
+    default:
+        UNIT_PUT(unit, 0xeb, 0x00, 0xeb, 0xfc);
+        break;
+    }
+}
+
+/* To the last instructions below the addresses that are not canonical, or beyond. An interrupt there
+ * would fault in its return. */
+static void jump_to_the_top(struct generator *generator, struct unit *unit)
+{
+    uint64_t target = TOP_PAGE + 4096 - below(generator, 16);
+
+    if (!is_wide(generator) || generator->program->asynchronous || below(generator, 3))
+        return;
+    unit_load(unit, 8, GPR_RAX, target);
+    UNIT_PUT(unit, 0xff, below(generator, 2) ? 0xe0 : 0xd0);
+}
+
 static const unit_maker makers[] = {
     jump_forward,
     jump_forward,
@@ -425,6 +457,8 @@ static const unit_maker makers[] = {
     write_code,
     write_code,
     copy_code,
+    wait_for_interrupt,
+    jump_to_the_top,
 };
 
 void unit_flow(struct generator *generator, struct unit *unit)

@@ -146,6 +146,13 @@ static const struct diff_form *choose_form(struct generator *generator)
     return form;
 }
 
+static bool is_pop_flags(const struct diff_case *test)
+{
+    return test->instruction.mnemonic == ZYDIS_MNEMONIC_POPF ||
+           test->instruction.mnemonic == ZYDIS_MNEMONIC_POPFD ||
+           test->instruction.mnemonic == ZYDIS_MNEMONIC_POPFQ;
+}
+
 static bool is_repeated(const struct diff_case *test)
 {
     return test->instruction.attributes &
@@ -159,7 +166,8 @@ void unit_form(struct generator *generator, struct unit *unit)
     do
         test.form = choose_form(generator);
     while (!case_build(test.form, &generator->random, &test) || test.branches ||
-           (generator->program->large && is_repeated(&test)));
+           (generator->program->large && is_repeated(&test)) ||
+           (generator->program->waits && is_pop_flags(&test)));
     if (test.form->invalid) {
         unit_put(unit, test.bytes, 15);
         return;

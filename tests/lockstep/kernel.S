@@ -72,7 +72,22 @@ interrupt:
     push rcx
     push rdx
     inc qword ptr [AT(DATA_IRQS)]
-    mov ecx, 0x80b /* EOI of the x2APIC */
+/* A unit that waits for an interrupt is marked in the table of those behind: it goes on there. */
+    mov rax, [rsp + 24]
+    mov ecx, eax
+    mov edx, eax
+    sub edx, CODE_LOW
+    cmp edx, CODE_SIZE
+    jae 1f
+    sub rax, rcx
+    lea rcx, [AT(NEXT_AT)]
+    movzx edx, word ptr [rcx + rdx * 2]
+    btr edx, 15
+    jnc 1f
+    add edx, CODE_LOW
+    add rax, rdx
+    mov [rsp + 24], rax
+1:  mov ecx, 0x80b /* EOI of the x2APIC */
     xor eax, eax
     xor edx, edx
     wrmsr
@@ -122,6 +137,7 @@ skip:
     sub rax, rcx
     lea rsi, [AT(NEXT_AT)]
     movzx edx, word ptr [rsi + rdx * 2]
+    and edx, 0x7fff
     add edx, CODE_LOW
     add rax, rdx
     mov [rsp + FRAME_RIP], rax
@@ -160,6 +176,7 @@ call:
     je checkpoint
     cmp ebx, 0x86
     jne return
+flush:
     mov rax, cr4
     xor rax, 0x80
     mov cr4, rax
@@ -189,7 +206,7 @@ other_space:
     jmp return
 
 /* Entry EAX of the list: where a page-table entry lies, its new value, the page, and whether to
- * flush all. */
+ * flush all but global pages (1), or everything (2). */
 edit:
     mov eax, [rsp]
     and eax, 15
@@ -205,6 +222,8 @@ edit:
     invlpg [rdx + rcx]
     mov rcx, ALIAS_HIGH
     invlpg [rdx + rcx]
+    test dword ptr [rsi + 24], 2
+    jnz flush
     test dword ptr [rsi + 24], 1
     jz return
     mov rax, cr3

@@ -26,7 +26,7 @@
 #define DATA_SIZE       (DATA_PAGES * 4096UL)
 #define DEVICE_PHYSICAL (DATA_PHYSICAL + DATA_SIZE)
 #define KERNEL_PHYSICAL 0x60000000UL
-#define KERNEL_SIZE     0x23000UL
+#define KERNEL_SIZE     0x26000UL
 #define KERNEL_LINEAR   0xffffc5a700000000UL
 
 /* Offsets in the kernel; kernel.S has them too. */
@@ -64,6 +64,7 @@
 
 #define ALIAS_MIDDLE 0x00007f0000000000UL
 #define ALIAS_HIGH   0xffff880000000000UL
+#define TOP_PAGE     0x00007ffffffff000UL /* shows the last page of code */
 
 #define SELECTOR_CODE0  0x08
 #define SELECTOR_DATA0  0x10
@@ -123,6 +124,8 @@ struct fixup {
     uint64_t linear;
 };
 
+#define NEXT_WAITS 0x8000 /* in the kernel's table: the unit ends by an interrupt */
+
 #define UNIT_BYTES  112
 #define UNIT_FIXUPS 4
 #define UNITS       64
@@ -133,6 +136,7 @@ struct unit {
     struct fixup fixups[UNIT_FIXUPS];
     uint8_t patch;  /* offset of an immediate of 32 bits that stores may change; 0: none */
     bool dropped;   /* left out: minimize.c */
+    bool waits;     /* until an interrupt comes */
     bool only_here; /* not in the other contents of its page */
     uint16_t gap;   /* where code goes on before this unit, as an offset; 0: here */
 };
@@ -145,7 +149,9 @@ struct program {
     uint64_t alias;     /* added to its addresses */
     bool large;         /* the window is one large page in a space: code has no guards there */
     bool globals;       /* one address space, with global pages */
+    bool pcid;          /* address spaces have numbers */
     bool asynchronous;  /* kicked and interrupted at random */
+    bool waits;         /* for interrupts: nothing may count what is executed meanwhile */
     bool exact;         /* flags are whole at every exception */
     unsigned variant;   /* of the translator */
     struct unit units[UNITS];

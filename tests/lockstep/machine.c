@@ -25,7 +25,8 @@
 #define TRANSLATOR_NS  5000000000L
 #define WAIT_US        2000000 /* and more, of time: one that waits for nothing */
 #define LOOK_US        50000
-#define PESTERS        24 /* at most, of a program */
+#define PESTERS        24 /* of a program; then seldom */
+#define REST_US        300
 
 struct side {
     const struct engine_ops *ops;
@@ -54,7 +55,6 @@ static _Atomic(struct side *) running, pestered;
 static atomic_int_fast64_t running_since; /* by the clock of the thread that runs programs */
 static atomic_int_fast64_t waiting_since; /* by the time of day */
 static atomic_bool too_long;
-static atomic_uint pesters;
 static clockid_t running_clock;
 
 static int64_t running_time(void)
@@ -104,20 +104,25 @@ static void pester_once(struct side *side, struct diff_random *random)
     }
 }
 
+static unsigned pesters; /* by the lock */
 static pthread_mutex_t pester_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t pester_wanted = PTHREAD_COND_INITIALIZER;
 
 static void *pester(void *opaque)
 {
     struct diff_random random = {.state = 1};
+    bool rest;
 
     for (;;) {
         pthread_mutex_lock(&pester_lock);
-        while (!atomic_load(&pestered) || !atomic_load(&pesters))
+        while (!atomic_load(&pestered))
             pthread_cond_wait(&pester_wanted, &pester_lock);
-        atomic_fetch_sub(&pesters, 1);
+        rest = pesters == 0;
+        pesters -= !rest;
         pester_once(atomic_load(&pestered), &random);
         pthread_mutex_unlock(&pester_lock);
+        if (rest)
+            nap(REST_US);
         for (unsigned i = random_below(&random, 4000); i; i--)
             __builtin_ia32_pause();
     }
@@ -128,7 +133,7 @@ static void set_pestered(struct side *side)
 {
     pthread_mutex_lock(&pester_lock);
     atomic_store(&pestered, side);
-    atomic_store(&pesters, PESTERS);
+    pesters = PESTERS;
     pthread_cond_signal(&pester_wanted);
     pthread_mutex_unlock(&pester_lock);
 }

@@ -62,7 +62,7 @@ static struct side *translator(const struct test *test, const struct program *pr
 static bool run_both(struct test *test, const struct program *program, struct outcome *interpreted,
                      struct outcome *translated)
 {
-    side_run(test->interpreter, program, false, interpreted);
+    side_run(test->interpreter, program, program->asynchronous, interpreted);
     if (!interpreted->finished)
         return false;
     for (unsigned i = 0; i < (program->asynchronous ? TRIES : 1); i++) {
@@ -85,8 +85,8 @@ static bool stable(struct test *test, const struct program *program)
 {
     struct outcome first, second;
 
-    side_run(test->interpreter, program, false, &first);
-    side_run(test->witness, program, false, &second);
+    side_run(test->interpreter, program, program->asynchronous, &first);
+    side_run(test->witness, program, program->asynchronous, &second);
     return outcomes_agree(program, &first, &second);
 }
 
@@ -125,7 +125,7 @@ static void run_program(struct test *test, uint64_t number)
     program.exact = strstr(variants[program.variant], "exact");
     program_make(&program, &test->forms, (uint64_t)option_seed, number);
     test->programs++;
-    side_run(test->interpreter, &program, false, &interpreted);
+    side_run(test->interpreter, &program, program.asynchronous, &interpreted);
     if (!interpreted.finished) {
         test->endless++;
         return;

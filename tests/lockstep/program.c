@@ -10,7 +10,8 @@
 
 #include "tests/lockstep/lockstep.h"
 
-#define GAP_JUMP 5 /* bytes of the jump over a gap */
+#define GAP_JUMP 5  /* bytes of the jump over a gap */
+#define TAIL     32 /* bytes of NOPs at the code's end */
 
 /* ---- emitting ---- */
 
@@ -206,6 +207,8 @@ void program_layout(struct program *program)
     place_units(program);
     memset(program->data + PAGE_CODE * 4096, 0xcc, CODE_SIZE);
     memset(program->data + (PAGE_CODE + PAGE_OTHER) * 4096, 0xcc, CODE_SIZE);
+    /* What falls off the end of TOP_PAGE. */
+    memset(program->data + PAGE_CODE * 4096 + CODE_SIZE - TAIL, 0x90, TAIL);
     for (unsigned i = 0; i < program->count; i++) {
         put_unit(program, i);
         if (i + 1 < program->count)
@@ -213,7 +216,7 @@ void program_layout(struct program *program)
     }
     for (unsigned i = 0; i + 1 < program->count; i++)
         for (; at < program->offset[i + 1]; at++)
-            next[at] = program->offset[i + 1];
+            next[at] = program->offset[i + 1] | (program->units[i].waits ? NEXT_WAITS : 0);
     for (; at < CODE_SIZE; at++)
         next[at] = program->offset[program->count - 1];
     memcpy(program->kernel + KERNEL_NEXT, next, sizeof(next));

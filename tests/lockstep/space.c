@@ -8,9 +8,12 @@
 #include <string.h>
 
 #include "tests/lockstep/lockstep.h"
+#include "vmm/engine/soft/soft.h"
 #include "vmm/engine/soft/system.h"
 
 extern const uint8_t kernel_image[], kernel_image_end[], kernel_syscall[], kernel_syscall32[];
+
+#define CR3_NO_FLUSH (1UL << 63)
 
 #define ENTRY_P   1UL
 #define ENTRY_RW  2UL
@@ -35,6 +38,9 @@ enum {
     KERNEL_POINTERS,
     KERNEL_DIRECTORY,
     KERNEL_PAGES,
+    TOP_POINTERS,
+    TOP_DIRECTORY,
+    TOP_PAGES,
 };
 
 static uint64_t table_offset(unsigned table)
@@ -223,6 +229,19 @@ static void map_window(struct program *program, struct diff_random *random, unsi
     }
 }
 
+/* The last page below the hole of addresses that are not canonical. */
+static void map_top(struct program *program)
+{
+    const uint64_t rights = ENTRY_P | ENTRY_RW | ENTRY_US | ENTRY_A;
+
+    for (unsigned root = ROOT_0; root <= ROOT_1; root++)
+        put_entry(program, root, TOP_PAGE >> 39 & 511, table_entry(TOP_POINTERS, rights));
+    put_entry(program, TOP_POINTERS, 511, table_entry(TOP_DIRECTORY, rights));
+    put_entry(program, TOP_DIRECTORY, 511, table_entry(TOP_PAGES, rights));
+    put_entry(program, TOP_PAGES, 511,
+              (DATA_PHYSICAL + (PAGE_CODE + CODE_PAGES - 1) * 4096UL) | ENTRY_P | ENTRY_US);
+}
+
 /* ---- what the kernel's page-table edits do ---- */
 
 static void choose_edit(struct program *program, struct diff_random *random,
@@ -238,7 +257,7 @@ static void choose_edit(struct program *program, struct diff_random *random,
     if (chance(random, 4) && edit->value)
         edit->value ^= PAGE_OTHER << 12;
     edit->linear = DIFF_WINDOW + page * 4096UL;
-    edit->flush = random_below(random, 4) == 0;
+    edit->flush = program->pcid ? 2 : random_below(random, 4) == 0;
 }
 
 /* ---- registers ---- */
@@ -289,6 +308,8 @@ static void choose_control(struct program *program, struct diff_random *random)
         state->cr0 &= ~CR0_WP;
     state->cr3 = KERNEL_PHYSICAL + table_offset(ROOT_0);
     state->cr4 = CR4_TSD | CR4_DE | CR4_PAE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE;
+    if (program->pcid)
+        state->cr4 |= CR4_PCIDE;
     if (chance(random, 2))
         state->cr4 |= CR4_FSGSBASE;
     if (program->ring == 3 && chance(random, 4))
@@ -307,7 +328,7 @@ static void choose_control(struct program *program, struct diff_random *random)
     state->rflags = FLAG_FIXED | FLAG_IF | (random_bits(random) & 0x8d5);
     if (program->ring == 3 && chance(random, 2))
         state->rflags |= FLAG_IOPL;
-    if (chance(random, 16))
+    if (chance(random, 16) && !program->waits)
         state->rflags |= FLAG_TF;
     if (chance(random, 8))
         state->rflags |= FLAG_AC;
@@ -319,7 +340,7 @@ static void choose_debug(struct program *program, struct diff_random *random)
 
     state->dr6 = 0xffff0ff0;
     state->dr7 = 0x400;
-    if (random_below(random, 12))
+    if (random_below(random, 12) || program->waits)
         return;
     for (unsigned i = 0; i < 4; i++) {
         unsigned type = random_below(random, 4);
@@ -348,6 +369,8 @@ static void choose_kernel_data(struct program *program, struct diff_random *rand
     data->cs = state->segments[SEG_CS].selector;
     data->ss = state->segments[SEG_SS].selector;
     data->cr3_change = program->globals ? 0 : table_offset(ROOT_0) ^ table_offset(ROOT_1);
+    if (program->pcid)
+        data->cr3_change ^= 1 | (chance(random, 2) ? CR3_NO_FLUSH : 0);
     for (unsigned i = 0; i < EDITS; i++)
         choose_edit(program, random, &data->edits[i]);
 }
@@ -363,6 +386,14 @@ static void choose_vectors(struct cpu_state *state, struct diff_random *random)
         random_vector(random, state->vector[i]);
 }
 
+static bool has_pcid(void)
+{
+    uint32_t words[CPU_WORDS];
+
+    soft_features(words);
+    return words[CPU_1_ECX] >> 17 & 1;
+}
+
 void space_make(struct program *program, struct diff_random *random)
 {
     struct cpu_state *state = &program->state;
@@ -374,7 +405,9 @@ void space_make(struct program *program, struct diff_random *random)
     if (program->code_size == 8 && chance(random, 3))
         program->alias = program->ring == 0 && chance(random, 2) ? ALIAS_HIGH : ALIAS_MIDDLE;
     program->asynchronous = chance(random, 16);
+    program->waits = program->asynchronous && program->ring == 3 && chance(random, 2);
     program->globals = chance(random, 4);
+    program->pcid = chance(random, 4) && has_pcid();
     memset(program->kernel, 0, sizeof(program->kernel));
     memcpy(program->kernel, kernel_image, (size_t)(kernel_image_end - kernel_image));
     map_kernel(program);
@@ -388,6 +421,7 @@ void space_make(struct program *program, struct diff_random *random)
     choose_control(program, random);
     map_window(program, random, 0);
     map_window(program, random, 1);
+    map_top(program);
     choose_segments(program, random);
     choose_debug(program, random);
     choose_vectors(state, random);

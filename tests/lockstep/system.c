@@ -235,10 +235,19 @@ static const unit_maker common_makers[] = {
     identify,    small,       small,       segment_base,
 };
 
+/* invpcid rax, [rsp] */
+static void invalidate_space(struct generator *generator, struct unit *unit)
+{
+    unit_load(unit, 8, GPR_RAX, window_address(generator));
+    UNIT_PUT(unit, 0x50, 0x6a, (uint8_t)below(generator, 3)); /* push rax; push PCID */
+    unit_load(unit, 8, GPR_RAX, below(generator, 5));
+    UNIT_PUT(unit, 0x66, 0x0f, 0x38, 0x82, 0x04, 0x24);
+}
+
 static const unit_maker kernel_makers[] = {
-    load_cr3,         invalidate,       swap_gs,        task_switched,    model_register,
-    task_priority,    access_check,     debug_register, interrupt_return, interrupt_return,
-    critical_section, critical_section, halt,
+    invalidate_space, load_cr3,         invalidate,       swap_gs,        task_switched,
+    model_register,   task_priority,    access_check,     debug_register, interrupt_return,
+    interrupt_return, critical_section, critical_section, halt,
 };
 
 void unit_system(struct generator *generator, struct unit *unit)
