@@ -403,8 +403,8 @@ static void wait_for_interrupt(struct generator *generator, struct unit *unit)
     }
 }
 
-/* To the last instructions below the addresses that are not canonical, or beyond. An interrupt there
- * would fault in its return. */
+/* To the last instructions below the addresses that are not canonical, or beyond. An interrupt
+ * there would fault in its return. */
 static void jump_to_the_top(struct generator *generator, struct unit *unit)
 {
     uint64_t target = TOP_PAGE + 4096 - below(generator, 16);

@@ -108,15 +108,13 @@ static void put_instruction(struct generator *generator, struct unit *unit,
     }
 }
 
-/* Where flags need not be exact, those that an instruction leaves undefined may be anything: let
- * nobody look at them. That AND, OR, XOR and TEST clear AF is relied on. */
-static void define_flags(struct generator *generator, struct unit *unit,
-                         const struct diff_case *test)
+/* Where flags need not be exact, those that an instruction leaves undefined may be anything. That
+ * AND, OR, XOR and TEST clear AF is relied on. */
+static bool leaves_flags(const struct program *program, const struct diff_case *test)
 {
     const ZydisAccessedFlags *flags = test->instruction.cpu_flags;
 
-    if (!generator->program->exact && flags && flags->undefined & ~ZYDIS_CPUFLAG_AF)
-        UNIT_PUT(unit, 0x3c, (uint8_t)random_bits(&generator->random)); /* cmp al, imm8 */
+    return !program->exact && flags && flags->undefined & ~ZYDIS_CPUFLAG_AF;
 }
 
 static bool touches_vectors(const struct diff_form *form)
@@ -167,12 +165,14 @@ void unit_form(struct generator *generator, struct unit *unit)
         test.form = choose_form(generator);
     while (!case_build(test.form, &generator->random, &test) || test.branches ||
            (generator->program->large && is_repeated(&test)) ||
-           (generator->program->waits && is_pop_flags(&test)));
+           (generator->program->waits && is_pop_flags(&test)) ||
+           (!generator->program->steady && leaves_flags(generator->program, &test)));
     if (test.form->invalid) {
         unit_put(unit, test.bytes, 15);
         return;
     }
     load_registers(generator, unit, &test);
     put_instruction(generator, unit, &test);
-    define_flags(generator, unit, &test);
+    if (leaves_flags(generator->program, &test)) /* let nobody look at them: cmp al, imm8 */
+        UNIT_PUT(unit, 0x3c, (uint8_t)random_bits(&generator->random));
 }

@@ -147,6 +147,7 @@ struct program {
     unsigned code_size; /* 8, 4 */
     unsigned ring;      /* that it begins in */
     uint64_t alias;     /* added to its addresses */
+    bool steady;        /* the linear pages of code stay where they are */
     bool large;         /* the window is one large page in a space: code has no guards there */
     bool globals;       /* one address space, with global pages */
     bool pcid;          /* address spaces have numbers */

@@ -157,6 +157,8 @@ static uint64_t window_entry(struct program *program, struct diff_random *random
         rights &= ~(ENTRY_A | ENTRY_D);
     if (program->globals && chance(random, 3))
         rights |= ENTRY_G;
+    if (program->steady && page >= PAGE_CODE && page < PAGE_ALIAS)
+        odd = false;
     if (odd && page != PAGE_USER && page != PAGE_STACK && chance(random, 3))
         switch (random_below(random, 7)) {
         case 0:
@@ -251,6 +253,8 @@ static void choose_edit(struct program *program, struct diff_random *random,
 
     if (page == PAGE_USER || page == PAGE_STACK || is_guard(page))
         page = PAGE_CODE + (page & 1);
+    if (program->steady && page >= PAGE_CODE && page < PAGE_ALIAS)
+        page = 2 + (page & 1);
     edit->place =
         KERNEL_LINEAR + table_offset(PAGES_0 + space) + ((DIFF_WINDOW >> 12 & 511) + page) * 8;
     edit->value = window_entry(program, random, page, true);
@@ -406,13 +410,17 @@ void space_make(struct program *program, struct diff_random *random)
         program->alias = program->ring == 0 && chance(random, 2) ? ALIAS_HIGH : ALIAS_MIDDLE;
     program->asynchronous = chance(random, 16);
     program->waits = program->asynchronous && program->ring == 3 && chance(random, 2);
+    program->steady = chance(random, 2);
     program->globals = chance(random, 4);
     program->pcid = chance(random, 4) && has_pcid();
     memset(program->kernel, 0, sizeof(program->kernel));
     memcpy(program->kernel, kernel_image, (size_t)(kernel_image_end - kernel_image));
     map_kernel(program);
     put_descriptors(program);
-    put_gates(program, (program->ring == 0) ^ chance(random, 8));
+    /* A frame that is pushed in part has flags that the kernel does not see. */
+    put_gates(program, chance(random, 8) && (program->exact || program->ring == 3)
+                           ? program->ring == 3
+                           : program->ring == 0);
     choose_aliases(program, random);
     memset(state, 0, sizeof(*state));
     for (unsigned i = 0; i < GPR_COUNT; i++)

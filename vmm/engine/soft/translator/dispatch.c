@@ -375,7 +375,7 @@ static void link_exit(struct soft_translator *translator, struct exit *exit, str
         !from->block)
         return;
     if ((from->linear ^ to->linear) >> 12 || to->next_page || exit->kind == EXIT_BEHIND)
-        way = to->cross;
+        way = exit->restore ? to->cross : to->cross_kept;
     else if (to->linear <= from->linear || (to->live & ~from->live))
         way = to->poll;
     else

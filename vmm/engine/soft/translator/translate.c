@@ -636,6 +636,45 @@ static void emit_check_pages(struct build *build)
                         translation->next_page, exit);
 }
 
+/* As emit_check_page, with the flags in the host's register and left there. */
+static void emit_check_page_kept(struct build *build, uint64_t linear, uint32_t page, uint32_t exit)
+{
+    struct emitter *emitter = &build->emitter;
+    uint32_t *id = soft_fetch_id(build->cpu, linear);
+    struct emit_memory field = build_field(build, (uintptr_t)id - (uintptr_t)build->cpu);
+    struct emit_memory difference = {
+        .base = T1, .index = EMIT_NONE, .displacement = -(int32_t)page};
+    uint8_t *same;
+
+    emit_load(emitter, false, T1, &field);
+    emit_mov_register(emitter, true, T2, GPR_RCX);
+    emit_lea(emitter, false, GPR_RCX, &difference);
+    emit_byte(emitter, 0xe3); /* JRCXZ */
+    same = emitter->at;
+    emit_byte(emitter, 0);
+    emit_mov_register(emitter, true, GPR_RCX, T2);
+    emit_flags_save(build);
+    emit_mov_immediate(emitter, T2, exit);
+    emit_jump(emitter, build->translator->leave);
+    if (!emitter->full)
+        *same = (uint8_t)(emitter->at - same - 1);
+    emit_mov_register(emitter, true, GPR_RCX, T2);
+}
+
+/* The way in from another page, for jumps that bring the flags in the host's register to a block
+ * that does not need them: whatever is mapped there by now may. */
+static void emit_cross_kept(struct build *build, uint32_t exit)
+{
+    struct translation *translation = build->translation;
+
+    translation->cross_kept = build->emitter.at;
+    emit_check_page_kept(build, translation->linear, translation->page, exit);
+    if (translation->next_page)
+        emit_check_page_kept(build, translation_next_page(build->cpu, translation),
+                             translation->next_page, exit);
+    emit_jump(&build->emitter, translation->poll);
+}
+
 static void emit_poll(struct build *build)
 {
     struct translation *translation = build->translation;
@@ -663,6 +702,7 @@ static void emit_ways_in(struct build *build)
     struct emitter *emitter = &build->emitter;
     bool live = build->insns[0].live_in;
     uint8_t *over = NULL;
+    struct cold *cold;
 
     translation->indirect = emitter->at;
     emit_mov_immediate(emitter, T1, translation->linear);
@@ -687,6 +727,10 @@ static void emit_ways_in(struct build *build)
     if (live)
         emit_flags_restore(build, T2);
     translation->entry = emitter->at;
+    translation->cross_kept = translation->cross;
+    cold = live ? NULL : build_cold(build, COLD_CROSS, NULL);
+    if (cold)
+        cold->number = build_exit(build, EXIT_STALE, translation->linear, NULL);
 }
 
 /* A group that does not lie within one page goes on without it; else it missed. */
@@ -757,6 +801,10 @@ static void emit_cold(struct build *build, const struct cold *cold)
             emit_flags_restore(build, T2);
         held_reload(build, cold->held);
         emit_jump(emitter, place);
+        return;
+    }
+    if (cold->kind == COLD_CROSS) {
+        emit_cross_kept(build, cold->number);
         return;
     }
     if (cold->kind == COLD_RETRY) {

@@ -103,9 +103,10 @@ struct translation {
     uint32_t incoming;    /* first of the exits that are linked to it, or 0 */
     bool needs_flags;     /* in the host's register at `entry` */
     /* Ways in: `indirect` checks the target, then falls into `cross`, which checks the page, then
-     * into `poll`, which looks for requests and loads vector registers; `entry` does nothing. All
-     * but `indirect` take the flags in the host's register. */
-    uint8_t *indirect, *cross, *poll, *entry;
+     * into `poll`, which looks for requests and loads vector registers; `entry` does nothing.
+     * `indirect` takes the flags in the carrier; so does `cross` where the block does not need
+     * them, beside which `cross_kept` takes them in the host's register, as all others do. */
+    uint8_t *indirect, *cross, *cross_kept, *poll, *entry;
     uint8_t *end;
     uint8_t *cold, *cold_end; /* ways that are seldom taken */
 };
@@ -181,6 +182,7 @@ enum cold_kind {
     COLD_EXIT,      /* an exit, with the flags in the host's register */
     COLD_CARRIED,   /* one that can be linked, with the flags in the carrier */
     COLD_LEAVE,     /* an exit, with the flags in the carrier */
+    COLD_CROSS,     /* nobody jumps here yet: translation.cross_kept */
 };
 struct cold {
     enum cold_kind kind;
