@@ -51,8 +51,7 @@ bool build_bits(struct build *build, const struct insn *insn)
     struct access access;
     uint8_t number;
 
-    /* No register is free for flags that must be kept. */
-    if (!form->bits || build->now->live_out & ~form->flags_killed)
+    if (!form->bits)
         return false;
     word.scale = form->size == 8 ? 3 : form->size == 4 ? 2 : 1;
     build_begin_access(build);
@@ -65,7 +64,11 @@ bool build_bits(struct build *build, const struct insn *insn)
     number = load_number(build);
     emit_mov_register(emitter, false, T2, number);
     emit_alu_immediate(emitter, AND, false, T2, form->size * 8 - 1);
-    emit_instruction(build, &access.host, form->size);
+    emit_lea(emitter, true, T0, &access.host);
+    if (build->now->live_out & ~form->flags_killed)
+        build_need_flags(build, T1);
+    word = (struct emit_memory){.base = T0, .index = EMIT_NONE};
+    emit_instruction(build, &word, form->size);
     held_reset(build);
     build->flags = FLAGS_HOST;
     return true;
