@@ -265,6 +265,12 @@ struct soft_cpu {
     uint64_t dr[4], dr6, dr7;
     uint64_t xcr0, xss, pdptr[4];
     struct cpu_table_register gdtr, idtr;
+    /* What became of the last load of DS, ES, FS and GS in privilege 0, and of which descriptor of
+     * the GDT: the same selector and descriptor give it again. */
+    struct {
+        uint64_t raw;
+        struct cpu_segment value;
+    } loaded[SEG_COUNT];
     struct cpu_msrs msrs;
 
     /* Vector and x87 state of the guest. x87 lies in the FXSAVE form's first 160 bytes, so that the

@@ -227,6 +227,10 @@ void soft_data_segment_load(struct soft_cpu *cpu, unsigned index, uint16_t selec
         soft_raise(cpu, EXC_NP, SELECTOR_ERROR(selector));
     soft_descriptor_set_type(cpu, &descriptor, TYPE_ACCESSED);
     soft_segment_set(cpu, index, selector, descriptor.raw);
+    if (cpu->cpl == 0 && !(selector & SELECTOR_TI)) {
+        cpu->loaded[index].raw = descriptor.raw;
+        cpu->loaded[index].value = cpu->seg[index];
+    }
 }
 
 void soft_segment_load(struct soft_cpu *cpu, unsigned index, uint16_t selector)

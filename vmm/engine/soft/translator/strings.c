@@ -12,7 +12,7 @@
  */
 #include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/operand.h"
-#include "vmm/engine/soft/translator/check.h"
+#include "vmm/engine/soft/translator/system.h"
 
 #define PAGE_BYTES 0x1000
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Instructions of kernels, inline (SDM 2: SYSCALL, SYSRET, SWAPGS, CLI, STI, CLAC, STAC, PUSHF,
- * CLD, STD, RDTSC, RDTSCP, RDFSBASE and its kin, MOV from CR and from segment registers).
+ * Instructions of kernels, inline (SDM 2: SWAPGS, CLI, STI, CLAC, STAC, PUSHF, POPF, CLD, STD,
+ * RDTSC, RDTSCP, RDFSBASE and its kin, MOV from CR).
  *
  * Each checks first all that makes it fault or do something unusual, at the time that it executes,
  * since the registers that say so are none of a translation's key; the interpreter does it then. So
@@ -13,62 +13,10 @@
  * interrupts off for one instruction more: that one is of the same block, and within a block nobody
  * polls.
  */
+#include "vmm/engine/soft/translator/system.h"
 #include "vmm/engine/soft/operand.h"
-#include "vmm/engine/soft/translator/check.h"
-
-#define CODE64       0xa9bUL /* attributes of flat segments, DPL 0 */
-#define DATA         0xc93UL
-#define DPL3         (3UL << 5)
-#define SYSRET_FLAGS 0x3c7fd7
-
-_Static_assert(offsetof(struct cpu_segment, attributes) == 2 &&
-                   offsetof(struct cpu_segment, limit) == 4 &&
-                   offsetof(struct cpu_segment, base) == 8,
-               "a segment is written in two pieces");
-_Static_assert(offsetof(struct soft_cpu, cpl) % 4 == 0 &&
-                   offsetof(struct soft_cpu, code_size) == offsetof(struct soft_cpu, cpl) + 1 &&
-                   offsetof(struct soft_cpu, mmu_mode) == offsetof(struct soft_cpu, cpl) + 2 &&
-                   offsetof(struct soft_cpu, flat) == offsetof(struct soft_cpu, cpl) + 3,
-               "the mode is written at once");
-
-static uint64_t next(const struct build *build)
-{
-    return build->rip + build_now(build)->length;
-}
-
-static bool of_user(const struct build *build)
-{
-    return (build->translation->mode & 3) == SOFT_MMU_USER;
-}
 
 /* ---- fields of the vCPU ---- */
-
-static void store_byte(struct build *build, struct emit_memory field, uint8_t value)
-{
-    emit_op_memory(&build->emitter, 0, 0xc6, false, 0, &field);
-    emit_byte(&build->emitter, value);
-}
-
-static void store_constant(struct build *build, struct emit_memory field, bool wide, int32_t value)
-{
-    emit_op_memory(&build->emitter, 0, 0xc7, wide, 0, &field);
-    emit_u32(&build->emitter, (uint32_t)value);
-}
-
-static void load(struct build *build, uint8_t to, struct emit_memory field)
-{
-    emit_load(&build->emitter, true, to, &field);
-}
-
-static void store(struct build *build, struct emit_memory field, uint8_t from)
-{
-    emit_store(&build->emitter, true, &field, from);
-}
-
-static void load16(struct build *build, uint8_t to, struct emit_memory field)
-{
-    emit_op_memory(&build->emitter, 0, 0x0fb7, false, to, &field);
-}
 
 /* The byte of RFLAGS that holds `flag`, and the flag's bit in it. */
 static struct emit_memory flag_byte(struct build *build, uint64_t flag, uint8_t *bit)
@@ -95,33 +43,9 @@ static void clear_flag(struct build *build, uint64_t flag)
     alu_byte(build, ALU_AND, byte, (uint8_t)~bit);
 }
 
-/* ---- checks ---- */
-
-static void require_cpl0(struct build *build)
-{
-    require_zero(build, BUILD_FIELD(build, cpl));
-}
-
-/* No interrupt waits for IF. */
-static void require_quiet(struct build *build)
-{
-    require_zero(build, BUILD_FIELD(build, interrupt_waiting));
-}
-
-/* `reg` holds a canonical address. Uses `scratch`. */
-static void require_canonical(struct build *build, uint8_t reg, uint8_t scratch)
-{
-    emit_mov_register(&build->emitter, true, scratch, reg);
-    emit_shift(&build->emitter, 4, true, scratch, 16);
-    emit_shift(&build->emitter, 7, true, scratch, 16);
-    emit_op_register(&build->emitter, 0x39, true, scratch, reg);
-    interpret_if(build, JUMP_NOT_EQUAL);
-}
-
 /* ---- RFLAGS as a whole ---- */
 
-/* In T0, out of memory and the carrier, which is valid. Uses T1. */
-static void load_rflags(struct build *build)
+void rflags_load(struct build *build)
 {
     struct emitter *emitter = &build->emitter;
     struct emit_memory overflow = BUILD_FIELD(build, flags_carrier), low = overflow;
@@ -131,18 +55,17 @@ static void load_rflags(struct build *build)
     emit_op_memory(emitter, 0, 0x0fb6, false, T1, &overflow);
     emit_shift(emitter, 4, false, T1, 11);
     emit_op_register(emitter, 0x09, false, T1, T0); /* OR */
-    load(build, T1, BUILD_FIELD(build, rflags));
+    field_load(build, T1, BUILD_FIELD(build, rflags));
     emit_alu_immediate(emitter, ALU_AND, false, T1, (int32_t)~FLAGS_STATUS);
     emit_op_register(emitter, 0x09, false, T1, T0);
 }
 
-/* T1 becomes RFLAGS, and the carrier follows. Uses T0 and T2. */
-static void store_rflags(struct build *build)
+void rflags_store(struct build *build)
 {
     struct emitter *emitter = &build->emitter;
     struct emit_memory carrier = BUILD_FIELD(build, flags_carrier);
 
-    store(build, BUILD_FIELD(build, rflags), T1);
+    field_store(build, BUILD_FIELD(build, rflags), T1);
     emit_op_register(emitter, 0x0fb6, false, T0, T1);
     emit_shift(emitter, 4, false, T0, 8);
     emit_mov_register(emitter, false, T2, T1);
@@ -151,105 +74,6 @@ static void store_rflags(struct build *build)
     emit_op_register(emitter, 0x09, false, T2, T0);
     emit_op_memory(emitter, 0x66, 0x89, false, T0, &carrier);
     build->flags = FLAGS_CARRIER;
-}
-
-/* ---- SYSCALL, SYSRET ---- */
-
-/* A flat segment with the selector in T1, whose upper bits are clear. Uses T2. */
-static void set_flat(struct build *build, unsigned index, uint64_t attributes)
-{
-    struct emit_memory low = BUILD_FIELD(build, seg[index]);
-    struct emit_memory base = BUILD_FIELD(build, seg[index].base);
-
-    emit_mov_immediate(&build->emitter, T2, (uint64_t)UINT32_MAX << 32 | attributes << 16);
-    emit_op_register(&build->emitter, 0x09, true, T1, T2);
-    store(build, low, T2);
-    store_constant(build, base, true, 0);
-}
-
-/* 64-bit code at `cpl`. */
-static void set_mode(struct build *build, unsigned cpl, enum soft_mmu_mode mode)
-{
-    store_constant(build, BUILD_FIELD(build, cpl), false,
-                   (int32_t)(cpl | 8U << 8 | (unsigned)mode << 16 | 1U << 24));
-}
-
-/* The selector in T1 for `offset` behind the one in T0, of privilege `rpl`. */
-static void derive_selector(struct build *build, int32_t offset, unsigned rpl)
-{
-    struct emit_memory sum = {.base = T0, .index = EMIT_NONE, .displacement = offset};
-
-    emit_lea(&build->emitter, false, T1, &sum);
-    emit_alu_immediate(&build->emitter, ALU_AND, false, T1, 0xfffc);
-    if (rpl)
-        emit_alu_immediate(&build->emitter, ALU_OR, false, T1, (int32_t)rpl);
-}
-
-static struct emit_memory star_selector(struct build *build, unsigned shift)
-{
-    return build_field(build, offsetof(struct soft_cpu, msrs.star) + shift / 8);
-}
-
-static bool system_call(struct build *build)
-{
-    struct emitter *emitter = &build->emitter;
-
-    if (!build->long_mode || !of_user(build) ||
-        !translator_need_table(build->translator, SOFT_MMU_SUPERVISOR))
-        return false;
-    build_begin_access(build);
-    require_bit(build, offsetof(struct soft_cpu, msrs.efer), EFER_SCE, true);
-    load_rflags(build);
-    load(build, T1, BUILD_FIELD(build, msrs.fmask));
-    emit_op_register(emitter, 0xf7, true, 2, T1);  /* NOT */
-    emit_op_register(emitter, 0x21, true, T0, T1); /* AND T1, T0 */
-    emit_op_register(emitter, 0xf7, false, 0, T1); /* TEST */
-    emit_u32(emitter, FLAG_AC);
-    interpret_if(build, JUMP_NOT_EQUAL);
-    emit_alu_immediate(emitter, ALU_OR, false, T1, FLAG_FIXED);
-    store(build, BUILD_FIELD(build, gpr[GPR_R11]), T0);
-    store_rflags(build);
-    emit_mov_immediate(emitter, GPR_RCX, next(build));
-    load16(build, T0, star_selector(build, 32));
-    derive_selector(build, 0, 0);
-    set_flat(build, SEG_CS, CODE64);
-    emit_alu_immediate(emitter, ALU_AND, false, T0, 0xfffc);
-    derive_selector(build, 8, 0);
-    set_flat(build, SEG_SS, DATA);
-    set_mode(build, 0, SOFT_MMU_SUPERVISOR);
-    load(build, T0, BUILD_FIELD(build, msrs.lstar));
-    build_jump_indirect(build, SOFT_MMU_SUPERVISOR, 0);
-    return true;
-}
-
-static bool system_return(struct build *build)
-{
-    struct emitter *emitter = &build->emitter;
-
-    if (!build->long_mode || of_user(build) || !build->now->decoded.instruction.raw.rex.W ||
-        !translator_need_table(build->translator, SOFT_MMU_USER))
-        return false;
-    build_begin_access(build);
-    require_cpl0(build);
-    require_quiet(build);
-    require_bit(build, offsetof(struct soft_cpu, msrs.efer), EFER_SCE, true);
-    load(build, T1, BUILD_FIELD(build, gpr[GPR_R11]));
-    emit_op_register(emitter, 0xf7, false, 0, T1); /* TEST */
-    emit_u32(emitter, FLAG_TF | FLAG_AC);
-    interpret_if(build, JUMP_NOT_EQUAL);
-    require_canonical(build, GPR_RCX, T0);
-    emit_alu_immediate(emitter, ALU_AND, false, T1, SYSRET_FLAGS);
-    emit_alu_immediate(emitter, ALU_OR, false, T1, FLAG_FIXED);
-    store_rflags(build);
-    load16(build, T0, star_selector(build, 48));
-    derive_selector(build, 16, 3);
-    set_flat(build, SEG_CS, CODE64 | DPL3);
-    derive_selector(build, 8, 3);
-    set_flat(build, SEG_SS, DATA | DPL3);
-    set_mode(build, 3, SOFT_MMU_USER);
-    emit_mov_register(emitter, true, T0, GPR_RCX);
-    build_jump_indirect(build, SOFT_MMU_USER, 0);
-    return true;
 }
 
 /* ---- flags ---- */
@@ -288,9 +112,9 @@ static bool change_access(struct build *build, bool set)
         set_flag(build, FLAG_AC);
     else
         clear_flag(build, FLAG_AC);
-    store_byte(build, BUILD_FIELD(build, mmu_mode),
-               set ? SOFT_MMU_SUPERVISOR_AC : SOFT_MMU_SUPERVISOR);
-    build_jump(build, next(build));
+    field_set_byte(build, BUILD_FIELD(build, mmu_mode),
+                   set ? SOFT_MMU_SUPERVISOR_AC : SOFT_MMU_SUPERVISOR);
+    build_jump(build, build_next(build));
     return true;
 }
 
@@ -330,11 +154,44 @@ static bool push_flags(struct build *build)
     if (build_now(build)->operand_size != word)
         return false;
     build_begin_access(build);
-    load_rflags(build);
+    rflags_load(build);
     access_prepare_stack(build, GPR_RSP, -(int)word, &access);
     access_check(build, &access, word, true);
     emit_store(&build->emitter, build->long_mode, &access.host, T0);
     emit_lea(&build->emitter, build->long_mode, HOST_RSP, &below);
+    build_go_on(build);
+    return true;
+}
+
+/* In privilege 0, where all that POPF can change it does change. */
+static bool pop_flags(struct build *build)
+{
+    const uint32_t mask = FLAGS_STATUS | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_ID;
+    unsigned word = build->long_mode ? 8 : 4;
+    struct emit_memory above = {
+        .base = HOST_RSP, .index = EMIT_NONE, .displacement = (int32_t)word};
+    struct emitter *emitter = &build->emitter;
+    struct access access;
+
+    if (of_user(build) || build_now(build)->operand_size != word)
+        return false;
+    build_begin_access(build);
+    require_cpl0(build);
+    require_quiet(build);
+    access_prepare_stack(build, GPR_RSP, 0, &access);
+    access_check(build, &access, word, false);
+    emit_load(emitter, build->long_mode, T0, &access.host);
+    field_load(build, T1, BUILD_FIELD(build, rflags));
+    emit_mov_register(emitter, false, T2, T0);
+    emit_op_register(emitter, 0x31, false, T1, T2); /* XOR; TF is clear */
+    emit_op_register(emitter, 0xf7, false, 0, T2);  /* TEST */
+    emit_u32(emitter, FLAG_TF | FLAG_AC);
+    interpret_if(build, JUMP_NOT_EQUAL);
+    emit_alu_immediate(emitter, ALU_AND, false, T0, (int32_t)mask);
+    emit_alu_immediate(emitter, ALU_AND, false, T1, (int32_t)~mask);
+    emit_op_register(emitter, 0x09, false, T0, T1); /* OR */
+    emit_lea(emitter, build->long_mode, HOST_RSP, &above);
+    rflags_store(build);
     build_go_on(build);
     return true;
 }
@@ -347,10 +204,10 @@ static bool swap_gs(struct build *build)
         return false;
     build_begin_access(build);
     require_cpl0(build);
-    load(build, T0, BUILD_FIELD(build, seg[SEG_GS].base));
-    load(build, T1, BUILD_FIELD(build, msrs.kernel_gs_base));
-    store(build, BUILD_FIELD(build, seg[SEG_GS].base), T1);
-    store(build, BUILD_FIELD(build, msrs.kernel_gs_base), T0);
+    field_load(build, T0, BUILD_FIELD(build, seg[SEG_GS].base));
+    field_load(build, T1, BUILD_FIELD(build, msrs.kernel_gs_base));
+    field_store(build, BUILD_FIELD(build, seg[SEG_GS].base), T1);
+    field_store(build, BUILD_FIELD(build, msrs.kernel_gs_base), T0);
     build_go_on(build);
     return true;
 }
@@ -364,7 +221,7 @@ static uint8_t target_register(unsigned gpr)
 static void put_target(struct build *build, unsigned gpr)
 {
     if (IN_MEMORY >> gpr & 1)
-        store(build, BUILD_FIELD(build, gpr[gpr]), T0);
+        field_store(build, BUILD_FIELD(build, gpr[gpr]), T0);
 }
 
 static bool read_base(struct build *build)
@@ -402,7 +259,7 @@ static bool write_base(struct build *build)
     }
     if (wide)
         require_canonical(build, T0, T1);
-    store(build, base, T0);
+    field_store(build, base, T0);
     build_go_on(build);
     return true;
 }
@@ -449,21 +306,6 @@ static bool read_tsc_and_aux(struct build *build)
 
 /* ---- control registers ---- */
 
-/* To a register of 32 or 64 bits, at any privilege. */
-static bool move_from_segment(struct build *build)
-{
-    unsigned number = build_now(build)->reg, gpr = build_now(build)->rm & 15;
-    struct emit_memory selector;
-
-    if (build_now(build)->memory || build_now(build)->operand_size < 4 || number >= SEG_COUNT)
-        return false;
-    selector = build_field(build, offsetof(struct soft_cpu, seg[0].selector) +
-                                      number * sizeof(struct cpu_segment));
-    load16(build, target_register(gpr), selector);
-    put_target(build, gpr);
-    return true;
-}
-
 static bool move_from_control(struct build *build)
 {
     static const size_t fields[] = {
@@ -489,14 +331,9 @@ static bool move_from_control(struct build *build)
     return true;
 }
 
-static bool move_from_system(struct build *build)
+static bool move_system(struct build *build)
 {
-    const ZydisDecodedOperand *source = &build->now->decoded.operands[1];
-
-    return source->type == ZYDIS_OPERAND_TYPE_REGISTER &&
-                   ZydisRegisterGetClass(source->reg.value) == ZYDIS_REGCLASS_SEGMENT
-               ? move_from_segment(build)
-               : move_from_control(build);
+    return move_from_control(build) || build_move_segment(build);
 }
 
 /* ---- selection ---- */
@@ -506,8 +343,10 @@ static const struct {
     bool (*build)(struct build *build);
     uint32_t flags_read, flags_killed;
 } kinds[] = {
-    {ZYDIS_MNEMONIC_SYSCALL, system_call, FLAGS_LIVE, 0},
-    {ZYDIS_MNEMONIC_SYSRET, system_return, 0, FLAGS_LIVE},
+    {ZYDIS_MNEMONIC_SYSCALL, build_syscall, FLAGS_LIVE, 0},
+    {ZYDIS_MNEMONIC_SYSRET, build_sysret, 0, FLAGS_LIVE},
+    {ZYDIS_MNEMONIC_SYSENTER, build_sysenter, 0, 0},
+    {ZYDIS_MNEMONIC_SYSEXIT, build_sysexit, 0, 0},
     {ZYDIS_MNEMONIC_CLI, clear_interrupt, 0, 0},
     {ZYDIS_MNEMONIC_STI, set_interrupt, 0, 0},
     {ZYDIS_MNEMONIC_CLAC, clear_access, 0, 0},
@@ -516,6 +355,9 @@ static const struct {
     {ZYDIS_MNEMONIC_STD, set_direction, 0, 0},
     {ZYDIS_MNEMONIC_PUSHFD, push_flags, FLAGS_LIVE, 0},
     {ZYDIS_MNEMONIC_PUSHFQ, push_flags, FLAGS_LIVE, 0},
+    {ZYDIS_MNEMONIC_POPFD, pop_flags, 0, FLAGS_LIVE},
+    {ZYDIS_MNEMONIC_POPFQ, pop_flags, 0, FLAGS_LIVE},
+    {ZYDIS_MNEMONIC_PUSH, build_push_segment, 0, 0},
     {ZYDIS_MNEMONIC_SWAPGS, swap_gs, 0, 0},
     {ZYDIS_MNEMONIC_RDFSBASE, read_base, 0, 0},
     {ZYDIS_MNEMONIC_RDGSBASE, read_base, 0, 0},
@@ -523,7 +365,7 @@ static const struct {
     {ZYDIS_MNEMONIC_WRGSBASE, write_base, 0, 0},
     {ZYDIS_MNEMONIC_RDTSC, read_tsc, 0, 0},
     {ZYDIS_MNEMONIC_RDTSCP, read_tsc_and_aux, 0, 0},
-    {ZYDIS_MNEMONIC_MOV, move_from_system, 0, 0},
+    {ZYDIS_MNEMONIC_MOV, move_system, 0, 0},
 };
 
 static int kind_of(const ZydisDecodedInstruction *decoded)
