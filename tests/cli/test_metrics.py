@@ -145,10 +145,10 @@ class Switches(AnimaTest):
         for path in maps:
             with open(path, encoding="ascii") as names:
                 first, *rest = names.read().splitlines()
-            self.assertRegex(first, "^[0-9a-f]+ [0-9a-f]+ anima:glue$")
+            self.assertRegex(first, "^[0-9a-f]+ [0-9a-f]+ anima:glue 0x0$")
             self.assertGreater(len(rest), 0)
             for line in rest:
-                self.assertRegex(line, "^[0-9a-f]+ [0-9a-f]+ anima:block 0x[0-9a-f]+$")
+                self.assertRegex(line, "^[0-9a-f]+ [0-9a-f]+ anima:(block|cold) 0x[0-9a-f]+$")
 
     def test_every_switch_leaves_the_guest_as_it_is(self):
         for switches in "nowindows", "nobmi2,noavx", "interp,nochain,nowindows,nobmi2,noavx,exact":

@@ -9,14 +9,14 @@
  *       behind
  *             7f0000001090  jmp 0x00007f0000000080  ; interpret
  *
- * The ways in stand before the first instruction of the guest, what is seldom executed behind the
- * last. A line of the map is perf's own: address, size, name. Several vCPUs write to one file, each
- * an entry at a time. A write that fails is left out: nothing of the guest's depends on it.
+ * The ways in stand before the first instruction of the guest, what is seldom executed, and lies
+ * elsewhere, behind the last. A line of the map is perf's own: address, size, name. Several vCPUs
+ * write to one file, each an entry at a time. A write that fails is left out: nothing of the
+ * guest's depends on it.
  */
 #include "vmm/engine/soft/translator/log.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include "vmm/engine/soft/soft.h"
@@ -55,14 +55,14 @@ static void write_all(int fd, const GString *text)
 /* ---- the map ---- */
 
 static void map_code(const struct soft_translator *translator, const uint8_t *from,
-                     const uint8_t *to, const char *name)
+                     const uint8_t *to, const char *what, uint64_t linear)
 {
     g_autoptr(GString) line = g_string_new(NULL);
 
-    if (!switches_of(translator)->perf || switches_of(translator)->perf_map < 0)
+    if (!switches_of(translator)->perf || switches_of(translator)->perf_map < 0 || from == to)
         return;
-    g_string_append_printf(line, "%" PRIxPTR " %tx anima:%s\n",
-                           (uintptr_t)(from + translator->cache.execute), to - from, name);
+    g_string_append_printf(line, "%" PRIxPTR " %tx anima:%s 0x%" PRIx64 "\n",
+                           (uintptr_t)(from + translator->cache.execute), to - from, what, linear);
     write_all(switches_of(translator)->perf_map, line);
 }
 
@@ -187,16 +187,17 @@ static void log_block(const struct build *build)
 
 void translator_log_glue(const struct soft_translator *translator)
 {
-    map_code(translator, translator->cache.write, translator->empty, "glue");
+    map_code(translator, translator->cache.write, translator->empty, "glue", 0);
 }
 
 void translator_log_translation(const struct build *build)
 {
     const struct translation *translation = build->translation;
-    char name[40];
 
-    snprintf(name, sizeof(name), "block 0x%" PRIx64, translation->linear);
-    map_code(build->translator, translation->indirect, translation->end, name);
+    map_code(build->translator, translation->indirect, translation->end, "block",
+             translation->linear);
+    map_code(build->translator, translation->cold, translation->cold_end, "cold",
+             translation->linear);
     if (switches_of(build->translator)->log >= 0)
         log_block(build);
 }
