@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Code whose instructions reach from one page into the next, which is kept decoded and translated:
- * what is executed is what the pages hold that are mapped now. Each test runs interpreted and
- * translated.
+ * Ways of code from one page to another. Instructions that reach from one page into the next are
+ * kept decoded and translated: what is executed is what the pages hold that are mapped now.
+ * Indirect branches find their targets without leaving translated code. Each test runs interpreted
+ * and translated.
  *
- * The code is a loop over such an instruction. It ends in UD2, which finds no IDT: the vCPU shuts
+ * The code is a loop. It ends in UD2, which finds no IDT: the vCPU shuts
  * down, as it does when a fetch faults.
  */
 #include "tests/unit/soft_paging.h"
@@ -206,6 +207,49 @@ static void a_change_within_the_loop_is_seen(void **state)
     assert_int_equal(run(f, 11), 5 + 0x10000 + 10 * 5);
 }
 
+/* Functions whose addresses differ in bits that do not choose their place among the targets. */
+static void targets_of_one_place_are_found_in_translated_code(void **state)
+{
+    /* CALL RAX, RCX, RSI, RDI, R8, R9; DEC EDX; JNZ back to one of them; UD2 */
+    static const uint8_t loop[] = {0xff, 0xd0, 0xff, 0xd1, 0xff, 0xd6, 0xff, 0xd7, 0x41, 0xff,
+                                   0xd0, 0x41, 0xff, 0xd1, 0xff, 0xca, 0x75, 0,    0x0f, 0x0b};
+    static const uint8_t gprs[] = {GPR_RAX, GPR_RCX, GPR_RSI, GPR_RDI, GPR_R8, GPR_R9};
+    static const int8_t first[] = {0, 2, 4, 6, 8, 11}; /* where a loop of fewer calls begins */
+    struct fixture *f = *state;
+    uint64_t stack = TARGET + 0x2000, exits;
+
+    put_code(f);
+    poke64(f, PT + index_of(stack, 12) * 8, (OTHER + 0x1000) | P | W);
+    for (unsigned i = 0; i < 6; i++) {
+        uint8_t function[] = {0x83, 0xc3, (uint8_t)(1 << i), 0xc3}; /* ADD EBX, 1 << i; RET */
+        uint64_t page = TARGET + (i + 1) * 0x10000;
+
+        poke64(f, PT + index_of(page, 12) * 8, (OTHER + 0x10000 + i * 0x1000) | P);
+        memory_write(f->memory, OTHER + 0x10000 + i * 0x1000, function, sizeof(function));
+        f->cpu->gpr[gprs[i]] = page;
+    }
+    memory_write(f->memory, SECOND + 0x100, loop, sizeof(loop));
+    for (unsigned calls = 1; calls <= 6; calls++) {
+        uint8_t begin = (uint8_t)first[6 - calls], back = (uint8_t)(begin - 18);
+        uint32_t sum = 0x3f & ~((1U << (6 - calls)) - 1);
+
+        memory_write(f->memory, SECOND + 0x111, &back, 1);
+        for (unsigned round = 0; round < 2; round++) {
+            exits = f->cpu->counters.exits;
+            f->cpu->gpr[GPR_RSP] = stack + 0x800;
+            f->cpu->gpr[GPR_RBX] = 0;
+            f->cpu->gpr[GPR_RDX] = 1000;
+            f->cpu->mp_state = CPU_RUNNABLE;
+            f->cpu->delivering = -1;
+            f->cpu->rip = f->cpu->next_rip = NEXT + 0x100 + begin;
+            assert_int_equal(soft_run(f->cpu), VCPU_EXIT_SHUTDOWN);
+            assert_int_equal(f->cpu->gpr[GPR_RBX], 1000 * sum);
+        }
+        if (calls <= 4)
+            assert_true(f->cpu->counters.exits < exits + 10);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -219,6 +263,7 @@ int main(void)
         TEST(another_second_page_is_seen),
         TEST(a_second_page_that_is_gone_faults),
         TEST(a_change_within_the_loop_is_seen),
+        TEST(targets_of_one_place_are_found_in_translated_code),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -358,6 +358,25 @@ static void count_exit(struct soft_cpu *cpu, const struct exit *exit)
     }
 }
 
+/* Let indirect branches find `to`, before others of the same place in the table. */
+static void enter_target(struct soft_translator *translator, struct translation *to)
+{
+    const uint8_t **place =
+        &translator->indirect[to->mode][to->linear & ((1U << INDIRECT_BITS) - 1)];
+    struct translation *first =
+        translator_find_code(translator, *place - translator->cache.execute);
+    unsigned ways = 1;
+
+    while (first && !first->block)
+        first = first->other;
+    for (struct translation *other = first; other; other = other->other)
+        if (other == to || ++ways > INDIRECT_WAYS)
+            first = NULL;
+    to->other = first;
+    emit_patch(to->mismatch, first ? first->indirect : translator->leave);
+    *place = executable(translator, to->indirect);
+}
+
 /* Let `exit` lead to `to` by itself from now on. */
 static void link_exit(struct soft_translator *translator, struct exit *exit, struct translation *to)
 {
@@ -367,8 +386,7 @@ static void link_exit(struct soft_translator *translator, struct exit *exit, str
     if (!translator->chain)
         return;
     if (exit->kind == EXIT_INDIRECT) {
-        translator->indirect[to->mode][to->linear & ((1U << INDIRECT_BITS) - 1)] =
-            executable(translator, to->indirect);
+        enter_target(translator, to);
         return;
     }
     if ((exit->kind != EXIT_DIRECT && exit->kind != EXIT_BEHIND && exit->kind != EXIT_PLAIN) ||

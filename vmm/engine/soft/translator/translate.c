@@ -707,7 +707,8 @@ static void emit_ways_in(struct build *build)
     translation->indirect = emitter->at;
     emit_mov_immediate(emitter, T1, translation->linear);
     emit_op_register(emitter, 0x39, true, T1, T0); /* CMP T0, T1 */
-    emit_jump_if(emitter, 5, build->translator->leave);
+    translation->mismatch = emit_jump_if_forward(emitter, 5);
+    emit_patch(translation->mismatch, build->translator->leave);
     if (live)
         over = emit_jump_forward(emitter);
     translation->cross = emitter->at;

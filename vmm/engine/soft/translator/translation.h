@@ -43,6 +43,7 @@
 #define MODE_COUNT 16
 
 #define INDIRECT_BITS 16 /* of the target's address choose its place in the table */
+#define INDIRECT_WAYS 4  /* targets of one place, tried in turn */
 
 /* An instruction at which translated code may call for the interpreter. Addresses of code here and
  * below are those of the writable view. */
@@ -107,6 +108,10 @@ struct translation {
      * `indirect` takes the flags in the carrier; so does `cross` where the block does not need
      * them, beside which `cross_kept` takes them in the host's register, as all others do. */
     uint8_t *indirect, *cross, *cross_kept, *poll, *entry;
+    /* Where `indirect` goes on if the target is another one: the distance of the jump, and which
+     * other translation has the same place in the table (NULL: out). */
+    uint8_t *mismatch;
+    struct translation *other;
     uint8_t *end;
     uint8_t *cold, *cold_end; /* ways that are seldom taken */
 };
