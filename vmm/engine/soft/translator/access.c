@@ -205,9 +205,11 @@ void access_prepare_stack(struct build *build, unsigned base, int displacement,
 /* Where the miss goes: the address is computed there again, out of the way. */
 static void add_miss(struct build *build, const struct access *access, unsigned size, bool write)
 {
-    struct cold *cold = build_cold(build, COLD_MISS, emit_jump_if_forward(&build->emitter, 5));
+    bool sparse = build->now->form.sparse;
+    struct cold *cold = build_cold(build, sparse ? COLD_INTERPRET : COLD_MISS,
+                                   emit_jump_if_forward(&build->emitter, 5));
 
-    if (!cold)
+    if (!cold || sparse)
         return;
     cold->access = size | (write ? 1U << 8 : 0);
     cold->address = access->address;

@@ -314,6 +314,8 @@ void copy_classify(const ZydisDecodedInstruction *instruction, const ZydisDecode
         return;
     form->bits = is_bit_string(instruction, operands);
     form->copies = !form->bits;
+    form->control = copy_loads_control(instruction->mnemonic);
+    form->sparse = traits & COPY_SPARSE;
     form->x87 = traits & COPY_X87;
     form->pointers = traits & COPY_POINTERS;
     form->vector = traits & COPY_VECTOR;

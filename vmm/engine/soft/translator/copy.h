@@ -29,7 +29,10 @@ struct copy_form {
     bool vector;   /* touches XMM or YMM registers or MXCSR: the guest's must be live in the host */
     bool x87;      /* the same for x87 and MMX registers */
     bool pointers; /* ..and it changes the pointers to the last x87 instruction and operand */
-    bool memory;   /* its ModRM names memory that it accesses (LEA and NOP access none) */
+    bool control;  /* FLDCW or LDMXCSR: what it loads must be looked at; copy_emit refuses it */
+    bool
+        sparse; /* touches only parts of its memory: the others must not become accessed or dirty */
+    bool memory;        /* its ModRM names memory that it accesses (LEA and NOP access none) */
     bool reads, writes; /* that memory */
     bool faults;        /* may raise #DE, #XM or #GP for alignment: a signal on the host */
     uint8_t size;       /* bytes of that memory, 1..64 */

@@ -288,8 +288,7 @@ bool copy_emit(struct emitter *emitter, const ZydisDecodedInstruction *instructi
     uint16_t traits = copy_list_find(instruction->mnemonic);
     struct encoding encoding = {.memory = memory};
 
-    /* What FLDCW loads is looked at first: x87_native.c. */
-    if (!traits || instruction->mnemonic == ZYDIS_MNEMONIC_FLDCW)
+    if (!traits || copy_loads_control(instruction->mnemonic))
         return false;
     if (traits & COPY_NOTHING)
         return true;

@@ -443,6 +443,12 @@ static const uint16_t traits[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
     FUSED_ALL(VFNMADD),
     FUSED_ALL(VFNMSUB),
 
+    /* By a mask, whose other elements cannot fault. */
+    M(VMASKMOVPS) = VECTOR | COPY_SPARSE,
+    M(VMASKMOVPD) = VECTOR | COPY_SPARSE,
+    M(VPMASKMOVD) = VECTOR | COPY_SPARSE,
+    M(VPMASKMOVQ) = VECTOR | COPY_SPARSE,
+
     /* SHA. */
     M(SHA1MSG1) = VECTOR,
     M(SHA1MSG2) = VECTOR,
@@ -477,7 +483,9 @@ static const uint16_t traits[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
     M(PSHUFW) = VECTOR,
     M(MOVNTQ) = VECTOR,
 
-    /* The control register is read alone: what is loaded would have to be checked. */
+    /* The control register. */
+    M(LDMXCSR) = VECTOR,
+    M(VLDMXCSR) = VECTOR,
     M(STMXCSR) = VECTOR,
     M(VSTMXCSR) = VECTOR,
 
@@ -570,4 +578,10 @@ static const uint16_t traits[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 uint16_t copy_list_find(ZydisMnemonic mnemonic)
 {
     return mnemonic <= ZYDIS_MNEMONIC_MAX_VALUE ? traits[mnemonic] : 0;
+}
+
+bool copy_loads_control(ZydisMnemonic mnemonic)
+{
+    return mnemonic == ZYDIS_MNEMONIC_FLDCW || mnemonic == ZYDIS_MNEMONIC_LDMXCSR ||
+           mnemonic == ZYDIS_MNEMONIC_VLDMXCSR;
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <Zydis/Zydis.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* What an instruction does to the status flags (SDM 1, appendix A). Copied instructions are of one
@@ -49,8 +50,12 @@ enum copy_trait {
     COPY_UNALIGNED = 1 << 12, /* not even in the legacy encoding */
     COPY_X87 = 1 << 13,       /* the x87 registers */
     COPY_POINTERS = 1 << 14,  /* with the pointers to the last instruction and operand */
+    COPY_SPARSE = 1 << 15,    /* by a mask */
     COPY_MERGES = 1 << 10,    /* its destination may stay as it is: read too */
 };
 
 /* Traits of an instruction; 0 when it is not on the list. */
 uint16_t copy_list_find(ZydisMnemonic mnemonic);
+
+/* FLDCW, LDMXCSR, VLDMXCSR: copy_form.control. */
+bool copy_loads_control(ZydisMnemonic mnemonic);

@@ -147,7 +147,8 @@ static struct effect effect_of(const struct build *build, unsigned index,
             stack_effect(build, entry, key, &effect);
         return effect;
     }
-    if (entry->form.pointers) /* x87: more than the operand is moved */
+    /* More than the operand is moved, or it must not be looked at ahead. */
+    if (entry->form.pointers || entry->form.control || entry->form.sparse)
         return effect;
     effect.safe = true;
     follow_key(entry, insn, key, word(build), &effect);

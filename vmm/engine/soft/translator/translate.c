@@ -405,7 +405,7 @@ static bool build_copy(struct build *build)
     uint8_t map[16];
 
     if (form->memory) {
-        if (!form->pointers && entry->decoded.instruction.mnemonic != ZYDIS_MNEMONIC_FLDCW)
+        if (!form->pointers && !form->control)
             build_window_choose(build);
         build_begin_access(build);
         if (!access_prepare(build, now(build), form->size, form->writes, &access))
@@ -414,9 +414,8 @@ static bool build_copy(struct build *build)
     }
     if (form->pointers && !build_x87_pointers(build, now(build), &access))
         return false;
-    if (entry->decoded.instruction.mnemonic == ZYDIS_MNEMONIC_FLDCW) {
-        build_x87_fldcw(build, &access);
-        held_reset(build);
+    if (form->control) {
+        build_control_word(build, &access);
         return true;
     }
     if (need_flags && access.constant && build->flags == FLAGS_CARRIER)

@@ -415,8 +415,11 @@ bool build_bits(struct build *build, const struct insn *insn);
 /* The present instruction's pointers to itself and its operand, once the access is checked. Uses
  * T2, or T0 where the operand's address is constant. False when the interpreter must do it. */
 bool build_x87_pointers(struct build *build, const struct insn *insn, const struct access *access);
-/* FLDCW of a checked operand: of a word that masks all exceptions; anything else is interpreted. */
-void build_x87_fldcw(struct build *build, const struct access *access);
+
+/* control_word.c */
+
+/* FLDCW or LDMXCSR of a checked operand. */
+void build_control_word(struct build *build, const struct access *access);
 
 /* terminator.c */
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * x87 in translated code. Its registers are the host's while all exceptions are masked, which is
- * how nearly every program runs; FLDCW of anything else goes to the interpreter. (SDM 1,
- * chapter 8.)
+ * how nearly every program runs; FLDCW of anything else goes to the interpreter (control_word.c).
+ * (SDM 1, chapter 8.)
  *
  * The host's pointers to the last instruction and operand are those of translated code, so the
  * guest's are written to memory: the instruction's by constants, the operand's before it is
@@ -15,8 +15,6 @@
 #include "vmm/engine/soft/x87.h"
 
 #define FCW_MASKS     0x3fU
-#define FCW_FIXED     0x40U   /* reads 1 */
-#define FCW_DEFINED   0x1f3fU /* soft_x87_normalize */
 #define MXCSR_DEFAULT 0x1f80U
 
 /* ---- state ---- */
@@ -123,22 +121,4 @@ bool build_x87_pointers(struct build *build, const struct insn *insn, const stru
     if (!overwritten_next(build))
         store_instruction(build, scratch);
     return true;
-}
-
-/* ---- FLDCW ---- */
-
-void build_x87_fldcw(struct build *build, const struct access *access)
-{
-    struct emitter *emitter = &build->emitter;
-    struct emit_memory word = BUILD_FIELD(build, x87.rest);
-    uint8_t scratch = access->constant ? T0 : T2;
-
-    emit_op_memory(emitter, 0, 0x0fb7, false, scratch, &access->host); /* MOVZX */
-    emit_alu_immediate(emitter, 4, false, scratch, FCW_DEFINED);
-    emit_alu_immediate(emitter, 1, false, scratch, FCW_FIXED);
-    emit_store(emitter, false, &word, scratch);
-    emit_alu_immediate(emitter, 4, false, scratch, FCW_MASKS);
-    emit_alu_immediate(emitter, 7, false, scratch, FCW_MASKS);
-    build_cold(build, COLD_INTERPRET, emit_jump_if_forward(emitter, 5));
-    emit_op_memory(emitter, 0, 0xd9, false, 5, &word);
 }
