@@ -34,8 +34,20 @@ function vector_state_load_128
     ldmxcsr (%rsi)
     ret
 
+/* Where all upper halves are 0 they are made so as programs do it, after which processors know it:
+ * while they do not, each SSE instruction waits for the upper half of what it writes. */
 function vector_state_load_256
-    each_load vmovaps, ymm
+    vmovaps 16(%rdi), %xmm0
+    .irp number, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    vorps \number * 64 + 16(%rdi), %xmm0, %xmm0
+    .endr
+    vptest %xmm0, %xmm0
+    jnz 1f
+    vzeroupper
+    each_load movaps, xmm
+    ldmxcsr (%rsi)
+    ret
+1:  each_load vmovaps, ymm
     ldmxcsr (%rsi)
     ret
 
