@@ -162,8 +162,18 @@ static void pointer_add(uint64_t value)
 
 /* 16 pages each, mapped at random. */
 static const uint64_t regions[] = {
-    0x400000,           0xffff8000,         0x00007fffffff0000, 0xffff800000000000,
-    0xffff888000200000, 0xfffffffffffe0000, 0x0000550000000000, CODE_LINEAR - 0x10000,
+    0x400000,
+    0x800000,
+    0x80400000,
+    0xc0400000,
+    0xffff8000,
+    0x100400000,
+    CODE_LINEAR - 0x10000,
+    0x0000550000000000,
+    0x00007fffffff0000,
+    0xffff800000000000,
+    0xffff888000200000,
+    0xfffffffffffe0000,
 };
 
 static void collect_pointers(struct memory *memory)
@@ -173,6 +183,7 @@ static void collect_pointers(struct memory *memory)
 
     for (unsigned i = 0; i < G_N_ELEMENTS(regions); i++)
         pointer_add(regions[i]);
+    pointer_add(0x60400000); /* what lies between some */
     pointer_add((uintptr_t)canary_bss);
     pointer_add((uintptr_t)canary_data);
     pointer_add((uintptr_t)memory_write_begin(memory, DATA, &keep));
@@ -495,12 +506,38 @@ static uint8_t *add_immediate(uint8_t *at, unsigned size)
     return at + size;
 }
 
-/* At most 26 bytes. */
+/* Accesses by one register, which an engine may check together: near each other, at the ends of
+ * pages, or so far apart that sums run over, in multiples of what a TLB may be indexed by. At most
+ * 30 bytes. */
+static uint8_t *add_accesses(uint8_t *at)
+{
+    static const uint8_t opcodes[] = {0x8b, 0x89, 0x01, 0x03, 0x88, 0x8a, 0x39, 0x31};
+    static const uint32_t distances[] = {0,          0x60000000, 0xa0000000, 0x7ffffff8,
+                                         0x80000000, 0x400000,   0xffc00000, 0x1000};
+    unsigned base = below(16);
+
+    for (unsigned i = 0; i < 3; i++) {
+        uint32_t displacement = distances[below(8)] + below(64) - 32;
+
+        *at++ = 0x48 | (uint8_t)(below(2) << 2) | (uint8_t)(base >> 3);
+        *at++ = opcodes[below(sizeof(opcodes))];
+        *at++ = 0x80 | (uint8_t)(below(8) << 3) | (base & 7);
+        if ((base & 7) == 4) /* with SIB: no index, or one */
+            *at++ = below(2) ? 0x24 : (uint8_t)(random64() & 0xf8) | 4;
+        memcpy(at, &displacement, 4);
+        at += 4;
+    }
+    return at;
+}
+
+/* At most 30 bytes. */
 static uint8_t *add_instruction(uint8_t *at)
 {
     unsigned which;
 
-    switch (below(12)) {
+    switch (below(13)) {
+    case 12:
+        return add_accesses(at);
     case 0:
         for (unsigned i = 0; i < 12; i++)
             *at++ = (uint8_t)random64();
@@ -542,16 +579,19 @@ static uint8_t *add_instruction(uint8_t *at)
 static void make_slot(uint8_t slot[SLOT])
 {
     uint8_t text[SLOT + 64], *at = text;
-    bool loop = below(4) == 0;
+    bool loop = below(4) == 0, accesses = below(8) == 0;
 
     memset(text, 0x90, sizeof(text));
     if (loop) {
         memcpy(at, (uint8_t[]){0xb9, (uint8_t)below(30), 0, 0, 0}, 5);
         at += 5;
     }
-    do
-        at = add_instruction(at);
-    while (at < text + (loop ? 12 : 20));
+    if (accesses)
+        at = add_accesses(at);
+    else
+        do
+            at = add_instruction(at);
+        while (at < text + (loop ? 12 : 20));
     if (loop && at <= text + SLOT - 4) {
         memcpy(at, (uint8_t[]){0xff, 0xc9, 0x75, (uint8_t)(text + 5 - (at + 4))}, 4);
     }
