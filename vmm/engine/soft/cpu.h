@@ -183,6 +183,7 @@ struct soft_tlb_log {
     struct soft_tlb_victim victims[SOFT_MMU_MODES][SOFT_TLB_VICTIMS];
     uint8_t next_victim;
     bool victims_used;
+    bool user_high; /* users' entries may be of addresses above 4 GB */
     struct soft_context contexts[SOFT_CONTEXTS];
     uint8_t next_context;
     uint64_t protects; /* counts calls of soft_tlb_protect, with the last pages */

@@ -55,6 +55,10 @@ void soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t linear);
 /* CR3 changes to another PCID: `keep` says that the translations of that are still good. */
 void soft_tlb_switch(struct soft_cpu *cpu, uint64_t from, uint64_t to, bool keep);
 /* Forget all but global pages of a PCID that is not the current one; of all that are not. */
+/* Forget users' translations of addresses above 4 GB, before 32-bit code runs: what it computes is
+ * compared with tags in 64 bits, where a sum that ran over, or a register that 64-bit code left,
+ * must hit nothing. */
+void soft_tlb_drop_high(struct soft_cpu *cpu);
 void soft_tlb_flush_context(struct soft_cpu *cpu, unsigned pcid);
 void soft_tlb_flush_contexts(struct soft_cpu *cpu);
 /* Drop writable entries whose page is guest-physical `page` (it now holds code, or is protected).

@@ -261,10 +261,11 @@ bool soft_tlb_refill(struct soft_cpu *cpu, uint64_t linear, enum soft_access acc
 
     if (mode == SOFT_MMU_USER_ALIGNED || cpu->break_data)
         return false;
+    /* Registers of 32-bit code may hold more: the interpreter knows that an address ends there. */
+    if (cpu->flat ? !soft_canonical(linear) : linear > UINT32_MAX)
+        return false;
     if (soft_tlb_recall(cpu, mode, linear, access))
         return true;
-    if (soft_long_mode(cpu) ? !soft_canonical(linear) : linear > UINT32_MAX)
-        return false;
     if (!soft_walk(cpu, linear, access, mode, &piece.translation, &error))
         return false;
     /* A write to code ends the block that it is in: for the interpreter to do. */

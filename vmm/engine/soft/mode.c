@@ -6,6 +6,7 @@
  * null SS in 64-bit mode (SDM 3A, 5.5; AMD APM 2, 15.5.1).
  */
 #include "vmm/engine/soft/cpu.h"
+#include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/system.h"
 
 void soft_update_mode(struct soft_cpu *cpu)
@@ -28,6 +29,8 @@ void soft_update_mode(struct soft_cpu *cpu)
         cpu->mmu_mode = SOFT_MMU_SUPERVISOR_AC;
     else
         cpu->mmu_mode = SOFT_MMU_SUPERVISOR;
+    if (!cpu->flat && cpu->cpl == 3)
+        soft_tlb_drop_high(cpu);
 }
 
 void soft_set_rflags(struct soft_cpu *cpu, uint64_t value, uint64_t mask)

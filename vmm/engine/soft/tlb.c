@@ -318,6 +318,7 @@ void soft_tlb_fill(struct soft_cpu *cpu, unsigned mode, uint64_t linear, enum so
         note_writable(cpu, index);
     }
     log_fill(log, index, translation->global);
+    log->user_high |= mode == SOFT_MMU_USER && linear > UINT32_MAX;
 }
 
 /* ---- flushing ---- */
@@ -372,6 +373,22 @@ void soft_tlb_flush(struct soft_cpu *cpu, bool global_too)
         return;
     memset(log->writable, 0, sizeof(log->writable));
     log->writable_overflowed = false;
+}
+
+void soft_tlb_drop_high(struct soft_cpu *cpu)
+{
+    struct soft_tlb_log *log = &cpu->tlb_log;
+    unsigned first = SOFT_MMU_USER * SOFT_TLB_ENTRIES;
+
+    if (!log->user_high)
+        return;
+    for (unsigned i = first; i < first + SOFT_TLB_ENTRIES; i++)
+        if (slot(cpu, i)->read_tag > UINT32_MAX)
+            clear_slot(cpu, i);
+    for (unsigned i = 0; i < SOFT_TLB_VICTIMS; i++)
+        if (log->victim_tag[SOFT_MMU_USER][i] > UINT32_MAX)
+            log->victim_tag[SOFT_MMU_USER][i] = SOFT_TLB_NONE;
+    log->user_high = false;
 }
 
 /* ---- PCIDs ---- */
@@ -443,6 +460,7 @@ static void revive(struct soft_cpu *cpu, struct soft_context *context)
     struct soft_tlb_log *log = &cpu->tlb_log;
     bool same_ids = context->fetch_generation == log->fetch_generation;
 
+    log->user_high = true;
     protect_parked(log, context);
     for (unsigned i = context->count; i-- > 0;) {
         const struct soft_parked_entry *parked = &context->entries[i];

@@ -123,6 +123,9 @@ static uint8_t present_mode(const struct soft_cpu *cpu)
         return MODE_COUNT;
     if (cpu->flat)
         return cpu->mmu_mode;
+    /* Its TLB may hold addresses that are none of 32-bit code (soft_tlb_drop_high). */
+    if (soft_long_mode(cpu) && cpu->mmu_mode != SOFT_MMU_USER)
+        return MODE_COUNT;
     return flat_segments(cpu) ? cpu->mmu_mode | MODE_32 : MODE_COUNT;
 }
 
