@@ -55,6 +55,9 @@ struct clock {
     pthread_t current_thread;
     pthread_t thread;
     bool has_thread, stop;
+    /* When the thread looks by itself: machine time, INT64_MIN while it is awake. An earlier
+     * deadline must wake it. */
+    int64_t waits_for;
 };
 
 #define NOT_ARMED G_MAXUINT
@@ -393,7 +396,7 @@ void clock_timer_arm(struct clock_timer *timer, int64_t deadline_ns)
         timer->position = clock->heap->len - 1;
     }
     heap_sift(clock, timer, timer->position);
-    if (timer->position == 0)
+    if (timer->position == 0 && deadline_ns < clock->waits_for)
         pthread_cond_signal(&clock->wake);
     pthread_mutex_unlock(&clock->lock);
 }
@@ -453,13 +456,16 @@ static void run_first_locked(struct clock *clock)
 
 /* ---- the thread ---- */
 
-static void wait_locked(struct clock *clock, int64_t ns)
+static void wait_locked(struct clock *clock, int64_t now, int64_t deadline)
 {
+    int64_t ns = deadline - now;
     /* A day at most, so that the sum cannot overflow; waking for nothing is harmless. */
     int64_t until = host_ns(CLOCK_MONOTONIC) + MIN(ns, 86400 * NS_PER_SECOND);
-    struct timespec deadline = {.tv_sec = until / NS_PER_SECOND, .tv_nsec = until % NS_PER_SECOND};
+    struct timespec host = {.tv_sec = until / NS_PER_SECOND, .tv_nsec = until % NS_PER_SECOND};
 
-    pthread_cond_clockwait(&clock->wake, &clock->lock, CLOCK_MONOTONIC, &deadline);
+    clock->waits_for = deadline;
+    pthread_cond_clockwait(&clock->wake, &clock->lock, CLOCK_MONOTONIC, &host);
+    clock->waits_for = INT64_MIN;
 }
 
 static void *clock_thread(void *opaque)
@@ -471,7 +477,9 @@ static void *clock_thread(void *opaque)
     pthread_mutex_lock(&clock->lock);
     while (!clock->stop) {
         if (clock->heap->len == 0 || !clock_is_running(clock)) {
+            clock->waits_for = INT64_MAX;
             pthread_cond_wait(&clock->wake, &clock->lock);
+            clock->waits_for = INT64_MIN;
             continue;
         }
         int64_t now = clock_now(clock), deadline = heap_at(clock, 0)->deadline_ns;
@@ -479,7 +487,7 @@ static void *clock_thread(void *opaque)
         if (deadline <= now)
             run_first_locked(clock);
         else
-            wait_locked(clock, deadline - now);
+            wait_locked(clock, now, deadline);
     }
     pthread_mutex_unlock(&clock->lock);
     return NULL;
@@ -492,6 +500,7 @@ static struct clock *clock_new(enum counter_source source, uint64_t khz)
     struct clock *clock = g_new0(struct clock, 1);
 
     clock->source = source;
+    clock->waits_for = INT64_MIN;
     clock->stopped_ns = host_ns(CLOCK_MONOTONIC);
     set_counter_khz(clock, khz);
     clock_set_tsc_khz(clock, khz);

@@ -348,6 +348,7 @@ struct soft_cpu {
     uint64_t window_delta;        /* the host's GS base for translated code */
     uint64_t window_root;         /* the table with which it uses windows; window.c's */
     struct soft_counters counters;
+    _Atomic bool asleep; /* waits for `requests`, or is about to: request.c */
     struct soft_spin spin;
     struct vcpu_debug debug;
     bool debug_told;  /* the debugger was told of the breakpoint at rip */
