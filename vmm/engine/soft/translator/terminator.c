@@ -9,6 +9,8 @@
 #include "vmm/engine/soft/operand.h"
 #include "vmm/engine/soft/translator/translation.h"
 
+#define JUMP_BYTES 5 /* of a jump that build_jump makes */
+
 static const struct insn *now(const struct build *build)
 {
     return &build->translation->block->insns[build->index];
@@ -294,6 +296,27 @@ static bool jump_conditional(struct build *build)
     return true;
 }
 
+/* JCXZ and LOOP, which leave the flags alone: the host's own, over a jump. LOOP jumps where the
+ * count is not 0 after it was taken down. */
+static bool jump_by_count(struct build *build, bool loop)
+{
+    struct emit_memory less = {.base = GPR_RCX, .index = EMIT_NONE, .displacement = -1};
+    bool wide = now(build)->address_size == 8;
+    uint64_t target;
+
+    if (now(build)->address_size == 2 || !relative(build, &target))
+        return false;
+    if (loop)
+        emit_lea(&build->emitter, wide, GPR_RCX, &less);
+    if (!wide)
+        emit_byte(&build->emitter, 0x67);
+    emit_byte(&build->emitter, 0xe3); /* JRCXZ, JECXZ */
+    emit_byte(&build->emitter, JUMP_BYTES);
+    build_jump(build, loop ? target : next(build));
+    build_jump(build, loop ? next(build) : target);
+    return true;
+}
+
 static bool push(struct build *build)
 {
     const ZydisDecodedOperand *operand = &build->now->decoded.operands[0];
@@ -351,6 +374,11 @@ bool build_special(struct build *build)
         return call(build);
     case ZYDIS_MNEMONIC_RET:
         return ret(build);
+    case ZYDIS_MNEMONIC_JECXZ:
+    case ZYDIS_MNEMONIC_JRCXZ:
+        return jump_by_count(build, false);
+    case ZYDIS_MNEMONIC_LOOP:
+        return jump_by_count(build, true);
     default:
         break;
     }

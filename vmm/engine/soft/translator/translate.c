@@ -230,6 +230,9 @@ static void adjust_form(const struct insn *insn, struct build_insn *entry)
     case ZYDIS_MNEMONIC_CALL:
     case ZYDIS_MNEMONIC_RET:
     case ZYDIS_MNEMONIC_JMP:
+    case ZYDIS_MNEMONIC_JECXZ:
+    case ZYDIS_MNEMONIC_JRCXZ:
+    case ZYDIS_MNEMONIC_LOOP:
         entry->form.flags_read = 0;
         break;
     default:
