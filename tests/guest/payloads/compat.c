@@ -37,7 +37,8 @@ static uint64_t run(const uint8_t *code, bool wide, uint64_t rsp, uint64_t rbx)
     return caught.vector == 0x80 ? caught.rax : 0xdead;
 }
 
-extern const uint8_t code_begin[], code_end[], touch[], push_two[], wrap_up[], wrap_down[];
+extern const uint8_t code_begin[], code_end[], touch[], push_two[], wrap_up[], keeps_half[],
+    wrap_down[];
 asm("code_begin:\n"
     "touch:\n" /* 64-bit: read and write the pages that 32-bit code must not reach */
     "   movabsq $0x160400000, %rcx; lock orl $0, (%rcx); lock orl $0, 0xf00(%rcx)\n"
@@ -60,6 +61,11 @@ asm("code_begin:\n"
     "   movl %ecx, %edx\n"
     "   movl $48, %ecx\n"
     "   addl (%edx,%ecx), %eax\n"
+    "   int $0x80\n"
+    "keeps_half:\n" /* the upper half of RBX, which the address runs over to meet, goes away */
+    "   movl -0x20(%ebx), %eax\n"
+    "   addl $0, %ebx\n"
+    "   addl -0x20(%ebx), %eax\n"
     "   int $0x80\n"
     "wrap_down:\n"
     "   movl $0, %esp\n"
@@ -113,6 +119,7 @@ static void sums_run_over(void)
         top[0xff0 / 4] = i;
         top[0xff4 / 4] = 1000;
         wrong += run(at(wrap_up), false, LOW + 0xf80, 0) != 4 * i + 1000;
+        wrong += run(at(keeps_half), false, LOW + 0xf80, ABOVE + 0x10) != 2 * i;
         wrong += run(at(wrap_down), false, LOW + 0xf80, 0) != 18;
         wrong += top[0xffc / 4] != 5 || top[0xff8 / 4] != 6 || top[0xff4 / 4] != 7;
         wrong += last[0xffc / 4] || last[0xff8 / 4] || above[0];

@@ -133,12 +133,13 @@ static void follow_key(const struct build_insn *entry, const struct insn *insn,
     effect->move = effect->ends ? 0 : (int)move;
 }
 
-/* In 32-bit code a base that moves may run over, while the sum of its address and the page's delta
- * does not. What T0 points to itself is not concerned. */
+/* In 32-bit code a base that is written may run over or lose what was above its lower half, while
+ * the sum of its address and the page's delta does not. What T0 points to itself is not concerned.
+ */
 static void end_where_it_may_wrap(const struct build *build, const struct address_key *key,
-                                  struct effect *effect)
+                                  bool written, struct effect *effect)
 {
-    if (!build->long_mode && effect->move && key_is_simple(key)) {
+    if (!build->long_mode && written && key_is_simple(key)) {
         effect->ends = true;
         effect->move = 0;
     }
@@ -156,7 +157,7 @@ static struct effect effect_of(const struct build *build, unsigned index,
     if (!entry->form.copies) {
         if (insn->operand_size == word(build))
             stack_effect(build, entry, key, &effect);
-        end_where_it_may_wrap(build, key, &effect);
+        end_where_it_may_wrap(build, key, effect.move, &effect);
         return effect;
     }
     /* More than the operand is moved, or it must not be looked at ahead. */
@@ -164,7 +165,7 @@ static struct effect effect_of(const struct build *build, unsigned index,
         return effect;
     effect.safe = true;
     follow_key(entry, insn, key, word(build), &effect);
-    end_where_it_may_wrap(build, key, &effect);
+    end_where_it_may_wrap(build, key, entry->form.gpr_written >> key->base & 1, &effect);
     if (!entry->form.memory || entry->decoded.instruction.mnemonic == ZYDIS_MNEMONIC_LEA)
         return effect;
     if (insn->index >= GPR_COUNT && insn->base >= GPR_COUNT) {
