@@ -384,6 +384,60 @@ static void copy_code(struct generator *generator, struct unit *unit)
     UNIT_PUT(unit, 0xfc, 0xf3, 0xa4);
 }
 
+/* Some accesses by one base, which may lie in two pages. */
+static void neighbours(struct generator *generator, struct unit *unit)
+{
+    static const uint8_t opcodes[] = {0x8b, 0x89, 0x03, 0x01, 0x2b, 0x33, 0x39, 0x88, 0x8a, 0x63};
+    unsigned base = low_register(generator), size = generator->program->code_size;
+    uint64_t linear = DIFF_DATA + (below(generator, 2) ? 0x1000 - below(generator, 64)
+                                                       : below(generator, 0x1f80));
+    bool indexed = below(generator, 3) == 0 && base != GPR_RCX && base != GPR_RBP;
+
+    if (indexed)
+        unit_load(unit, size, GPR_RCX, below(generator, 4));
+    if (is_wide(generator) && below(generator, 4) == 0)
+        linear += ALIAS_MIDDLE;
+    unit_load(unit, size, base, linear);
+    for (unsigned i = 2 + below(generator, 4); i--;) {
+        uint8_t opcode = opcodes[below(generator, sizeof(opcodes) - !is_wide(generator))];
+        unsigned reg;
+
+        do
+            reg = low_register(generator);
+        while (reg == base || reg == GPR_RCX);
+        if (is_wide(generator) && below(generator, 2))
+            UNIT_PUT(unit, 0x48);
+        if (indexed)
+            UNIT_PUT(unit, opcode, (uint8_t)(0x44 | reg << 3), (uint8_t)(0xc8 | base));
+        else
+            UNIT_PUT(unit, opcode, (uint8_t)(0x40 | reg << 3 | base));
+        UNIT_PUT(unit, (uint8_t)(below(generator, 64) - 32));
+    }
+}
+
+/* A procedure that is called through a register, again and again, and changed in between. */
+static void change_called(struct generator *generator, struct unit *unit)
+{
+    bool wide = is_wide(generator);
+    unsigned start;
+
+    if (wide) {
+        UNIT_PUT(unit, 0x48, 0x8d, 0x05); /* lea rax, [procedure] */
+        unit_fixup(unit, FIXUP_RELATIVE32, generator->index, 0);
+    } else {
+        UNIT_PUT(unit, 0xb8);
+        unit_fixup(unit, FIXUP_ADDRESS32, generator->index, 0);
+    }
+    start = unit->length;
+    take_fuel(generator, unit, 8);
+    UNIT_PUT(unit, 0xff, 0xd0);                                        /* call rax */
+    UNIT_PUT(unit, 0x80, 0x40, 3, (uint8_t)(1 + below(generator, 4))); /* add byte [rax + 3] */
+    UNIT_PUT(unit, 0xeb, (uint8_t)(start - (unit->length + 2U)));
+    UNIT_PUT(unit, 0xeb, 5); /* over the procedure: lea rbx, [rbx + n]; ret */
+    unit->fixups[unit->fixup_count - 1].addend = unit->length;
+    UNIT_PUT(unit, wide ? 0x48 : 0x90, 0x8d, 0x5b, (uint8_t)below(generator, 64), 0xc3);
+}
+
 /* Until the kernel's handler of an interrupt goes on behind it. */
 static void wait_for_interrupt(struct generator *generator, struct unit *unit)
 {
@@ -459,6 +513,10 @@ static const unit_maker makers[] = {
     copy_code,
     wait_for_interrupt,
     jump_to_the_top,
+    neighbours,
+    neighbours,
+    neighbours,
+    change_called,
 };
 
 void unit_flow(struct generator *generator, struct unit *unit)

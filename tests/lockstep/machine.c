@@ -23,7 +23,8 @@
  * up first, since translating may be slower where nothing is executed twice. */
 #define INTERPRETER_NS 50000000L
 #define TRANSLATOR_NS  5000000000L
-#define WAIT_US        2000000 /* and more, of time: one that waits for nothing */
+#define WAIT_US        2000000  /* and more, of time: one that waits for nothing */
+#define STUCK_US       10000000 /* after which a kick was not heard */
 #define LOOK_US        50000
 #define PESTERS        24 /* of a program; then seldom */
 #define REST_US        300
@@ -73,8 +74,21 @@ static void nap(unsigned microseconds)
     nanosleep(&time, NULL);
 }
 
+static _Atomic uint64_t running_seed, running_number;
+
+/* A vCPU that does not come back when it is kicked cannot be helped. */
+static _Noreturn void tell_stuck(void)
+{
+    printf("STUCK --seed %lu --case %lu: it does not hear kicks\n", atomic_load(&running_seed),
+           atomic_load(&running_number));
+    fflush(stdout);
+    _exit(1);
+}
+
 static void *watch(void *opaque)
 {
+    unsigned kicks = 0;
+
     for (;;) {
         struct side *side = atomic_load(&running);
 
@@ -83,6 +97,10 @@ static void *watch(void *opaque)
                          WAIT_US + side->patience / 250)) {
             atomic_store(&too_long, true);
             side->ops->vcpu_kick(side->vcpu);
+            if (++kicks * LOOK_US > STUCK_US)
+                tell_stuck();
+        } else {
+            kicks = 0;
         }
         nap(LOOK_US);
     }
@@ -298,6 +316,8 @@ void side_run(struct side *side, const struct program *program, bool asynchronou
 
     load(side, program);
     out->returns = 0;
+    atomic_store(&running_seed, program->seed);
+    atomic_store(&running_number, program->number);
     atomic_store(&too_long, false);
     atomic_store(&running_since, running_time());
     atomic_store(&waiting_since, g_get_monotonic_time());

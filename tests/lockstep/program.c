@@ -286,6 +286,7 @@ static void choose_memory(struct program *program, struct diff_random *random)
     random_fill(random, program->data, DATA_SIZE / 4);
     random_fill(random, program->data + DATA_SIZE / 4, DATA_SIZE / 4);
     memset(program->data + DATA_SIZE / 2, 0, DATA_SIZE / 2);
+    random_fill(random, program->data + (PAGE_OTHER + 2) * 4096, 2 * 4096);
     memset(program->data + PAGE_USER * 4096, 0, 4096);
     *(uint32_t *)(void *)(program->data + PAGE_USER * 4096) = random_below(random, 100);
 }

@@ -151,6 +151,8 @@ static uint64_t window_entry(struct program *program, struct diff_random *random
         rights &= ~ENTRY_RW;
     if (page >= PAGE_ALIAS)
         target = program->alias_target[page - PAGE_ALIAS];
+    if (page == 3 && chance(random, 2))
+        target += PAGE_OTHER; /* not side by side with the page before it */
     if (chance(random, 3))
         rights &= ~ENTRY_D;
     if (chance(random, 4))

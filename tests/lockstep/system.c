@@ -158,7 +158,7 @@ static void task_switched(struct generator *generator, struct unit *unit)
     default: /* WP turned around */
         if (generator->program->asynchronous)
             break;
-        UNIT_PUT(unit, 0x0f, 0x20, 0xc0, 0x0f, 0xba, 0xf8, 16, 0x0f, 0x22, 0xc0);
+        UNIT_PUT(unit, 0x0f, 0x20, 0xc0, 0x35, 0, 0, 1, 0, 0x0f, 0x22, 0xc0);
         break;
     }
 }
