@@ -127,7 +127,11 @@ static void print_log(const uint8_t *a, const uint8_t *b)
                                         "r14", "r15", "vector", "error", "rip",   "cs",  "rflags",
                                         "rsp", "ss",  "cr2",    "dr6"};
 
-    for (unsigned i = 0; i < LOG_SIZE; i += LOG_ENTRY) {
+    uint64_t next;
+
+    memcpy(&next, a + KERNEL_DATA + offsetof(struct kernel_data, log), 8);
+    for (unsigned n = 0; n < LOG_SIZE; n += LOG_ENTRY) {
+        unsigned i = (next + n) % LOG_SIZE; /* from the oldest on */
         const uint8_t *left = a + KERNEL_LOG + i, *right = b + KERNEL_LOG + i;
         uint64_t rip[2], vector[2];
 

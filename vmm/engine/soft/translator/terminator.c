@@ -228,9 +228,10 @@ static bool jump(struct build *build)
     return true;
 }
 
-/* A call raises before it pushes. The target is in T0; uses T1. */
+/* A call raises before it pushes. The target is in T0, the flags in the carrier; uses T1. */
 static void check_canonical(struct build *build)
 {
+    held_lose(build, T1);
     emit_mov_register(&build->emitter, true, T1, T0);
     emit_shift(&build->emitter, 7, true, T1, 47); /* 0 or -1 */
     emit_alu_immediate(&build->emitter, 0, true, T1, 1);
@@ -246,6 +247,8 @@ static bool call(struct build *build)
 
     if (build->now->decoded.operands[0].type != ZYDIS_OPERAND_TYPE_MEMORY)
         build_window_choose_stack(build, GPR_RSP);
+    if (!direct && build->long_mode)
+        build_carry_flags(build);
     if (direct ? !relative(build, &target) : !load_target(build))
         return false;
     if (direct)

@@ -124,6 +124,11 @@ static void spare_flags(struct build *build, uint32_t live)
     build->flags = live ? FLAGS_CARRIER : FLAGS_DEAD;
 }
 
+void build_carry_flags(struct build *build)
+{
+    spare_flags(build, build->now->live_in);
+}
+
 void build_begin_access(struct build *build)
 {
     struct site *site;

@@ -298,6 +298,8 @@ struct cold *build_cold(struct build *build, enum cold_kind kind, uint8_t *place
 /* The present instruction accesses memory: its flags are about to be clobbered, so they are saved
  * if they are live. A miss begins anew from here. Uses T2. */
 void build_begin_access(struct build *build);
+/* The flags go to the carrier if they are live, before the present instruction begins. Uses T2. */
+void build_carry_flags(struct build *build);
 /* The flags are needed in the host's register. Uses `scratch`. */
 void build_need_flags(struct build *build, uint8_t scratch);
 /* To the carrier, by T2. */
