@@ -12,6 +12,11 @@
 
 #define SIZE_MAX_EACH (128UL << 20)
 #define SIZE_MAX_ALL  (1UL << 30)
+#define HUGE_PAGE     (2UL << 20)
+
+#ifndef MADV_COLLAPSE /* Linux 6.1 */
+#define MADV_COLLAPSE 25
+#endif
 
 static GMutex lock;
 static GArray *spare; /* of struct code_cache: mapped and not in use; by `lock` */
@@ -22,30 +27,50 @@ size_t code_cache_share(unsigned cpus)
 {
     size_t share = MIN(SIZE_MAX_EACH, SIZE_MAX_ALL / MAX(cpus, 1));
 
-    return share & ~(size_t)(getpagesize() - 1);
+    return share & ~(HUGE_PAGE - 1);
+}
+
+/* Address space for a view, at a boundary of a huge page; what is over is given back. */
+static uint8_t *reserve(size_t size)
+{
+    uint8_t *room =
+        mmap(NULL, size + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *view;
+
+    if (room == MAP_FAILED)
+        return NULL;
+    view = (uint8_t *)(((uintptr_t)room + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
+    if (view != room)
+        munmap(room, (size_t)(view - room));
+    munmap(view + size, (size_t)(room + HUGE_PAGE - view));
+    return view;
+}
+
+/* Map the pages into both views. */
+static bool map_views(uint8_t *write, uint8_t *execute, size_t size)
+{
+    return mmap(write, size, PROT_READ | PROT_WRITE,
+                MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED &&
+           mremap(write, 0, size, MREMAP_MAYMOVE | MREMAP_FIXED, execute) != MAP_FAILED &&
+           mprotect(execute, size, PROT_READ | PROT_EXEC) == 0;
 }
 
 static bool map(struct code_cache *cache, size_t size)
 {
-    void *write =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    void *execute;
+    uint8_t *write = reserve(size), *execute = reserve(size);
+    int reason;
 
-    if (write == MAP_FAILED)
-        return false;
-    execute = mremap(write, 0, size, MREMAP_MAYMOVE);
-    if (execute == MAP_FAILED || mprotect(execute, size, PROT_READ | PROT_EXEC) != 0) {
-        int reason = errno;
-
-        munmap(write, size);
-        if (execute != MAP_FAILED)
-            munmap(execute, size);
-        errno = reason;
-        return false;
+    if (write && execute && map_views(write, execute, size)) {
+        *cache = (struct code_cache){.write = write, .execute = execute - write, .size = size};
+        return true;
     }
-    *cache = (struct code_cache){
-        .write = write, .execute = (uint8_t *)execute - (uint8_t *)write, .size = size};
-    return true;
+    reason = errno;
+    if (write)
+        munmap(write, size);
+    if (execute)
+        munmap(execute, size);
+    errno = reason;
+    return false;
 }
 
 /* With the lock held. */
@@ -122,4 +147,14 @@ void code_cache_fini(struct code_cache *cache)
 void code_cache_empty(struct code_cache *cache)
 {
     madvise(cache->write, cache->size, MADV_REMOVE);
+}
+
+void code_cache_settle(struct code_cache *cache, const uint8_t *from, const uint8_t *to)
+{
+    size_t first = (size_t)(from - cache->write) / HUGE_PAGE;
+    size_t last = (size_t)(to - cache->write) / HUGE_PAGE;
+
+    if (first != last)
+        madvise(cache->write + cache->execute + first * HUGE_PAGE, (last - first) * HUGE_PAGE,
+                MADV_COLLAPSE);
 }

@@ -35,3 +35,8 @@ void code_cache_fini(struct code_cache *cache);
 
 /* Give the memory back to the host; the addresses stay. Nothing executes there. */
 void code_cache_empty(struct code_cache *cache);
+
+/* What was written came from `from` up to `to` (of the writable view): let what it has filled lie
+ * in huge pages, where the host can do that, since code of a large program takes more small ones
+ * than processors remember. */
+void code_cache_settle(struct code_cache *cache, const uint8_t *from, const uint8_t *to);

@@ -937,6 +937,7 @@ struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *bl
         withdraw(translator, translation, exits);
         return NULL;
     }
+    code_cache_settle(&translator->cache, translator->used, translation->end);
     translator->used = translation->end;
     translator->cold_used = translation->cold_end;
     translator->translation_count++;
