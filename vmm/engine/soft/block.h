@@ -31,8 +31,9 @@ struct soft_block {
     uint16_t count; /* instructions */
     uint16_t bytes;
     uint8_t code_size;
-    uint8_t heat;                     /* executions, up to what makes a translation worth while */
-    bool chains;                      /* ends without anything that the run loop must look at */
+    uint8_t heat; /* executions at `heat_linear`, up to what makes a translation worth while */
+    bool chains;  /* ends without anything that the run loop must look at */
+    uint64_t heat_linear;             /* where it was executed last without a translation */
     struct translation *translations; /* translator/translator.h */
 };
 

@@ -145,29 +145,6 @@ bool translator_need_table(struct soft_translator *translator, uint8_t mode)
     return true;
 }
 
-/* The translation of `block` at `linear` in the present mode, made now if need be. NULL where there
- * is none. May drop all others. */
-static struct translation *get_translation(struct soft_cpu *cpu, struct soft_block *block,
-                                           uint64_t linear, bool plain)
-{
-    struct soft_translator *translator = cpu->translator;
-    uint8_t mode = present_mode(cpu);
-    struct translation *translation;
-
-    if (mode == MODE_COUNT || !block->host || !translator_need_table(translator, mode))
-        return NULL;
-    if (plain)
-        mode |= MODE_PLAIN;
-    for (translation = block->translations; translation; translation = translation->next)
-        if (translation->linear == linear && translation->mode == mode)
-            return translation;
-    translation = translation_make(cpu, block, linear, mode);
-    if (translation)
-        return translation;
-    soft_translator_empty(translator);
-    return translation_make(cpu, block, linear, mode);
-}
-
 /* ---- dropping ---- */
 
 /* The jumps that lead to it lead to the dispatcher again; a table of indirect targets may name it
@@ -180,6 +157,19 @@ static void drop(struct soft_translator *translator, struct translation *transla
     translation->incoming = 0;
     translation->indirect[0] = 0xe9; /* JMP */
     emit_patch(translation->indirect + 1, translator->leave);
+}
+
+/* A block that lies at many addresses, as a library does, has translations for the latest ones. */
+static void drop_oldest(struct soft_translator *translator, struct soft_block *block)
+{
+    struct translation **link = &block->translations;
+
+    for (unsigned i = 0; *link && i < TRANSLATIONS_OF_BLOCK; i++)
+        link = &(*link)->next;
+    if (!*link)
+        return;
+    drop(translator, *link);
+    *link = NULL;
 }
 
 void soft_translations_drop(struct soft_cpu *cpu, struct soft_block *block)
@@ -213,6 +203,54 @@ void soft_translator_empty(struct soft_translator *translator)
     translator->cold_used = translator->cold;
     translator->generation++;
     soft_count(&translator->cpu->counters.cache_flushes);
+}
+
+/* ---- getting one ---- */
+
+/* The translation of `block` at `linear` in a mode, which becomes the first of the block's. */
+static struct translation *find_translation(struct soft_block *block, uint64_t linear, uint8_t mode)
+{
+    struct translation **link = &block->translations, *translation;
+
+    while (*link && ((*link)->linear != linear || (*link)->mode != mode))
+        link = &(*link)->next;
+    translation = *link;
+    if (!translation || link == &block->translations)
+        return translation;
+    *link = translation->next;
+    translation->next = block->translations;
+    block->translations = translation;
+    return translation;
+}
+
+/* The translation of `block` at `linear` in the present mode, made now if need be and if it is
+ * worth while; `counts`: the block is about to be executed. NULL where there is none. May drop all
+ * others. */
+static struct translation *get_translation(struct soft_cpu *cpu, struct soft_block *block,
+                                           uint64_t linear, bool plain, bool counts)
+{
+    struct soft_translator *translator = cpu->translator;
+    uint8_t mode = present_mode(cpu);
+    struct translation *translation;
+
+    if (mode == MODE_COUNT || !block->host || !translator_need_table(translator, mode))
+        return NULL;
+    if (plain)
+        mode |= MODE_PLAIN;
+    translation = find_translation(block, linear, mode);
+    if (translation)
+        return translation;
+    /* A plain one goes on where another one cannot, which is hot. */
+    if (!plain && (counts ? soft_translator_cold(cpu, block, linear)
+                          : block->heat < cpu->heat || block->heat_linear != linear))
+        return NULL;
+    translation = translation_make(cpu, block, linear, mode);
+    if (!translation) {
+        soft_translator_empty(translator);
+        translation = translation_make(cpu, block, linear, mode);
+    }
+    drop_oldest(translator, block);
+    return translation;
 }
 
 /* ---- the C side of glue ---- */
@@ -465,9 +503,9 @@ static struct translation *follow_exit(struct soft_cpu *cpu, struct exit *exit)
         return to;
     }
     block = soft_blocks_find(cpu, cpu->rip);
-    if (!block || block->heat < cpu->heat)
+    if (!block)
         return NULL;
-    to = get_translation(cpu, block, cpu->rip, exit->kind == EXIT_PLAIN);
+    to = get_translation(cpu, block, cpu->rip, exit->kind == EXIT_PLAIN, false);
     if (!to)
         return NULL;
     mark_pages(cpu, to);
@@ -478,7 +516,7 @@ static struct translation *follow_exit(struct soft_cpu *cpu, struct exit *exit)
 
 bool soft_translator_enter(struct soft_cpu *cpu, struct soft_block *block, uint64_t linear)
 {
-    struct translation *translation = get_translation(cpu, block, linear, false);
+    struct translation *translation = get_translation(cpu, block, linear, false, true);
     struct soft_translator *translator = cpu->translator;
 
     if (!translation)

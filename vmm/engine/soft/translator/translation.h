@@ -131,10 +131,11 @@ struct code_page_id {
     const uint8_t *host;
 };
 
-#define TRANSLATIONS_MAX (512U << 10)
-#define SITES_MAX        (4U << 20)
-#define EXITS_MAX        (2U << 20)
-#define PAGE_IDS         (128U << 10)
+#define TRANSLATIONS_OF_BLOCK 16 /* of one block, at different addresses and in modes */
+#define TRANSLATIONS_MAX      (512U << 10)
+#define SITES_MAX             (4U << 20)
+#define EXITS_MAX             (2U << 20)
+#define PAGE_IDS              (128U << 10)
 
 /* An access that missed the TLB. */
 struct miss {

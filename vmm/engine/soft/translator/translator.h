@@ -32,6 +32,22 @@ bool soft_translator_enter(struct soft_cpu *cpu, struct soft_block *block, uint6
 
 #define SOFT_TRANSLATOR_HEAT 8 /* soft_cpu.heat, but with the switch `eager` */
 
+/* Whether `block` was executed too seldom at `linear` for a translation there to be worth while;
+ * this time counts. Programs that are started anew lie elsewhere each time, and most of what they
+ * execute is executed once. */
+static inline bool soft_translator_cold(struct soft_cpu *cpu, struct soft_block *block,
+                                        uint64_t linear)
+{
+    if (block->heat_linear != linear) {
+        block->heat_linear = linear;
+        block->heat = 0;
+    }
+    if (block->heat >= cpu->heat)
+        return false;
+    block->heat++;
+    return true;
+}
+
 /* Execute `block`, which lies at `linear` and is where cpu->rip is, and what follows it as
  * translated code, until the run loop must look around: next_rip is the boundary then. False when
  * the block is to be interpreted. May raise, as an instruction does. */
@@ -40,9 +56,7 @@ static inline bool soft_translator_run(struct soft_cpu *cpu, struct soft_block *
 {
     if (!cpu->translator)
         return false;
-    if (block->heat < cpu->heat) {
-        block->heat++;
+    if (!block->translations && soft_translator_cold(cpu, block, linear))
         return false;
-    }
     return soft_translator_enter(cpu, block, linear);
 }
