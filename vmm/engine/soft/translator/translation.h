@@ -12,6 +12,9 @@
  *     log.c         disassembly and names of translations
  *     held.c        registers in memory that scratch registers still hold
  *     group.c       accesses that one check covers
+ *     bits.c        BT and its like on bit strings
+ *     control_word.c  FLDCW, LDMXCSR
+ *     x87_native.c  x87 and MMX registers in the host's, as vector_state.h has the vector registers
  *     emit.h, copy.h, code_cache.h
  *
  * Host registers: the guest's RAX to R10 and R12 live in the same ones of the host, but RSP in R15.
