@@ -104,9 +104,20 @@ static void canary_add(void *start, size_t size)
     canaries[canary_count++] = (struct canary){start, size};
 }
 
-/* Where nothing is yet. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#define SANITIZED (__has_feature(thread_sanitizer) || __has_feature(address_sanitizer))
+#else
+#define SANITIZED 0
+#endif
+
+/* Where nothing is yet. Sanitizers do not like memory in places of ours; they watch it themselves.
+ */
 static void canary_at(uintptr_t address, size_t size)
 {
+    if (SANITIZED)
+        return;
     canary_add(mmap((void *)address, size, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0),
                size);
