@@ -151,6 +151,7 @@ struct program {
     bool large;         /* the window is one large page in a space: code has no guards there */
     bool globals;       /* one address space, with global pages */
     bool pcid;          /* address spaces have numbers */
+    bool supervisor;    /* no pages of the user: those that kernel windows show */
     bool asynchronous;  /* kicked and interrupted at random */
     bool waits;         /* for interrupts: nothing may count what is executed meanwhile */
     bool exact;         /* flags are whole at every exception */

@@ -157,7 +157,9 @@ static uint64_t window_entry(struct program *program, struct diff_random *random
         rights &= ~ENTRY_D;
     if (chance(random, 4))
         rights &= ~(ENTRY_A | ENTRY_D);
-    if (program->globals && chance(random, 3))
+    if (program->supervisor)
+        rights = (rights & ~ENTRY_US) | (chance(random, 8) ? 0 : ENTRY_G);
+    else if (program->globals && chance(random, 3))
         rights |= ENTRY_G;
     if (program->steady && page >= PAGE_CODE && page < PAGE_ALIAS)
         odd = false;
@@ -413,8 +415,11 @@ void space_make(struct program *program, struct diff_random *random)
     program->asynchronous = chance(random, 16);
     program->waits = program->asynchronous && program->ring == 3 && chance(random, 2);
     program->steady = chance(random, 2);
-    program->globals = chance(random, 4);
     program->pcid = chance(random, 4) && has_pcid();
+    program->supervisor = program->ring == 0 && chance(random, 2);
+    program->globals = program->supervisor || chance(random, 4);
+    if (program->supervisor && chance(random, 2))
+        program->alias = ALIAS_HIGH;
     memset(program->kernel, 0, sizeof(program->kernel));
     memcpy(program->kernel, kernel_image, (size_t)(kernel_image_end - kernel_image));
     map_kernel(program);

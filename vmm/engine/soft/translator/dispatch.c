@@ -292,8 +292,7 @@ static bool may_go_behind(const struct soft_cpu *cpu, const struct site *site)
            present_mode(cpu) == (translation->mode & ~MODE_PLAIN);
 }
 
-/* The instruction that found nothing in a window anew: its page is there now. What that has thrown
- * away (code on the page, which is written) must be gone before. */
+/* The instruction that found nothing in a window anew: its page is there now. */
 static uintptr_t retry_window(struct soft_cpu *cpu, const struct site *site)
 {
     struct soft_translator *translator = cpu->translator;
@@ -318,9 +317,12 @@ uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t l
 
     live_leave(cpu);
     if (access == ACCESS_WINDOW) {
-        if (soft_window_fault(cpu, linear, site->window_writes))
+        enum soft_window_result result = soft_window_fault(cpu, linear, site->window_writes);
+
+        if (result == WINDOW_ENTERED)
             return retry_window(cpu, site);
-        window_refuse(translator, site);
+        if (result == WINDOW_REFUSED)
+            window_refuse(translator, site);
     } else if (access) {
         window_learn(translator, site, linear);
         soft_count(&cpu->counters.misses);

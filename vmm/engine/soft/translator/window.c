@@ -511,7 +511,8 @@ static bool allow_again(struct soft_windows *windows, uint64_t linear, uint64_t 
            (!write || (region->writable && window_space_unprotect(&windows->space, linear)));
 }
 
-static bool enter(struct soft_windows *windows, struct soft_cpu *cpu, uint64_t linear, bool write)
+static enum soft_window_result enter(struct soft_windows *windows, struct soft_cpu *cpu,
+                                     uint64_t linear, bool write)
 {
     struct soft_translation translation;
     struct window_region region;
@@ -521,35 +522,41 @@ static bool enter(struct soft_windows *windows, struct soft_cpu *cpu, uint64_t l
     if (!soft_walk(cpu, linear, write ? SOFT_WRITE : SOFT_READ, SOFT_MMU_SUPERVISOR, &translation,
                    &error) ||
         !soft_walk_quietly(cpu, linear, &translation) || !may_show(&translation))
-        return false;
-    if (write && (!may_write(&translation) ||
-                  !memory_write_begin(windows->memory, translation.physical, &keep) || !keep))
-        return false;
+        return WINDOW_REFUSED;
+    if (write && !may_write(&translation))
+        return WINDOW_REFUSED;
+    /* Code that writes itself would be translated, and its page protected, over and over. */
+    if (write && memory_has_code(windows->memory, translation.physical))
+        return WINDOW_INTERPRET;
+    if (write && (!memory_write_begin(windows->memory, translation.physical, &keep) || !keep))
+        return WINDOW_REFUSED;
     if (allow_again(windows, linear, translation.physical, write))
-        return true;
+        return WINDOW_ENTERED;
     drop_page(&windows->space, linear);
     spread(cpu, &region, linear, &translation);
     if (!clip_to_memory(windows, &region, translation.physical))
-        return false;
+        return WINDOW_REFUSED;
     clip_to_gap(&windows->space, &region, linear);
-    return window_space_map(&windows->space, windows->memory, &region);
+    return window_space_map(&windows->space, windows->memory, &region) ? WINDOW_ENTERED
+                                                                       : WINDOW_REFUSED;
 }
 
-bool soft_window_fault(struct soft_cpu *cpu, uint64_t linear, bool write)
+enum soft_window_result soft_window_fault(struct soft_cpu *cpu, uint64_t linear, bool write)
 {
     struct soft_windows *windows = cpu->windows;
-    bool entered;
+    enum soft_window_result result = WINDOW_REFUSED;
 
     if (!windows || !in_upper_half(linear))
-        return false;
+        return WINDOW_REFUSED;
     linear &= PAGE_MASK;
     pthread_mutex_lock(&windows->lock);
-    entered = (cpu->window_root != NO_ROOT || attach(windows, cpu)) &&
-              use_slot(windows, cpu, slot_of(linear)) && enter(windows, cpu, linear, write);
+    if ((cpu->window_root != NO_ROOT || attach(windows, cpu)) &&
+        use_slot(windows, cpu, slot_of(linear)))
+        result = enter(windows, cpu, linear, write);
     if (cpu->window_root != NO_ROOT && windows->space.placed)
         set_delta(cpu, windows->space.delta);
     pthread_mutex_unlock(&windows->lock);
-    return entered;
+    return result;
 }
 
 /* ---- dropping ---- */
