@@ -16,7 +16,7 @@
 #include "vmm/engine/soft/translator/log.h"
 #include "vmm/engine/soft/translator/translation.h"
 
-#define PEEK_INSNS 4 /* of a successor, to see whether it needs flags */
+#define PEEK_INSNS 8 /* of a successor, to see whether it needs flags */
 
 struct emit_memory build_field(const struct build *build, size_t offset)
 {
@@ -167,34 +167,57 @@ static void classify(struct build *build, const struct insn *insn, struct build_
                   &build->translator->features, build->translator->exact, &entry->form);
 }
 
+/* Move `rip` on over an instruction that is not copied and has nothing to do with flags; false
+ * where it is not known to be such, or where it leads. */
+static bool pass_over(const struct soft_decoded *decoded, uint64_t *rip)
+{
+    const ZydisDecodedInstruction *instruction = &decoded->instruction;
+
+    switch (instruction->mnemonic) {
+    case ZYDIS_MNEMONIC_PUSH:
+    case ZYDIS_MNEMONIC_POP:
+    case ZYDIS_MNEMONIC_LEAVE:
+        *rip += instruction->length;
+        return true;
+    case ZYDIS_MNEMONIC_JMP:
+        if (decoded->operands[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE ||
+            !instruction->raw.imm[0].is_relative || instruction->operand_width == 16)
+            return false;
+        *rip += instruction->length + (uint64_t)decoded->operands[0].imm.value.s;
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* Flags that the code at `rip`, on the same page, may need; all where that is not seen at once. */
 static uint32_t live_at(struct build *build, uint64_t rip)
 {
     const struct translation *translation = build->translation;
     uint64_t linear = translation->linear;
     uint32_t needed = 0, pending = FLAGS_LIVE;
-    const uint8_t *bytes = translation->block->host + (int64_t)(rip - linear);
-    unsigned room = 0x1000 - (rip & 0xfff);
 
-    if (build->translator->exact || (rip ^ linear) >> 12)
+    if (build->translator->exact)
         return FLAGS_LIVE;
-    for (unsigned i = 0; i < PEEK_INSNS && pending; i++) {
+    for (unsigned i = 0; i < PEEK_INSNS && pending && !((rip ^ linear) >> 12); i++) {
+        const uint8_t *bytes = translation->block->host + (int64_t)(rip - linear);
         struct soft_decoded decoded;
         struct copy_form form;
         uint8_t copy[15];
-        unsigned size = MIN(room, sizeof(copy));
+        unsigned size = MIN(0x1000 - (rip & 0xfff), sizeof(copy));
 
         soft_copy(copy, bytes, size);
         if (!soft_decode_whole(build->cpu->model, build->cpu->code_size, copy, size, &decoded))
             break;
         copy_classify(&decoded.instruction, decoded.operands, &build->translator->features, false,
                       &form);
-        if (!form.copies)
+        if (form.copies) {
+            needed |= form.flags_read & pending;
+            pending &= ~form.flags_killed;
+            rip += decoded.instruction.length;
+        } else if (!pass_over(&decoded, &rip)) {
             break;
-        needed |= form.flags_read & pending;
-        pending &= ~form.flags_killed;
-        bytes += decoded.instruction.length;
-        room -= decoded.instruction.length;
+        }
     }
     return needed | pending;
 }
