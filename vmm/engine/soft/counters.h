@@ -31,7 +31,7 @@
     X(pages_dropped, "pages whose blocks were thrown away, since they were written") \
     X(vector_loads, "times that vector registers were loaded for translated code")   \
     X(window_faults, "faults that entered pages into windows")                       \
-    X(promotions, "address spaces that earned windows")
+    X(promotions, "times that it got windows, having had none")
 
 struct soft_counters {
 #define SOFT_COUNTER_FIELD(name, description) uint64_t name;

@@ -242,8 +242,10 @@ static bool attach(struct soft_windows *windows, struct soft_cpu *cpu)
         detach(cpu);
         return false;
     }
-    if (anew)
+    if (anew) {
         drop_changed(windows, cpu);
+        soft_count(&cpu->counters.promotions);
+    }
     cpu->window_root = root;
     set_delta(cpu, windows->space.placed ? windows->space.delta : SOFT_WINDOW_NOWHERE);
     return true;
