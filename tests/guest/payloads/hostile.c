@@ -9,6 +9,7 @@
 #define USER_CODE  0x40000200000UL
 #define USER_STACK 0x40000300000UL
 #define TIMER      0x61
+#define HEAT       12 /* times that code runs, so that an engine finds it worth its while */
 
 /* Ports whose use ends or stops the machine at once; they have tests of their own. */
 static bool port_ends(unsigned port)
@@ -179,7 +180,8 @@ static void random_instructions(unsigned rounds, bool user)
     page_map(USER_CODE, (uint64_t)page, PTE_P | PTE_W | PTE_U);
     page_map(USER_STACK, (uint64_t)stack, PTE_P | PTE_W | PTE_U);
     for (unsigned i = 0; i < rounds; i++) {
-        random_code(page);
+        if (i % HEAT == 0)
+            random_code(page);
         timer_arm();
         try_call(user ? user_here : run_here, page);
         asm volatile("mov %0, %%ds; mov %0, %%es; cld" ::"r"(0x10));
