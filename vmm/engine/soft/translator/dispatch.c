@@ -147,29 +147,36 @@ bool translator_need_table(struct soft_translator *translator, uint8_t mode)
 
 /* ---- dropping ---- */
 
+/* Translations by linear address and mode. */
+static struct translation **bucket_of(struct soft_translator *translator, uint64_t linear,
+                                      uint8_t mode)
+{
+    uint64_t hash = (linear ^ (uint64_t)mode << 56) * 0x9e3779b97f4a7c15UL;
+
+    return &translator->buckets[hash >> 40 & (TRANSLATION_BUCKETS - 1)];
+}
+
+static void unlink_translation(struct soft_translator *translator, struct translation *translation)
+{
+    struct translation **link = bucket_of(translator, translation->linear, translation->mode);
+
+    while (*link && *link != translation)
+        link = &(*link)->same_hash;
+    if (*link)
+        *link = translation->same_hash;
+}
+
 /* The jumps that lead to it lead to the dispatcher again; a table of indirect targets may name it
  * on, and comes to an address that leads out. */
 static void drop(struct soft_translator *translator, struct translation *translation)
 {
+    unlink_translation(translator, translation);
     translation->block = NULL;
     for (uint32_t i = translation->incoming; i; i = translator->exits[i].next)
         emit_patch(translator->exits[i].place, translator->exits[i].stub);
     translation->incoming = 0;
     translation->indirect[0] = 0xe9; /* JMP */
     emit_patch(translation->indirect + 1, translator->leave);
-}
-
-/* A block that lies at many addresses, as a library does, has translations for the latest ones. */
-static void drop_oldest(struct soft_translator *translator, struct soft_block *block)
-{
-    struct translation **link = &block->translations;
-
-    for (unsigned i = 0; *link && i < TRANSLATIONS_OF_BLOCK; i++)
-        link = &(*link)->next;
-    if (!*link)
-        return;
-    drop(translator, *link);
-    *link = NULL;
 }
 
 void soft_translations_drop(struct soft_cpu *cpu, struct soft_block *block)
@@ -196,6 +203,7 @@ void soft_translator_empty(struct soft_translator *translator)
         for (unsigned i = 0; translator->indirect[mode] && i < 1U << INDIRECT_BITS; i++)
             translator->indirect[mode][i] = leave;
     memset(translator->pages, 0, sizeof(*translator->pages) * PAGE_IDS);
+    memset(translator->buckets, 0, sizeof(*translator->buckets) * TRANSLATION_BUCKETS);
     soft_fetch_forget(translator->cpu);
     translator->page_count = translator->translation_count = 0;
     translator->site_count = translator->exit_count = 1;
@@ -207,19 +215,29 @@ void soft_translator_empty(struct soft_translator *translator)
 
 /* ---- getting one ---- */
 
-/* The translation of `block` at `linear` in a mode, which becomes the first of the block's. */
-static struct translation *find_translation(struct soft_block *block, uint64_t linear, uint8_t mode)
+static struct translation *find_translation(struct soft_translator *translator,
+                                            const struct soft_block *block, uint64_t linear,
+                                            uint8_t mode)
 {
-    struct translation **link = &block->translations, *translation;
+    struct translation *translation = *bucket_of(translator, linear, mode);
 
-    while (*link && ((*link)->linear != linear || (*link)->mode != mode))
-        link = &(*link)->next;
-    translation = *link;
-    if (!translation || link == &block->translations)
-        return translation;
-    *link = translation->next;
-    translation->next = block->translations;
-    block->translations = translation;
+    while (translation && (translation->block != block || translation->linear != linear ||
+                           translation->mode != mode))
+        translation = translation->same_hash;
+    return translation;
+}
+
+/* A new translation, which is entered in its bucket. */
+static struct translation *make_translation(struct soft_cpu *cpu, struct soft_block *block,
+                                            uint64_t linear, uint8_t mode)
+{
+    struct translation *translation = translation_make(cpu, block, linear, mode), **bucket;
+
+    if (!translation)
+        return NULL;
+    bucket = bucket_of(cpu->translator, linear, mode);
+    translation->same_hash = *bucket;
+    *bucket = translation;
     return translation;
 }
 
@@ -237,20 +255,18 @@ static struct translation *get_translation(struct soft_cpu *cpu, struct soft_blo
         return NULL;
     if (plain)
         mode |= MODE_PLAIN;
-    translation = find_translation(block, linear, mode);
+    translation = find_translation(translator, block, linear, mode);
     if (translation)
         return translation;
     /* A plain one goes on where another one cannot, which is hot. */
     if (!plain && (counts ? soft_translator_cold(cpu, block, linear)
                           : block->heat < cpu->heat || block->heat_linear != linear))
         return NULL;
-    translation = translation_make(cpu, block, linear, mode);
-    if (!translation) {
-        soft_translator_empty(translator);
-        translation = translation_make(cpu, block, linear, mode);
-    }
-    drop_oldest(translator, block);
-    return translation;
+    translation = make_translation(cpu, block, linear, mode);
+    if (translation)
+        return translation;
+    soft_translator_empty(translator);
+    return make_translation(cpu, block, linear, mode);
 }
 
 /* ---- the C side of glue ---- */
@@ -568,9 +584,10 @@ struct soft_translator *soft_translator_create(struct soft_cpu *cpu, GError **er
     translator->sites = reserve(sizeof(struct site) * SITES_MAX);
     translator->exits = reserve(sizeof(struct exit) * EXITS_MAX);
     translator->pages = reserve(sizeof(struct code_page_id) * PAGE_IDS);
+    translator->buckets = reserve(sizeof(*translator->buckets) * TRANSLATION_BUCKETS);
     translator->build = reserve(sizeof(struct build));
     if (!translator->translations || !translator->sites || !translator->exits ||
-        !translator->pages || !translator->build) {
+        !translator->pages || !translator->buckets || !translator->build) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOMEM, "vCPU %u: no memory for translations",
                     cpu->index);
         soft_translator_destroy(translator);
@@ -596,6 +613,7 @@ void soft_translator_destroy(struct soft_translator *translator)
     release(translator->sites, sizeof(struct site) * SITES_MAX);
     release(translator->exits, sizeof(struct exit) * EXITS_MAX);
     release(translator->pages, sizeof(struct code_page_id) * PAGE_IDS);
+    release(translator->buckets, sizeof(*translator->buckets) * TRANSLATION_BUCKETS);
     release(translator->build, sizeof(struct build));
     code_cache_fini(&translator->cache);
     g_free(translator);

@@ -99,6 +99,7 @@ struct translation {
     uint64_t linear;
     struct soft_block *block; /* NULL once dropped */
     struct translation *next; /* of the same block */
+    struct translation *same_hash;
     uint8_t mode;
     uint8_t live;       /* enum soft_live: what is live in the host from its beginning to its end */
     uint32_t page;      /* id of its page: cpu->fetch_id */
@@ -134,11 +135,11 @@ struct code_page_id {
     const uint8_t *host;
 };
 
-#define TRANSLATIONS_OF_BLOCK 16 /* of one block, at different addresses and in modes */
-#define TRANSLATIONS_MAX      (512U << 10)
-#define SITES_MAX             (4U << 20)
-#define EXITS_MAX             (2U << 20)
-#define PAGE_IDS              (128U << 10)
+#define TRANSLATIONS_MAX    (512U << 10)
+#define SITES_MAX           (4U << 20)
+#define EXITS_MAX           (2U << 20)
+#define PAGE_IDS            (128U << 10)
+#define TRANSLATION_BUCKETS (64U << 10)
 
 /* An access that missed the TLB. */
 struct miss {
@@ -163,6 +164,7 @@ struct soft_translator {
     const uint8_t **indirect[MODE_COUNT]; /* tables of executable addresses, below 2 GB */
     unsigned translation_count, site_count, exit_count, page_count;
     struct translation *translations;
+    struct translation **buckets; /* of them, by linear address and mode */
     struct site *sites;
     struct exit *exits;
     struct code_page_id *pages;

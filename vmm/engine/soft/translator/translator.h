@@ -30,7 +30,7 @@ void soft_translations_drop(struct soft_cpu *cpu, struct soft_block *block);
 /* The way into translated code, once the block is hot: soft_translator_run. */
 bool soft_translator_enter(struct soft_cpu *cpu, struct soft_block *block, uint64_t linear);
 
-#define SOFT_TRANSLATOR_HEAT 8 /* soft_cpu.heat, but with the switch `eager` */
+#define SOFT_TRANSLATOR_HEAT 24 /* soft_cpu.heat, but with the switch `eager` */
 
 /* Whether `block` was executed too seldom at `linear` for a translation there to be worth while;
  * this time counts. Programs that are started anew lie elsewhere each time, and most of what they
