@@ -229,10 +229,11 @@ void soft_deliver(struct soft_cpu *cpu, enum soft_event event, uint8_t vector, b
     cpu->external = event != SOFT_EVENT_SOFTWARE;
     if (!soft_protected(cpu))
         deliver_real(cpu, &delivery);
-    else if (soft_long_mode(cpu))
-        deliver_long(cpu, &delivery);
-    else
+    else if (!soft_long_mode(cpu))
         deliver_protected(cpu, &delivery);
+    else if (event == SOFT_EVENT_SOFTWARE ||
+             !soft_deliver_usual(cpu, vector, has_error ? &error : NULL, return_rip))
+        deliver_long(cpu, &delivery);
     if (event == SOFT_EVENT_NMI)
         cpu->nmi_masked = true;
     if (event == SOFT_EVENT_EXTERNAL || event == SOFT_EVENT_NMI)

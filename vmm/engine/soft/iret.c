@@ -154,6 +154,10 @@ static void return_protected(struct soft_cpu *cpu, unsigned size)
 void soft_interrupt_return(struct soft_cpu *cpu, unsigned size)
 {
     cpu->nmi_masked = false;
+    if (size == 8 && cpu->flat && soft_return_usual(cpu)) {
+        cpu->block_end = true;
+        return;
+    }
     if (!soft_protected(cpu)) {
         return_real(cpu, size);
     } else if (soft_v86(cpu)) {

@@ -68,6 +68,13 @@ void soft_task_switch(struct soft_cpu *cpu, uint16_t selector, enum soft_task_re
  * redirect (SDM 3B, 20.3). */
 void soft_software_interrupt(struct soft_cpu *cpu, uint8_t vector, bool checked,
                              uint64_t return_rip);
+/* Deliver an event that no instruction asked for in long mode, and do IRETQ in 64-bit code, if it
+ * is one of the usual cases: event_long.c. False: nothing has changed, but that descriptors were
+ * read. May raise what reading them does. `error` is pushed if it is not NULL. */
+bool soft_deliver_usual(struct soft_cpu *cpu, uint8_t vector, const uint32_t *error,
+                        uint64_t return_rip);
+bool soft_return_usual(struct soft_cpu *cpu);
+
 /* IRET with this operand size in bytes. */
 void soft_interrupt_return(struct soft_cpu *cpu, unsigned size);
 
