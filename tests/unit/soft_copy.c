@@ -380,7 +380,7 @@ static void random_instructions_stay_the_same(void **state)
     static bool met[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 
     random_state = 0x9e3779b97f4a7c15;
-    for (unsigned round = 0; round < 1500000; round++) {
+    for (unsigned round = 0; round < 1000000; round++) {
         unsigned code_size = code_sizes[random_next() & 3];
         struct emit_memory memory = random_memory();
         struct decoded guest;
