@@ -247,9 +247,26 @@ static void high_bytes_exclude_what_needs_rex(void **state)
     assert_true(check_copy(&load, shuffled, &low));
     assert_true(check_copy(&move, shuffled, NULL));             /* mov cl, ah */
     assert_false(emit(&stack, shuffled, NULL, bytes, &length)); /* movzx esp, ah */
+    assert_int_equal(copy_high_register(&move.instruction, move.operands), EMIT_NONE);
     memcpy(other, shuffled, sizeof(other));
     other[0] = 8;
     assert_false(emit(&move, other, NULL, bytes, &length));
+}
+
+/* mov ah, [r10 + 0x40] by way of AL; not where AL is an operand itself. */
+static void high_bytes_go_by_low_ones(void **state)
+{
+    struct decoded load = decode_text(8, "8a27"), both = decode_text(8, "0fb027");
+    uint8_t bytes[32];
+    struct emitter emitter = {.at = bytes, .end = bytes + sizeof(bytes)};
+    char text[32];
+
+    assert_int_equal(copy_high_register(&load.instruction, load.operands), GPR_RAX);
+    assert_int_equal(copy_high_register(&both.instruction, both.operands), EMIT_NONE);
+    assert_true(copy_emit_exchanged(&emitter, &load.instruction, load.operands, load.bytes,
+                                    shuffled, &scratch_memory));
+    print_bytes(bytes, (unsigned)(emitter.at - bytes), text);
+    assert_string_equal(text, "418a4240");
 }
 
 static void control_words_are_left_to_be_looked_at(void **state)
@@ -404,6 +421,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(encodings_are_those_of_the_manual),
         cmocka_unit_test(high_bytes_exclude_what_needs_rex),
+        cmocka_unit_test(high_bytes_go_by_low_ones),
         cmocka_unit_test(control_words_are_left_to_be_looked_at),
         cmocka_unit_test(implicit_registers_stay_where_they_are),
         cmocka_unit_test(memory_is_asked_for_where_it_is_named),

@@ -57,3 +57,12 @@ void copy_classify(const ZydisDecodedInstruction *instruction, const ZydisDecode
 bool copy_emit(struct emitter *emitter, const ZydisDecodedInstruction *instruction,
                const ZydisDecodedOperand *operands, const uint8_t *bytes, const uint8_t map[16],
                const struct emit_memory *memory);
+
+/* The register whose second byte (AH, CH, DH, BH) is an operand beside one in memory, which may
+ * want REX; EMIT_NONE where there is none, or where the register is another operand too. */
+uint8_t copy_high_register(const ZydisDecodedInstruction *instruction,
+                           const ZydisDecodedOperand *operands);
+/* copy_emit while that register's two lowest bytes are exchanged. */
+bool copy_emit_exchanged(struct emitter *emitter, const ZydisDecodedInstruction *instruction,
+                         const ZydisDecodedOperand *operands, const uint8_t *bytes,
+                         const uint8_t map[16], const struct emit_memory *memory);

@@ -22,6 +22,7 @@ struct encoding {
     bool wide;       /* REX.W, VEX.W */
     bool rex;        /* needs the prefix: SPL, BPL, SIL, DIL */
     bool high;       /* has no place for one: AH, CH, DH, BH */
+    bool exchanged;  /* those are in AL, CL, DL, BL */
     /* Legacy: prefixes. */
     bool lock;
     uint8_t mandatory; /* F2 or F3, or 0 */
@@ -95,6 +96,8 @@ static bool host_register(const ZydisDecodedOperand *operand, const uint8_t map[
     *number = map[offset / 8];
     if (ZydisRegisterGetClass(reg) != ZYDIS_REGCLASS_GPR8)
         return true;
+    if (offset & 1 && encoding->exchanged)
+        return *number == offset / 8;
     if (offset & 1) { /* AH is there only where the map leaves RAX alone */
         encoding->high = true;
         if (*number != offset / 8)
@@ -281,17 +284,57 @@ static bool write_encoding(struct emitter *emitter, const struct encoding *encod
     return true;
 }
 
-bool copy_emit(struct emitter *emitter, const ZydisDecodedInstruction *instruction,
-               const ZydisDecodedOperand *operands, const uint8_t *bytes, const uint8_t map[16],
-               const struct emit_memory *memory)
+static bool copy(struct emitter *emitter, const ZydisDecodedInstruction *instruction,
+                 const ZydisDecodedOperand *operands, const uint8_t *bytes, const uint8_t map[16],
+                 struct encoding *encoding)
 {
     uint16_t traits = copy_list_find(instruction->mnemonic);
-    struct encoding encoding = {.memory = memory};
 
     if (!traits || copy_loads_control(instruction->mnemonic))
         return false;
     if (traits & COPY_NOTHING)
         return true;
-    return encode(instruction, operands, bytes, map, traits, &encoding) &&
-           write_encoding(emitter, &encoding);
+    return encode(instruction, operands, bytes, map, traits, encoding) &&
+           write_encoding(emitter, encoding);
+}
+
+bool copy_emit(struct emitter *emitter, const ZydisDecodedInstruction *instruction,
+               const ZydisDecodedOperand *operands, const uint8_t *bytes, const uint8_t map[16],
+               const struct emit_memory *memory)
+{
+    struct encoding encoding = {.memory = memory};
+
+    return copy(emitter, instruction, operands, bytes, map, &encoding);
+}
+
+bool copy_emit_exchanged(struct emitter *emitter, const ZydisDecodedInstruction *instruction,
+                         const ZydisDecodedOperand *operands, const uint8_t *bytes,
+                         const uint8_t map[16], const struct emit_memory *memory)
+{
+    struct encoding encoding = {.memory = memory, .exchanged = true};
+
+    return copy(emitter, instruction, operands, bytes, map, &encoding);
+}
+
+uint8_t copy_high_register(const ZydisDecodedInstruction *instruction,
+                           const ZydisDecodedOperand *operands)
+{
+    uint8_t high = EMIT_NONE;
+    uint16_t others = 0;
+    bool memory = false;
+
+    for (unsigned i = 0; i < instruction->operand_count; i++) {
+        uint8_t offset = SOFT_NO_OFFSET;
+
+        memory |= operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY;
+        if (operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER)
+            offset = soft_register_offset(operands[i].reg.value);
+        if (offset == SOFT_NO_OFFSET)
+            continue;
+        if (offset & 1)
+            high = offset / 8;
+        else
+            others |= (uint16_t)(1U << offset / 8);
+    }
+    return memory && high != EMIT_NONE && !(others >> high & 1) ? high : EMIT_NONE;
 }

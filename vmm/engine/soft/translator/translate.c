@@ -425,6 +425,25 @@ static void store_operands(struct build *build, const uint8_t map[16], uint16_t 
     }
 }
 
+/* AH and its like beside memory that wants REX: by AL meanwhile, which flags do not mind. A fault
+ * between would show. */
+static bool emit_high(struct build *build, const uint8_t map[16], struct access *access)
+{
+    const struct build_insn *entry = build->now;
+    uint8_t high = copy_high_register(&entry->decoded.instruction, entry->decoded.operands);
+    uint8_t exchange[] = {0x86, (uint8_t)(0xe0 | high << 3 | high)}; /* XCHG CL, CH */
+
+    if (high == EMIT_NONE || (build->windowed && !build->soft) || entry->form.faults ||
+        access->host.base == high || access->host.index == high)
+        return false;
+    emit_bytes(&build->emitter, exchange, sizeof(exchange));
+    if (!copy_emit_exchanged(&build->emitter, &entry->decoded.instruction, entry->decoded.operands,
+                             entry->bytes, map, &access->host))
+        return false;
+    emit_bytes(&build->emitter, exchange, sizeof(exchange));
+    return true;
+}
+
 static bool build_copy(struct build *build)
 {
     const struct build_insn *entry = build->now;
@@ -469,7 +488,8 @@ static bool build_copy(struct build *build)
     }
     build_window_commit(build, form->writes);
     if (!copy_emit(&build->emitter, &entry->decoded.instruction, entry->decoded.operands,
-                   entry->bytes, map, form->memory ? &access.host : NULL))
+                   entry->bytes, map, form->memory ? &access.host : NULL) &&
+        !emit_high(build, map, &access))
         return false;
     store_operands(build, map, form->gpr_written);
     if (form->pointers)
