@@ -34,12 +34,9 @@ static const GOptionEntry entries[] = {
 };
 
 /* How the translator is run, in turns. `noavx` is for all of a process. */
-#define VARIANTS 4
+#define VARIANTS 5
 static const char *variants[VARIANTS] = {
-    "eager,exact",
-    "eager",
-    "",
-    "eager,nochain,nobmi2",
+    "eager,exact", "eager", "", "eager,nochain,nobmi2", "eager,nowindows",
 };
 
 static volatile uint64_t current_case;
@@ -176,6 +173,21 @@ static void catch_crashes(void)
     sigaction(SIGTRAP, &action, NULL);
 }
 
+static void print_counters(const struct test *test)
+{
+    for (unsigned i = 0; i < VARIANTS; i++) {
+        const struct soft_counters *counters = side_counters(test->translators[i]);
+
+        printf("'%s'", variants[i]);
+#define PRINT_COUNTER(name, description) \
+    if (counters->name)                  \
+        printf(" %s:%lu", #name, (unsigned long)counters->name);
+        SOFT_COUNTERS(PRINT_COUNTER)
+#undef PRINT_COUNTER
+        printf("\n");
+    }
+}
+
 /* A test of nothing is none. */
 static void check_translators(struct test *test)
 {
@@ -202,6 +214,7 @@ static void run_all(struct test *test)
            "returns), %lu mismatches\n",
            test->programs, test->endless, test->unstable, test->shutdowns, test->returns,
            test->mismatches);
+    print_counters(test);
     printf("logged");
     for (unsigned i = 0; i < 256; i++)
         if (test->vectors[i])

@@ -203,10 +203,11 @@ void program_layout(struct program *program)
 {
     uint16_t next[CODE_SIZE];
     unsigned at = 0;
+    uint8_t fill = program->code_size == 8 ? 0x06 : 0xcc; /* #UD, #BP */
 
     place_units(program);
-    memset(program->data + PAGE_CODE * 4096, 0xcc, CODE_SIZE);
-    memset(program->data + (PAGE_CODE + PAGE_OTHER) * 4096, 0xcc, CODE_SIZE);
+    memset(program->data + PAGE_CODE * 4096, fill, CODE_SIZE);
+    memset(program->data + (PAGE_CODE + PAGE_OTHER) * 4096, fill, CODE_SIZE);
     /* What falls off the end of TOP_PAGE. */
     memset(program->data + PAGE_CODE * 4096 + CODE_SIZE - TAIL, 0x90, TAIL);
     for (unsigned i = 0; i < program->count; i++) {
