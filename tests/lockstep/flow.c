@@ -252,9 +252,7 @@ static uint64_t string_address(struct generator *generator)
     uint64_t linear =
         DIFF_WINDOW + pages[below(generator, sizeof(pages))] * 4096UL + below(generator, 4096);
 
-    if (is_wide(generator) && below(generator, 4) == 0)
-        linear += ALIAS_MIDDLE;
-    return linear;
+    return unit_alias(generator, linear);
 }
 
 /* Long ones, across pages and into what cannot be written. */
@@ -395,9 +393,7 @@ static void neighbours(struct generator *generator, struct unit *unit)
 
     if (indexed)
         unit_load(unit, size, GPR_RCX, below(generator, 4));
-    if (is_wide(generator) && below(generator, 4) == 0)
-        linear += ALIAS_MIDDLE;
-    unit_load(unit, size, base, linear);
+    unit_load(unit, size, base, unit_alias(generator, linear));
     for (unsigned i = 2 + below(generator, 4); i--;) {
         uint8_t opcode = opcodes[below(generator, sizeof(opcodes) - !is_wide(generator))];
         unsigned reg;

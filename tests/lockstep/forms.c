@@ -49,9 +49,7 @@ static uint64_t redirect(struct generator *generator, uint64_t value, bool wide,
         value += (PAGE_ALIAS - 2 + random_below(random, ALIAS_PAGES)) * 4096UL;
     else if (wild && random_below(random, 32) == 0)
         value += (PAGE_CODE - 2 + random_below(random, 2)) * 4096UL;
-    if (wide && random_below(random, 4) == 0)
-        value += random_below(random, 3) ? ALIAS_MIDDLE : ALIAS_HIGH;
-    return value;
+    return wide ? unit_alias(generator, value) : value;
 }
 
 static void load_registers(struct generator *generator, struct unit *unit,

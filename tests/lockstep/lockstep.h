@@ -209,6 +209,8 @@ void unit_memory(const struct generator *generator, struct unit *unit, const uin
 /* A unit behind this one, near; a unit anywhere. */
 unsigned unit_ahead(struct generator *generator);
 unsigned unit_anywhere(struct generator *generator);
+/* An address of the window in the program's favourite alias of it, or in another one. */
+uint64_t unit_alias(struct generator *generator, uint64_t linear);
 
 /* ---- machine.c ---- */
 

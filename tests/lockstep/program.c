@@ -99,6 +99,19 @@ unsigned unit_anywhere(struct generator *generator)
     return random_below(&generator->random, generator->program->count);
 }
 
+uint64_t unit_alias(struct generator *generator, uint64_t linear)
+{
+    const struct program *program = generator->program;
+
+    if (program->code_size < 8)
+        return linear;
+    if (program->supervisor && random_below(&generator->random, 8))
+        return linear + ALIAS_HIGH;
+    if (random_below(&generator->random, 4))
+        return linear;
+    return linear + (random_below(&generator->random, 3) ? ALIAS_MIDDLE : ALIAS_HIGH);
+}
+
 /* ---- layout ---- */
 
 /* Where each unit lies: program->offset. A unit that would leave the code is dropped. */
