@@ -111,6 +111,7 @@ class Switches(AnimaTest):
 
     def test_the_log_shows_what_became_of_code(self):
         path = self.env["ANIMA_SOFT_LOG"] = os.path.join(self.folder, "log")
+        self.env["ANIMA_SOFT"] = "eager"
         self.greeted()
         self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
         with open(path, encoding="ascii") as log:
