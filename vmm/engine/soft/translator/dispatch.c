@@ -333,12 +333,9 @@ uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t l
 
     live_leave(cpu);
     if (access == ACCESS_WINDOW) {
-        enum soft_window_result result = soft_window_fault(cpu, linear, site->window_writes);
-
-        if (result == WINDOW_ENTERED)
+        if (soft_window_fault(cpu, linear, site->window_writes))
             return retry_window(cpu, site);
-        if (result == WINDOW_REFUSED)
-            window_refuse(translator, site);
+        window_refuse(translator, site);
     } else if (access) {
         window_learn(translator, site, linear);
         soft_count(&cpu->counters.misses);

@@ -513,8 +513,7 @@ static bool allow_again(struct soft_windows *windows, uint64_t linear, uint64_t 
            (!write || (region->writable && window_space_unprotect(&windows->space, linear)));
 }
 
-static enum soft_window_result enter(struct soft_windows *windows, struct soft_cpu *cpu,
-                                     uint64_t linear, bool write)
+static bool enter(struct soft_windows *windows, struct soft_cpu *cpu, uint64_t linear, bool write)
 {
     struct soft_translation translation;
     struct window_region region;
@@ -524,41 +523,38 @@ static enum soft_window_result enter(struct soft_windows *windows, struct soft_c
     if (!soft_walk(cpu, linear, write ? SOFT_WRITE : SOFT_READ, SOFT_MMU_SUPERVISOR, &translation,
                    &error) ||
         !soft_walk_quietly(cpu, linear, &translation) || !may_show(&translation))
-        return WINDOW_REFUSED;
-    if (write && !may_write(&translation))
-        return WINDOW_REFUSED;
+        return false;
     /* Code that writes itself would be translated, and its page protected, over and over. */
-    if (write && memory_has_code(windows->memory, translation.physical))
-        return WINDOW_INTERPRET;
+    if (write &&
+        (!may_write(&translation) || memory_has_code(windows->memory, translation.physical)))
+        return false;
     if (write && (!memory_write_begin(windows->memory, translation.physical, &keep) || !keep))
-        return WINDOW_REFUSED;
+        return false;
     if (allow_again(windows, linear, translation.physical, write))
-        return WINDOW_ENTERED;
+        return true;
     drop_page(&windows->space, linear);
     spread(cpu, &region, linear, &translation);
     if (!clip_to_memory(windows, &region, translation.physical))
-        return WINDOW_REFUSED;
+        return false;
     clip_to_gap(&windows->space, &region, linear);
-    return window_space_map(&windows->space, windows->memory, &region) ? WINDOW_ENTERED
-                                                                       : WINDOW_REFUSED;
+    return window_space_map(&windows->space, windows->memory, &region);
 }
 
-enum soft_window_result soft_window_fault(struct soft_cpu *cpu, uint64_t linear, bool write)
+bool soft_window_fault(struct soft_cpu *cpu, uint64_t linear, bool write)
 {
     struct soft_windows *windows = cpu->windows;
-    enum soft_window_result result = WINDOW_REFUSED;
+    bool entered;
 
     if (!windows || !in_upper_half(linear))
-        return WINDOW_REFUSED;
+        return false;
     linear &= PAGE_MASK;
     pthread_mutex_lock(&windows->lock);
-    if ((cpu->window_root != NO_ROOT || attach(windows, cpu)) &&
-        use_slot(windows, cpu, slot_of(linear)))
-        result = enter(windows, cpu, linear, write);
+    entered = (cpu->window_root != NO_ROOT || attach(windows, cpu)) &&
+              use_slot(windows, cpu, slot_of(linear)) && enter(windows, cpu, linear, write);
     if (cpu->window_root != NO_ROOT && windows->space.placed)
         set_delta(cpu, windows->space.delta);
     pthread_mutex_unlock(&windows->lock);
-    return result;
+    return entered;
 }
 
 /* ---- dropping ---- */

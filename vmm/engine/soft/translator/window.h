@@ -54,13 +54,10 @@ void soft_window_update(struct soft_cpu *cpu);
 void soft_window_flush(struct soft_cpu *cpu);
 void soft_window_flush_page(struct soft_cpu *cpu, uint64_t linear);
 
-/* A supervisor access to `linear` raised SIGSEGV. Nothing was raised in the guest. */
-enum soft_window_result {
-    WINDOW_ENTERED,   /* the page is mapped now: do it again */
-    WINDOW_INTERPRET, /* have it interpreted, this time */
-    WINDOW_REFUSED,   /* have it interpreted, as also the next time probably */
-};
-enum soft_window_result soft_window_fault(struct soft_cpu *cpu, uint64_t linear, bool write);
+/* A supervisor access to `linear` raised SIGSEGV. True: the page is mapped now, do it again. False:
+ * have it interpreted; nothing was raised. A page with translated code is never mapped for writing:
+ * the interpreter's write throws the code away first. */
+bool soft_window_fault(struct soft_cpu *cpu, uint64_t linear, bool write);
 
 /* Never show the guest-physical page to any vCPU: registers lie over it, for `cpu` at least. It
  * takes the place of the page that was named before; SOFT_TLB_NONE: there is none. */
