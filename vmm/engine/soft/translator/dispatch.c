@@ -250,17 +250,20 @@ static struct translation *get_translation(struct soft_cpu *cpu, struct soft_blo
     struct soft_translator *translator = cpu->translator;
     uint8_t mode = present_mode(cpu);
     struct translation *translation;
+    bool cold;
 
     if (mode == MODE_COUNT || !block->host || !translator_need_table(translator, mode))
         return NULL;
     if (plain)
         mode |= MODE_PLAIN;
+    /* A plain one goes on where another one cannot, which is hot. */
+    cold = !plain && (block->heat < cpu->heat || block->heat_linear != linear);
+    if (cold && !counts && block->heat_linear == linear)
+        return NULL;
     translation = find_translation(translator, block, linear, mode);
     if (translation)
         return translation;
-    /* A plain one goes on where another one cannot, which is hot. */
-    if (!plain && (counts ? soft_translator_cold(cpu, block, linear)
-                          : block->heat < cpu->heat || block->heat_linear != linear))
+    if (cold && (!counts || soft_translator_cold(cpu, block, linear)))
         return NULL;
     translation = make_translation(cpu, block, linear, mode);
     if (translation)

@@ -139,7 +139,7 @@ struct code_page_id {
 #define SITES_MAX           (4U << 20)
 #define EXITS_MAX           (2U << 20)
 #define PAGE_IDS            (128U << 10)
-#define TRANSLATION_BUCKETS (64U << 10)
+#define TRANSLATION_BUCKETS (512U << 10)
 
 /* An access that missed the TLB. */
 struct miss {

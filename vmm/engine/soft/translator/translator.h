@@ -56,7 +56,8 @@ static inline bool soft_translator_run(struct soft_cpu *cpu, struct soft_block *
 {
     if (!cpu->translator)
         return false;
-    if (!block->translations && soft_translator_cold(cpu, block, linear))
+    /* It has no translation there, or none in another mode: that is looked at once it is hot. */
+    if (block->heat_linear == linear && soft_translator_cold(cpu, block, linear))
         return false;
     return soft_translator_enter(cpu, block, linear);
 }
