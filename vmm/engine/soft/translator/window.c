@@ -66,9 +66,15 @@ struct soft_windows {
 /* The vCPU that this thread runs. */
 static _Thread_local struct soft_cpu *loaded;
 
+/* ThreadSanitizer ends the process where memory is wanted at an address that is not to its taste.
+ */
 bool soft_windows_supported(void)
 {
+#ifdef RCU_TSAN
+    return false;
+#else
     return getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_;
+#endif
 }
 
 struct soft_windows *soft_windows_create(struct memory *memory)

@@ -21,7 +21,7 @@ struct soft_windows;
  * does the slot behind the last one of the guest. */
 #define SOFT_WINDOW_NOWHERE (-(2UL << 39))
 
-/* Whether this host can: it lets user mode write the GS base. */
+/* Whether this host (and this build) can: it lets user mode write the GS base. */
 bool soft_windows_supported(void);
 
 /* The windows of an engine's vCPUs, nothing mapped. NULL when there is no memory. */
