@@ -242,14 +242,19 @@ void translator_finish(void)
 
 /* ---- out of the way ---- */
 
+/* "START-END rwxp ...", as /proc/self/maps has it. */
 static bool read_range(const char *line, struct range *range)
 {
-    char rights[5];
+    char *at;
 
-    if (sscanf(line, "%lx-%lx %4s", &range->start, &range->end, rights) != 3)
+    range->start = g_ascii_strtoull(line, &at, 16);
+    if (*at++ != '-')
         return false;
-    range->protection = (rights[0] == 'r' ? PROT_READ : 0) | (rights[1] == 'w' ? PROT_WRITE : 0) |
-                        (rights[2] == 'x' ? PROT_EXEC : 0);
+    range->end = g_ascii_strtoull(at, &at, 16);
+    if (strnlen(at, 4) < 4)
+        return false;
+    range->protection = (at[1] == 'r' ? PROT_READ : 0) | (at[2] == 'w' ? PROT_WRITE : 0) |
+                        (at[3] == 'x' ? PROT_EXEC : 0);
     return range->end <= LOW_END &&
            (range->end <= DIFF_WINDOW || range->start >= DIFF_CODE + 0x8000);
 }

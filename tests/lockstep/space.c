@@ -161,6 +161,8 @@ static uint64_t window_entry(struct program *program, struct diff_random *random
         rights = (rights & ~ENTRY_US) | (chance(random, 8) ? 0 : ENTRY_G);
     else if (program->globals && chance(random, 3))
         rights |= ENTRY_G;
+    if (program->supervisor && page < PAGE_USER && chance(random, 8))
+        rights |= ENTRY_US;
     if (program->steady && page >= PAGE_CODE && page < PAGE_ALIAS)
         odd = false;
     if (odd && page != PAGE_USER && page != PAGE_STACK && chance(random, 3))
@@ -253,7 +255,8 @@ static void map_top(struct program *program)
 static void choose_edit(struct program *program, struct diff_random *random,
                         struct kernel_edit *edit)
 {
-    unsigned page = 2 + random_below(random, WINDOW_PAGES - 2), space = random_below(random, 2);
+    unsigned page = 2 + random_below(random, chance(random, 2) ? 2 : WINDOW_PAGES - 2);
+    unsigned space = program->globals ? 0 : random_below(random, 2);
 
     if (page == PAGE_USER || page == PAGE_STACK || is_guard(page))
         page = PAGE_CODE + (page & 1);
@@ -262,7 +265,7 @@ static void choose_edit(struct program *program, struct diff_random *random,
     edit->place =
         KERNEL_LINEAR + table_offset(PAGES_0 + space) + ((DIFF_WINDOW >> 12 & 511) + page) * 8;
     edit->value = window_entry(program, random, page, true);
-    if (chance(random, 4) && edit->value)
+    if (chance(random, 2) && edit->value)
         edit->value ^= PAGE_OTHER << 12;
     edit->linear = DIFF_WINDOW + page * 4096UL;
     edit->flush = program->pcid ? 2 : random_below(random, 4) == 0;
@@ -322,7 +325,7 @@ static void choose_control(struct program *program, struct diff_random *random)
         state->cr4 |= CR4_FSGSBASE;
     if (program->ring == 3 && chance(random, 4))
         state->cr4 |= CR4_SMEP;
-    if (program->ring == 0 && chance(random, 3))
+    if (program->ring == 0 && chance(random, program->supervisor ? 2 : 3))
         state->cr4 |= CR4_SMAP | CR4_SMEP;
     state->xcr0 = 7;
     state->gdtr = (struct cpu_table_register){KERNEL_LINEAR + KERNEL_GDT, SELECTOR_TSS + 16 - 1};
