@@ -315,7 +315,7 @@ void access_check_group(struct build *build, int displacement, unsigned size)
     group->pointer = !key_is_simple(&group->key);
     group->origin = group->pointer ? displacement : 0;
     if (group->pointer) {
-        compute_address(build, &build->translation->block->insns[build->index]);
+        compute_address(build, build_now(build));
         here.base = T0;
     }
     first = last = here;

@@ -16,11 +16,6 @@
 #define ALU_AND        4
 #define ALU_CMP        7
 
-static inline const struct insn *build_now(const struct build *build)
-{
-    return &build->translation->block->insns[build->index];
-}
-
 /* The instruction by the interpreter, if the host's `condition` holds. */
 static inline void interpret_if(struct build *build, unsigned condition)
 {

@@ -11,11 +11,6 @@
 
 #define JUMP_BYTES 5 /* of a jump that build_jump makes */
 
-static const struct insn *now(const struct build *build)
-{
-    return &build->translation->block->insns[build->index];
-}
-
 /* Bytes of a stack slot and of a branch's target in this mode. */
 static unsigned word(const struct build *build)
 {
@@ -83,7 +78,7 @@ static bool push_memory(struct build *build)
     struct access access;
 
     build_begin_access(build);
-    if (!access_prepare(build, now(build), word(build), false, &access))
+    if (!access_prepare(build, build_now(build), word(build), false, &access))
         return false;
     access_check(build, &access, word(build), false);
     held_lose(build, T0);
@@ -191,7 +186,7 @@ static bool load_target(struct build *build)
         emit_mov_register(&build->emitter, build->long_mode, T0, held_load(build, gpr, T0));
         return true;
     }
-    if (!access_prepare(build, now(build), word(build), false, &access))
+    if (!access_prepare(build, build_now(build), word(build), false, &access))
         return false;
     access_check(build, &access, word(build), false);
     emit_load(&build->emitter, build->long_mode, T0, &access.host);
@@ -200,13 +195,13 @@ static bool load_target(struct build *build)
 
 static uint64_t next(const struct build *build)
 {
-    return build->rip + now(build)->length;
+    return build->rip + build_now(build)->length;
 }
 
 /* The target of a relative branch; false where it raises. */
 static bool relative(const struct build *build, uint64_t *target)
 {
-    *target = next(build) + now(build)->immediate;
+    *target = next(build) + build_now(build)->immediate;
     if (!build->long_mode)
         *target = (uint32_t)*target;
     return !build->long_mode || soft_canonical(*target);
@@ -267,7 +262,7 @@ static bool call(struct build *build)
 
 static bool ret(struct build *build)
 {
-    unsigned drop = word(build) + (uint16_t)now(build)->immediate;
+    unsigned drop = word(build) + (uint16_t)build_now(build)->immediate;
     struct access access;
 
     if (drop > INT8_MAX)
@@ -304,10 +299,10 @@ static bool jump_conditional(struct build *build)
 static bool jump_by_count(struct build *build, bool loop)
 {
     struct emit_memory less = {.base = GPR_RCX, .index = EMIT_NONE, .displacement = -1};
-    bool wide = now(build)->address_size == 8;
+    bool wide = build_now(build)->address_size == 8;
     uint64_t target;
 
-    if (now(build)->address_size == 2 || !relative(build, &target))
+    if (build_now(build)->address_size == 2 || !relative(build, &target))
         return false;
     if (loop)
         emit_lea(&build->emitter, wide, GPR_RCX, &less);
@@ -327,7 +322,7 @@ static bool push(struct build *build)
 
     switch (operand->type) {
     case ZYDIS_OPERAND_TYPE_IMMEDIATE:
-        push_constant(build, now(build)->immediate);
+        push_constant(build, build_now(build)->immediate);
         return true;
     case ZYDIS_OPERAND_TYPE_MEMORY:
         return push_memory(build);
@@ -357,7 +352,7 @@ static bool pop(struct build *build)
 bool build_special(struct build *build)
 {
     const ZydisDecodedInstruction *decoded = &build->now->decoded.instruction;
-    const struct insn *insn = now(build);
+    const struct insn *insn = build_now(build);
 
     if (insn->operand_size != word(build) || decoded->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
         return false;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * One block: which flags are live where, one instruction after the other, the ways in, and the cold
- * code behind.
+ * One block: the ways in, one instruction after the other, and the cold code behind.
  *
  * Each instruction of the guest becomes a prefix that can be begun anew (addresses, checks, loads
  * of registers that live in memory) and one instruction of the host that commits it. What is not on
@@ -10,29 +9,15 @@
  * Checks clobber the host's flags. Where the guest's are live they are put in the carrier first,
  * and come back when an instruction reads them, changes only some of them, or the block ends.
  */
-#include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/operand.h"
-#include "vmm/engine/soft/soft.h"
 #include "vmm/engine/soft/translator/log.h"
 #include "vmm/engine/soft/translator/translation.h"
-
-#define PEEK_INSNS 8 /* of a successor, to see whether it needs flags */
 
 struct emit_memory build_field(const struct build *build, size_t offset)
 {
     return (struct emit_memory){.base = EMIT_NONE,
                                 .index = EMIT_NONE,
                                 .displacement = (int32_t)((uintptr_t)build->cpu + offset)};
-}
-
-static const struct insn *now(const struct build *build)
-{
-    return &build->translation->block->insns[build->index];
-}
-
-static uint32_t offset_of(const struct build *build, const uint8_t *at)
-{
-    return (uint32_t)(at - build->translator->cache.write);
 }
 
 struct site *build_site(struct build *build)
@@ -47,11 +32,11 @@ struct site *build_site(struct build *build)
         return NULL;
     }
     site = build->site = &translator->sites[translator->site_count++];
-    *site = (struct site){.insn = now(build),
+    *site = (struct site){.insn = build_now(build),
                           .translation = build->translation,
                           .rip = build->rip,
-                          .retry = offset_of(build, build->emitter.at),
-                          .last = now(build)->prefixes & INSN_ENDS_BLOCK};
+                          .retry = build_offset(build, build->emitter.at),
+                          .last = build_now(build)->prefixes & INSN_ENDS_BLOCK};
     build->translation->sites++;
     return site;
 }
@@ -115,7 +100,7 @@ static void emit_flags_restore(struct build *build, uint8_t scratch)
     emit_mov_register(emitter, true, GPR_RAX, scratch);
 }
 
-static void spare_flags(struct build *build, uint32_t live)
+void build_spare_flags(struct build *build, uint32_t live)
 {
     if (build->flags != FLAGS_HOST)
         return;
@@ -126,7 +111,7 @@ static void spare_flags(struct build *build, uint32_t live)
 
 void build_carry_flags(struct build *build)
 {
-    spare_flags(build, build->now->live_in);
+    build_spare_flags(build, build->now->live_in);
 }
 
 void build_begin_access(struct build *build)
@@ -134,11 +119,11 @@ void build_begin_access(struct build *build)
     struct site *site;
 
     if (build->window != WINDOW_FREE)
-        spare_flags(build, build->now->live_in);
+        build_spare_flags(build, build->now->live_in);
     build->window_flags = (uint8_t)build->flags;
     site = build_site(build);
     if (site)
-        site->retry = offset_of(build, build->emitter.at);
+        site->retry = build_offset(build, build->emitter.at);
     memcpy(build->retry_held, build->held, sizeof(build->held));
 }
 
@@ -148,509 +133,6 @@ void build_need_flags(struct build *build, uint8_t scratch)
         return;
     emit_flags_restore(build, scratch);
     build->flags = FLAGS_HOST;
-}
-
-/* ---- liveness ---- */
-
-static uint32_t live_before(const struct copy_form *form, uint32_t after)
-{
-    return (after & ~form->flags_killed) | form->flags_read;
-}
-
-static void classify(struct build *build, const struct insn *insn, struct build_insn *entry)
-{
-    if (soft_insn_undefined(insn)) {
-        entry->form = (struct copy_form){.flags_read = FLAGS_LIVE};
-        return;
-    }
-    copy_classify(&entry->decoded.instruction, entry->decoded.operands,
-                  &build->translator->features, build->translator->exact, &entry->form);
-}
-
-/* Move `rip` on over an instruction that is not copied and has nothing to do with flags; false
- * where it is not known to be such, or where it leads. */
-static bool pass_over(const struct soft_decoded *decoded, uint64_t *rip)
-{
-    const ZydisDecodedInstruction *instruction = &decoded->instruction;
-
-    switch (instruction->mnemonic) {
-    case ZYDIS_MNEMONIC_PUSH:
-    case ZYDIS_MNEMONIC_POP:
-    case ZYDIS_MNEMONIC_LEAVE:
-        *rip += instruction->length;
-        return true;
-    case ZYDIS_MNEMONIC_JMP:
-        if (decoded->operands[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE ||
-            !instruction->raw.imm[0].is_relative || instruction->operand_width == 16)
-            return false;
-        *rip += instruction->length + (uint64_t)decoded->operands[0].imm.value.s;
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* Flags that the code at `rip`, on the same page, may need; all where that is not seen at once. */
-static uint32_t live_at(struct build *build, uint64_t rip)
-{
-    const struct translation *translation = build->translation;
-    uint64_t linear = translation->linear;
-    uint32_t needed = 0, pending = FLAGS_LIVE;
-
-    if (build->translator->exact)
-        return FLAGS_LIVE;
-    for (unsigned i = 0; i < PEEK_INSNS && pending && !((rip ^ linear) >> 12); i++) {
-        const uint8_t *bytes = translation->block->host + (int64_t)(rip - linear);
-        struct soft_decoded decoded;
-        struct copy_form form;
-        uint8_t copy[15];
-        unsigned size = MIN(0x1000 - (rip & 0xfff), sizeof(copy));
-
-        soft_copy(copy, bytes, size);
-        if (!soft_decode_whole(build->cpu->model, build->cpu->code_size, copy, size, &decoded))
-            break;
-        copy_classify(&decoded.instruction, decoded.operands, &build->translator->features, false,
-                      &form);
-        if (form.copies) {
-            needed |= form.flags_read & pending;
-            pending &= ~form.flags_killed;
-            rip += decoded.instruction.length;
-        } else if (!pass_over(&decoded, &rip)) {
-            break;
-        }
-    }
-    return needed | pending;
-}
-
-/* Flags that may be needed after the block. */
-static uint32_t live_behind(struct build *build)
-{
-    const struct soft_block *block = build->translation->block;
-    const struct insn *last = &block->insns[block->count - 1];
-    const ZydisDecodedInstruction *decoded = &build->insns[block->count - 1].decoded.instruction;
-    uint64_t next = build->translation->linear + block->bytes, target = next + last->immediate;
-
-    if (!build->long_mode)
-        target = (uint32_t)target;
-    if (!(last->prefixes & INSN_ENDS_BLOCK))
-        return live_at(build, next);
-    if (soft_insn_undefined(last) || !(last->prefixes & INSN_NEAR_BRANCH) ||
-        decoded->raw.imm[0].size == 0 || !decoded->raw.imm[0].is_relative)
-        return FLAGS_LIVE;
-    if (decoded->meta.category == ZYDIS_CATEGORY_COND_BR)
-        return live_at(build, target) | live_at(build, next);
-    return live_at(build, target);
-}
-
-/* What the instruction needs when it is not copied: of the ones that terminator.c knows, Jcc reads
- * flags, the others leave them alone; the interpreter wants all. */
-static void adjust_form(const struct insn *insn, struct build_insn *entry)
-{
-    const ZydisDecodedInstruction *decoded = &entry->decoded.instruction;
-
-    if (entry->form.copies || entry->form.bits || soft_insn_undefined(insn))
-        return;
-    entry->form.flags_killed = 0;
-    switch (decoded->mnemonic) {
-    case ZYDIS_MNEMONIC_PUSH:
-    case ZYDIS_MNEMONIC_POP:
-    case ZYDIS_MNEMONIC_LEAVE:
-    case ZYDIS_MNEMONIC_CALL:
-    case ZYDIS_MNEMONIC_RET:
-    case ZYDIS_MNEMONIC_JMP:
-    case ZYDIS_MNEMONIC_JECXZ:
-    case ZYDIS_MNEMONIC_JRCXZ:
-    case ZYDIS_MNEMONIC_LOOP:
-        entry->form.flags_read = 0;
-        break;
-    default:
-        entry->form.flags_read = FLAGS_LIVE;
-        build_system_flags(decoded, &entry->form);
-        break;
-    }
-}
-
-static uint8_t live_registers(const struct copy_form *form)
-{
-    if (!form->copies)
-        return 0;
-    return (uint8_t)((form->vector ? SOFT_LIVE_VECTORS : 0) | (form->x87 ? SOFT_LIVE_X87 : 0));
-}
-
-/* The block's bytes, which may lie in two pages. (What is no instruction may be known to be none
- * only by bytes behind its own.) */
-static void copy_code(struct build *build)
-{
-    const struct soft_block *block = build->translation->block;
-    unsigned room = 0x1000 - (build->translation->linear & 0xfff);
-
-    room = MIN(room, block->bytes);
-    soft_copy(build->code, block->host, room);
-    if (room < block->bytes)
-        soft_copy(build->code + room, block->next_host, block->bytes - room);
-}
-
-/* Decode the block anew, and go through it from its end. All that is made of its bytes is made of
- * one copy, since others may write them meanwhile. */
-static bool analyze(struct build *build)
-{
-    const struct soft_block *block = build->translation->block;
-    const uint8_t *bytes = build->code;
-    uint32_t live;
-
-    copy_code(build);
-    for (unsigned i = 0; i < block->count; i++) {
-        struct build_insn *entry = &build->insns[i];
-
-        if (!soft_insn_undefined(&block->insns[i]) &&
-            !soft_decode_whole(build->cpu->model, build->cpu->code_size, bytes,
-                               block->insns[i].length, &entry->decoded))
-            return false;
-        entry->bytes = bytes;
-        classify(build, &block->insns[i], entry);
-        adjust_form(&block->insns[i], entry);
-        build->translation->live |= live_registers(&entry->form);
-        bytes += block->insns[i].length;
-    }
-    live = live_behind(build);
-    for (unsigned i = block->count; i-- > 0;) {
-        build->insns[i].live_out = live;
-        live = build->translator->exact ? FLAGS_LIVE : live_before(&build->insns[i].form, live);
-        build->insns[i].live_in = live;
-    }
-    return true;
-}
-
-/* ---- one instruction ---- */
-
-void build_interpret(struct build *build)
-{
-    struct emitter *emitter = &build->emitter;
-    struct site *site;
-
-    spare_flags(build, FLAGS_LIVE);
-    site = build_site(build);
-    if (!site)
-        return;
-    emit_mov_immediate(emitter, T1, (uint64_t)(site - build->translator->sites));
-    emit_mov_immediate(emitter, T2, 0);
-    emit_jump(emitter, build->translator->interpret);
-    build->flags = FLAGS_CARRIER;
-    held_reset(build);
-    if (!site->last || now(build)->prefixes & INSN_NEAR_BRANCH || soft_insn_undefined(now(build)))
-        return;
-    site->behind = true;
-    site->resume = offset_of(build, emitter->at);
-    build_jump_behind(build, build->rip + now(build)->length);
-}
-
-/* A scratch register for `gpr` that is not `taken`: the one that holds it, else one that holds
- * nothing, else any; EMIT_NONE when all are taken. */
-static uint8_t choose_scratch(const struct build *build, unsigned gpr, uint32_t taken)
-{
-    uint8_t choice = held_by(build, gpr);
-
-    if (choice != EMIT_NONE && !(taken >> choice & 1))
-        return choice;
-    choice = EMIT_NONE;
-    for (unsigned i = 0; i < SCRATCH_COUNT; i++) {
-        uint8_t scratch = scratch_registers[i];
-
-        if (taken >> scratch & 1)
-            continue;
-        if (build->held[i] == EMIT_NONE)
-            return scratch;
-        if (choice == EMIT_NONE)
-            choice = scratch;
-    }
-    return choice;
-}
-
-/* Host registers for an instruction's operands: those that live in memory get scratch ones. False
- * when there are not enough. */
-static bool assign_registers(const struct build *build, const struct copy_form *form,
-                             uint32_t taken, uint8_t map[16])
-{
-    uint32_t wanted = IN_MEMORY & (form->gpr_read | form->gpr_written);
-
-    for (unsigned gpr = 0; gpr < 16; gpr++) {
-        uint8_t holder = held_by(build, gpr);
-
-        map[gpr] = host_register(gpr);
-        if (wanted && (IN_MEMORY >> gpr & 1))
-            map[gpr] = EMIT_NONE;
-        if ((wanted >> gpr & 1) && holder != EMIT_NONE && !(taken >> holder & 1)) {
-            map[gpr] = holder;
-            taken |= 1U << holder;
-            wanted &= ~(1U << gpr);
-        }
-    }
-    for (unsigned gpr = 0; gpr < 16; gpr++) {
-        if (!(wanted >> gpr & 1))
-            continue;
-        map[gpr] = choose_scratch(build, gpr, taken);
-        if (map[gpr] == EMIT_NONE)
-            return false;
-        taken |= 1U << map[gpr];
-    }
-    return true;
-}
-
-/* Bring the operands that live in memory where `map` says. */
-static void load_operands(struct build *build, const uint8_t map[16], const struct copy_form *form)
-{
-    for (unsigned gpr = 0; gpr < 16; gpr++) {
-        struct emit_memory field = BUILD_FIELD(build, gpr[gpr]);
-
-        if (!(IN_MEMORY & (form->gpr_read | form->gpr_written) & 1U << gpr) ||
-            held_by(build, gpr) == map[gpr])
-            continue;
-        held_lose(build, map[gpr]);
-        if (!(form->gpr_read >> gpr & 1))
-            continue;
-        emit_load(&build->emitter, true, map[gpr], &field);
-        held_set(build, map[gpr], gpr);
-    }
-}
-
-static void store_operands(struct build *build, const uint8_t map[16], uint16_t which)
-{
-    for (unsigned gpr = 0; gpr < 16; gpr++) {
-        struct emit_memory field = BUILD_FIELD(build, gpr[gpr]);
-
-        if (!(IN_MEMORY & which & 1U << gpr))
-            continue;
-        emit_store(&build->emitter, true, &field, map[gpr]);
-        held_set(build, map[gpr], gpr);
-    }
-}
-
-/* AH and its like beside memory that wants REX: by AL meanwhile, which flags do not mind. A fault
- * between would show. */
-static bool emit_high(struct build *build, const uint8_t map[16], struct access *access)
-{
-    const struct build_insn *entry = build->now;
-    uint8_t high = copy_high_register(&entry->decoded.instruction, entry->decoded.operands);
-    uint8_t exchange[] = {0x86, (uint8_t)(0xe0 | high << 3 | high)}; /* XCHG CL, CH */
-
-    if (high == EMIT_NONE || (build->windowed && !build->soft) || entry->form.faults ||
-        access->host.base == high || access->host.index == high)
-        return false;
-    emit_bytes(&build->emitter, exchange, sizeof(exchange));
-    if (!copy_emit_exchanged(&build->emitter, &entry->decoded.instruction, entry->decoded.operands,
-                             entry->bytes, map, &access->host))
-        return false;
-    emit_bytes(&build->emitter, exchange, sizeof(exchange));
-    return true;
-}
-
-static bool build_copy(struct build *build)
-{
-    const struct build_insn *entry = build->now;
-    const struct copy_form *form = &entry->form;
-    bool need_flags = form->flags_read ||
-                      (form->flags_written & FLAGS_LIVE && (entry->live_out & ~form->flags_killed));
-    struct access access = {0};
-    struct site *site;
-    uint8_t map[16];
-
-    if (form->memory) {
-        if (!form->pointers && !form->control)
-            build_window_choose(build);
-        build_begin_access(build);
-        if (!access_prepare(build, now(build), form->size, form->writes, &access))
-            return false;
-        access_check(build, &access, form->size, form->writes);
-    }
-    if (form->pointers && !build_x87_pointers(build, now(build), &access))
-        return false;
-    if (form->control) {
-        build_control_word(build, &access);
-        return true;
-    }
-    if (need_flags && access.constant && build->flags == FLAGS_CARRIER)
-        build->group.active = false; /* T0 is wanted */
-    if (need_flags)
-        build_need_flags(build, access.constant ? T0 : T2);
-    if (!assign_registers(build, form, access.scratch | (build->group.active ? 1U << T0 : 0),
-                          map)) {
-        if (!assign_registers(build, form, access.scratch, map))
-            return false;
-        build->group.active = false;
-    }
-    load_operands(build, map, form);
-    if (form->faults) {
-        site = build_site(build);
-        if (!site)
-            return false;
-        site->commit = offset_of(build, build->emitter.at);
-        site->flags = (uint8_t)build->flags;
-    }
-    build_window_commit(build, form->writes);
-    if (!copy_emit(&build->emitter, &entry->decoded.instruction, entry->decoded.operands,
-                   entry->bytes, map, form->memory ? &access.host : NULL) &&
-        !emit_high(build, map, &access))
-        return false;
-    store_operands(build, map, form->gpr_written);
-    if (form->pointers)
-        held_reset(build);
-    if (form->flags_written)
-        build->flags = FLAGS_HOST;
-    return true;
-}
-
-/* An address that is computed and not accessed. */
-static bool build_lea(struct build *build)
-{
-    const struct insn *insn = now(build);
-    struct emit_memory sum = {.base = EMIT_NONE,
-                              .index = EMIT_NONE,
-                              .scale = insn->scale,
-                              .displacement = (int32_t)insn->displacement};
-    const struct build_insn *entry = build->now;
-    bool wide = insn->operand_size == 8 && insn->address_size == 8;
-    uint8_t gpr = soft_register_offset(entry->decoded.operands[0].reg.value) / 8;
-    bool in_memory = IN_MEMORY >> gpr & 1;
-    uint8_t to = in_memory ? T2 : host_register(gpr);
-    struct emit_memory field = BUILD_FIELD(build, gpr[gpr]);
-    uint64_t linear = build->rip + insn->length + (uint64_t)insn->displacement;
-
-    if (insn->operand_size == 2 || insn->address_size == 2)
-        return false;
-    if (insn->base < GPR_COUNT)
-        sum.base = held_load(build, insn->base, T2);
-    if (insn->index < GPR_COUNT)
-        sum.index = held_load(build, insn->index, sum.base == T1 ? T2 : T1);
-    if (insn->base == INSN_RIP)
-        emit_mov_immediate(&build->emitter, to, wide ? linear : (uint32_t)linear);
-    else
-        emit_lea(&build->emitter, wide, to, &sum);
-    if (in_memory) {
-        emit_store(&build->emitter, true, &field, to);
-        held_set(build, to, gpr);
-    }
-    return true;
-}
-
-/* Hints to processors, which do nothing that a program could see. */
-static bool does_nothing(const ZydisDecodedInstruction *decoded)
-{
-    switch (decoded->mnemonic) {
-    case ZYDIS_MNEMONIC_NOP:
-    case ZYDIS_MNEMONIC_ENDBR32:
-    case ZYDIS_MNEMONIC_ENDBR64:
-    case ZYDIS_MNEMONIC_PREFETCH:
-    case ZYDIS_MNEMONIC_PREFETCHW:
-    case ZYDIS_MNEMONIC_PREFETCHWT1:
-    case ZYDIS_MNEMONIC_PREFETCHNTA:
-    case ZYDIS_MNEMONIC_PREFETCHT0:
-    case ZYDIS_MNEMONIC_PREFETCHT1:
-    case ZYDIS_MNEMONIC_PREFETCHT2:
-        return true;
-    default:
-        return false;
-    }
-}
-
-static bool build_native(struct build *build)
-{
-    const struct build_insn *entry = build->now;
-
-    if (soft_insn_undefined(now(build)))
-        return false;
-    if (build_special(build))
-        return true;
-    if (build_system(build)) {
-        held_reset(build);
-        return true;
-    }
-    if (!entry->form.copies)
-        return build_bits(build, now(build));
-    if (does_nothing(&entry->decoded.instruction))
-        return true;
-    if (entry->decoded.instruction.mnemonic == ZYDIS_MNEMONIC_LEA)
-        return build_lea(build);
-    return build_copy(build);
-}
-
-static bool holds_any(const uint8_t held[SCRATCH_COUNT])
-{
-    for (unsigned i = 0; i < SCRATCH_COUNT; i++)
-        if (held[i] != EMIT_NONE)
-            return true;
-    return false;
-}
-
-/* A way back from C, for the present site. */
-static void finish_cold(struct build *build, struct cold *cold, const uint8_t held[SCRATCH_COUNT])
-{
-    if (!cold)
-        return;
-    cold->number = (uint32_t)(build->site - build->translator->sites);
-    cold->flags = build->flags;
-    memcpy(cold->held, held, sizeof(cold->held));
-}
-
-/* Where the interpreter comes back to, when it did the instruction, and where a refill does. */
-static void finish_site(struct build *build)
-{
-    /* Only an access that checks nothing begins with the flags in the host's register. */
-    bool flags =
-        build->window == WINDOW_FREE && build->window_flags == FLAGS_HOST && build->now->live_in;
-    struct cold *cold;
-
-    if (!build->site)
-        return;
-    build->site->grouped = build->group.active;
-    if (build->group.began || holds_any(build->retry_held) || flags) {
-        cold = build_cold(build, COLD_RETRY, build->translator->cache.write + build->site->retry);
-        finish_cold(build, cold, build->retry_held);
-        if (cold)
-            cold->flags = flags ? FLAGS_HOST : FLAGS_DEAD;
-    }
-    if (build->site->behind)
-        return;
-    build->site->resume = offset_of(build, build->emitter.at);
-    if ((build->flags == FLAGS_HOST && build->now->live_out) || holds_any(build->held)) {
-        cold = build_cold(build, COLD_RESUME, build->emitter.at);
-        finish_cold(build, cold, build->held);
-    }
-}
-
-/* One instruction, natively (true) or by the interpreter. */
-static bool build_insn(struct build *build)
-{
-    struct soft_translator *translator = build->translator;
-    const struct build start = {
-        .emitter = build->emitter, .flags = build->flags, .cold_count = build->cold_count};
-    unsigned sites = translator->site_count, exits = translator->exit_count;
-    bool native;
-
-    build->now = &build->insns[build->index];
-    build->site = NULL;
-    group_before(build);
-    memset(build->retry_held, EMIT_NONE, sizeof(build->retry_held));
-    build->window = WINDOW_NONE;
-    native = build_native(build);
-    if (native) {
-        build_window_finish(build);
-    } else {
-        if (build->emitter.full)
-            return false;
-        build->emitter = start.emitter;
-        build->flags = start.flags;
-        build->cold_count = start.cold_count;
-        build->translation->sites -= translator->site_count - sites;
-        translator->site_count = sites;
-        translator->exit_count = exits;
-        build->site = NULL;
-        build->group.active = build->group.began = false;
-        build->window = WINDOW_NONE;
-        build_interpret(build);
-    }
-    group_after(build);
-    finish_site(build);
-    return native;
 }
 
 /* ---- the block ---- */
@@ -815,19 +297,19 @@ static void emit_soft(struct build *build, const struct cold *cold)
 
     if (cold->place)
         emit_land(emitter, cold->place);
-    translator->sites[cold->number].soft = offset_of(build, emitter->at);
+    translator->sites[cold->number].soft = build_offset(build, emitter->at);
     build->soft = true;
     build->index = cold->index;
     build->rip = cold->rip;
     build->flags = cold->flags;
     held_reset(build);
-    build_insn(build);
+    build_instruction(build);
     if (build->site)
         build->site->guess = cold->number;
-    if (now(build)->prefixes & INSN_ENDS_BLOCK)
+    if (build_now(build)->prefixes & INSN_ENDS_BLOCK)
         return;
     if (cold->relied) {
-        build_jump(build, cold->rip + now(build)->length);
+        build_jump(build, cold->rip + build_now(build)->length);
         return;
     }
     if (cold->flags_behind == FLAGS_HOST && build->flags == FLAGS_CARRIER)
@@ -847,7 +329,7 @@ static void emit_cold(struct build *build, const struct cold *cold)
         return;
     }
     if (cold->kind == COLD_RESUME) {
-        translator->sites[cold->number].resume = offset_of(build, emitter->at);
+        translator->sites[cold->number].resume = build_offset(build, emitter->at);
         if (cold->flags == FLAGS_HOST)
             emit_flags_restore(build, T2);
         held_reload(build, cold->held);
@@ -861,7 +343,7 @@ static void emit_cold(struct build *build, const struct cold *cold)
     if (cold->kind == COLD_RETRY) {
         struct emit_memory delta = BUILD_FIELD(build, group_delta);
 
-        translator->sites[cold->number].retry = offset_of(build, emitter->at);
+        translator->sites[cold->number].retry = build_offset(build, emitter->at);
         if (cold->flags == FLAGS_HOST)
             emit_flags_restore(build, T2);
         emit_load(emitter, true, T0, &delta);
@@ -910,7 +392,7 @@ static void emit_body(struct build *build)
     build->flags = FLAGS_HOST;
     for (build->index = 0; build->index < block->count; build->index++) {
         build->insns[build->index].code = build->emitter.at;
-        build_window_note(build, build_insn(build));
+        build_window_note(build, build_instruction(build));
         build->rip += block->insns[build->index].length;
     }
     if (!(block->insns[block->count - 1].prefixes & INSN_ENDS_BLOCK))
@@ -970,7 +452,8 @@ struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *bl
     held_reset(build);
     build->soft = false;
     build_window_begin(build);
-    if (!translation->page || (block->next_host && !translation->next_page) || !analyze(build))
+    if (!translation->page || (block->next_host && !translation->next_page) ||
+        !build_analyze(build))
         return NULL;
     translation->needs_flags = build->insns[0].live_in;
     emit_ways_in(build);

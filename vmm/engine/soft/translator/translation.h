@@ -3,7 +3,9 @@
  * The translator, inside: what its parts share.
  *
  *     dispatch.c    finds translations, links them, enters and leaves them
- *     translate.c   one block: liveness of flags, one instruction after the other, the entries
+ *     translate.c   one block: the ways in, its instructions, the cold code behind
+ *     liveness.c    what its instructions are and need
+ *     instruction.c one instruction: copied, emitted by hand, or interpreted
  *     access.c      a memory operand: its address, and the check against the TLB
  *     window_code.c the same through a window
  *     terminator.c  stack instructions and branches
@@ -283,7 +285,32 @@ struct build {
     uint8_t code[BLOCK_MAX * 15]; /* the block's bytes, as they were when it was begun */
 };
 
+/* liveness.c */
+
+/* Decode the block from a copy of its bytes, and find what is live where. False when it is not what
+ * was decoded before. */
+bool build_analyze(struct build *build);
+
+/* instruction.c */
+
+/* The present instruction. False when nothing behind it is reached. */
+bool build_instruction(struct build *build);
+
 /* translate.c */
+
+/* The flags are about to be clobbered and `live` ones needed: save them if they are in the host's
+ * register. Uses T2. */
+void build_spare_flags(struct build *build, uint32_t live);
+/* The present instruction as the interpreter has it. */
+static inline const struct insn *build_now(const struct build *build)
+{
+    return &build->translation->block->insns[build->index];
+}
+/* The offset in the cache of a place in the writable view. */
+static inline uint32_t build_offset(const struct build *build, const uint8_t *at)
+{
+    return (uint32_t)(at - build->translator->cache.write);
+}
 
 /* Translate `block` at `linear` in the present mode; NULL when there is no room: empty the
  * translator and try again. */
