@@ -238,7 +238,7 @@ void program_layout(struct program *program)
         uint64_t address =
             CODE_LOW + program->alias + program->offset[(i * 7 + program->number) % program->count];
 
-        memcpy(program->data + USER_TABLE - DIFF_WINDOW + i * 8, &address, 8);
+        memcpy(program->data + (USER_TABLE - DIFF_WINDOW) + i * 8, &address, 8);
         memcpy(program->data + (STACK_TOP - DIFF_WINDOW) + i * 8, &address, program->code_size);
     }
     ((struct kernel_data *)(program->kernel + KERNEL_DATA))->start =

@@ -332,8 +332,8 @@ static void choose_control(struct program *program, struct diff_random *random)
     state->idtr = (struct cpu_table_register){KERNEL_LINEAR + KERNEL_IDT, 0xfff};
     state->msrs.efer = EFER_LME | EFER_LMA | EFER_NXE | EFER_SCE;
     state->msrs.star = (uint64_t)SELECTOR_CODE0 << 32 | (uint64_t)SELECTOR_CODE32 << 48;
-    state->msrs.lstar = KERNEL_LINEAR + (uint64_t)(kernel_syscall - kernel_image);
-    state->msrs.cstar = KERNEL_LINEAR + (uint64_t)(kernel_syscall32 - kernel_image);
+    state->msrs.lstar = KERNEL_LINEAR + ((uintptr_t)kernel_syscall - (uintptr_t)kernel_image);
+    state->msrs.cstar = KERNEL_LINEAR + ((uintptr_t)kernel_syscall32 - (uintptr_t)kernel_image);
     state->msrs.fmask = FLAG_IF | FLAG_TF | FLAG_DF | (random_bits(random) & 0x8d5);
     state->msrs.kernel_gs_base = KERNEL_LINEAR + KERNEL_DATA;
     state->rflags = FLAG_FIXED | FLAG_IF | (random_bits(random) & 0x8d5);
@@ -417,14 +417,15 @@ void space_make(struct program *program, struct diff_random *random)
         program->alias = program->ring == 0 && chance(random, 2) ? ALIAS_HIGH : ALIAS_MIDDLE;
     program->asynchronous = chance(random, 16);
     program->waits = program->asynchronous && program->ring == 3 && chance(random, 2);
-    program->steady = chance(random, 2);
+    /* An interrupt may come before a wait has faulted, or behind. */
+    program->steady = chance(random, 2) || program->waits;
     program->pcid = chance(random, 4) && has_pcid();
     program->supervisor = program->ring == 0 && chance(random, 2);
     program->globals = program->supervisor || chance(random, 4);
     if (program->supervisor && chance(random, 2))
         program->alias = ALIAS_HIGH;
     memset(program->kernel, 0, sizeof(program->kernel));
-    memcpy(program->kernel, kernel_image, (size_t)(kernel_image_end - kernel_image));
+    memcpy(program->kernel, kernel_image, (uintptr_t)kernel_image_end - (uintptr_t)kernel_image);
     map_kernel(program);
     put_descriptors(program);
     /* A frame that is pushed in part has flags that the kernel does not see. */
