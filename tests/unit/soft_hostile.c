@@ -417,9 +417,10 @@ static uint64_t random_frame(void)
     }
 }
 
-static uint64_t random_entry(void)
+/* As a kernel's, if it is to be so: for itself, in all address spaces. */
+static uint64_t random_entry(bool kernel)
 {
-    uint64_t entry = random_frame() | PTE_P | PTE_W | PTE_U;
+    uint64_t entry = random_frame() | PTE_P | PTE_W | (kernel ? PTE_G : PTE_U);
 
     switch (below(12)) {
     case 0:
@@ -427,9 +428,9 @@ static uint64_t random_entry(void)
     case 1:
         return entry & ~PTE_W;
     case 2:
-        return entry & ~PTE_U;
+        return entry ^ PTE_U;
     case 3:
-        return entry | PTE_G;
+        return entry ^ PTE_G;
     case 4:
         return entry | 1UL << (52 + below(12));
     case 5:
@@ -454,10 +455,10 @@ static void make_tables(void)
               (CODE + page * PAGE) | PTE_P | PTE_W | PTE_U);
     for (unsigned i = 0; i < G_N_ELEMENTS(regions); i++)
         for (uint64_t page = 0; page < 16; page++)
-            put64(entry_of(regions[i] + page * PAGE, 12), random_entry());
+            put64(entry_of(regions[i] + page * PAGE, 12), random_entry(regions[i] >> 63));
     /* a large page, of all memory */
     put64(entry_of(0xffff888000000000 + (below(4) << 21), 21),
-          (below(3) << 21) | PTE_P | PTE_W | PTE_U | PTE_PS);
+          (below(3) << 21) | PTE_P | PTE_W | PTE_G | PTE_PS);
 }
 
 /* ---- code ---- */
