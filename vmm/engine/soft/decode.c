@@ -9,6 +9,8 @@
  */
 #include "vmm/engine/soft/decode.h"
 
+#include <string.h>
+
 #include "vmm/engine/soft/operand.h"
 
 /* The CPUID bit that an instruction set needs. */
@@ -425,6 +427,35 @@ bool soft_decode_whole(const struct cpu_definition *model, uint8_t code_size, co
                                                &decoded->instruction, decoded->operands));
 }
 
+/* Of struct insn, without the padding at its end. */
+#define INSN_USED (offsetof(struct insn, aux) + sizeof(((struct insn *)NULL)->aux))
+
+/* False where nobody handles it. */
+static bool fill(const struct soft_decoded *decoded, struct insn *insn)
+{
+    const ZydisDecodedInstruction *instruction = &decoded->instruction;
+
+    *insn = (struct insn){.length = instruction->length,
+                          .operand_size = (uint8_t)(instruction->operand_width / 8),
+                          .address_size = (uint8_t)(instruction->address_width / 8)};
+    fill_memory(decoded, insn);
+    fill_registers(decoded, insn);
+    fill_immediates(decoded, insn);
+    if (ends_block(instruction) || loads_segment(decoded))
+        insn->prefixes |= INSN_ENDS_BLOCK;
+    insn->exec = select_handler(decoded, insn);
+    return insn->exec;
+}
+
+bool soft_decode_again(const struct cpu_definition *model, uint8_t code_size, const uint8_t *bytes,
+                       const struct insn *known, struct soft_decoded *decoded)
+{
+    struct insn insn;
+
+    return soft_decode_whole(model, code_size, bytes, known->length, decoded) &&
+           fill(decoded, &insn) && memcmp(&insn, known, INSN_USED) == 0;
+}
+
 enum soft_decode_result soft_decode(const struct cpu_definition *model, uint8_t code_size,
                                     const uint8_t *bytes, unsigned available, struct insn *insn)
 {
@@ -446,16 +477,7 @@ enum soft_decode_result soft_decode(const struct cpu_definition *model, uint8_t 
 
     decoded.model = model;
     decoded.code_size = code_size;
-    *insn = (struct insn){.length = instruction->length,
-                          .operand_size = (uint8_t)(instruction->operand_width / 8),
-                          .address_size = (uint8_t)(instruction->address_width / 8)};
-    fill_memory(&decoded, insn);
-    fill_registers(&decoded, insn);
-    fill_immediates(&decoded, insn);
-    if (ends_block(instruction) || loads_segment(&decoded))
-        insn->prefixes |= INSN_ENDS_BLOCK;
-    insn->exec = select_handler(&decoded, insn);
-    if (!insn->exec)
+    if (!fill(&decoded, insn))
         return decode_undefined(insn);
     return SOFT_DECODE_OK;
 }

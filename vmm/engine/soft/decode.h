@@ -28,6 +28,11 @@ enum soft_decode_result {
 enum soft_decode_result soft_decode(const struct cpu_definition *model, uint8_t code_size,
                                     const uint8_t *bytes, unsigned available, struct insn *insn);
 
+/* Decode bytes from which `known` was decoded before, and which others may have written since.
+ * False unless they still are that instruction, in every part. */
+bool soft_decode_again(const struct cpu_definition *model, uint8_t code_size, const uint8_t *bytes,
+                       const struct insn *known, struct soft_decoded *decoded);
+
 /* Decode what soft_decode accepted before, for who wants more of it than struct insn. False where
  * it is no instruction. */
 bool soft_decode_whole(const struct cpu_definition *model, uint8_t code_size, const uint8_t *bytes,

@@ -268,6 +268,8 @@ static struct translation *get_translation(struct soft_cpu *cpu, struct soft_blo
     translation = make_translation(cpu, block, linear, mode);
     if (translation)
         return translation;
+    if (soft_blocks_written(cpu)) /* perhaps that block, since it was decoded */
+        return NULL;
     soft_translator_empty(translator);
     return make_translation(cpu, block, linear, mode);
 }

@@ -150,7 +150,8 @@ static void copy_code(struct build *build)
 }
 
 /* Decode the block anew, and go through it from its end. All that is made of its bytes is made of
- * one copy, since others may write them meanwhile. */
+ * one copy, since others may write them meanwhile; and where they have done so since the block was
+ * decoded, nothing is made: what ends the block then need not be what ends its translation. */
 bool build_analyze(struct build *build)
 {
     const struct soft_block *block = build->translation->block;
@@ -162,8 +163,8 @@ bool build_analyze(struct build *build)
         struct build_insn *entry = &build->insns[i];
 
         if (!soft_insn_undefined(&block->insns[i]) &&
-            !soft_decode_whole(build->cpu->model, build->cpu->code_size, bytes,
-                               block->insns[i].length, &entry->decoded))
+            !soft_decode_again(build->cpu->model, build->cpu->code_size, bytes, &block->insns[i],
+                               &entry->decoded))
             return false;
         entry->bytes = bytes;
         classify(build, &block->insns[i], entry);
