@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tests/unit/soft_hostile_code.h"
 #include "vmm/engine/engine.h"
 #include "vmm/memory/dma.h"
 
@@ -31,7 +32,6 @@
 #define SLICE_US   20000 /* that a guest runs */
 #define RESTARTS   4     /* with other modes and registers, under the same tables and code */
 #define CANARY     0xc5
-#define SLOT       32
 #define SLOTS      128
 #define REGISTERS  64 /* sets */
 #define POINTERS   64
@@ -67,20 +67,6 @@
 #define OWN_TOP     0xff0
 
 static const struct engine_ops *ops;
-static _Thread_local uint64_t random_state;
-
-static uint64_t random64(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state * 0x2545f4914f6cdd1dUL;
-}
-
-static unsigned below(unsigned limit)
-{
-    return (unsigned)(random64() >> 33) % limit;
-}
 
 /* ---- what must not change ---- */
 
@@ -139,6 +125,18 @@ static void canaries_check(void)
     }
 }
 
+/* Of a line of /proc/self/maps. */
+static bool read_bounds(const char *line, uintptr_t *start, uintptr_t *end)
+{
+    char *at;
+
+    *start = g_ascii_strtoull(line, &at, 16);
+    if (*at != '-')
+        return false;
+    *end = g_ascii_strtoull(at + 1, &at, 16);
+    return *at == ' ';
+}
+
 /* Beside each mapping of this process that the engine uses: the guest's memory, the blocks of the
  * processors, their code. */
 static void canaries_around_mappings(void)
@@ -150,9 +148,9 @@ static void canaries_around_mappings(void)
         return;
     lines = g_strsplit(maps, "\n", -1);
     for (unsigned i = 0; lines[i]; i++) {
-        unsigned long start, end;
+        uintptr_t start, end;
 
-        if (sscanf(lines[i], "%lx-%lx", &start, &end) != 2 || strstr(lines[i], "[stack]"))
+        if (!read_bounds(lines[i], &start, &end) || strstr(lines[i], "[stack]"))
             continue;
         canary_at(end, 4 * PAGE);
         if (start > 8 * PAGE)
@@ -220,9 +218,9 @@ static void collect_engine_pointers(void)
         return;
     lines = g_strsplit(maps, "\n", -1);
     for (unsigned i = 0; lines[i]; i++) {
-        unsigned long start;
+        uintptr_t start, end;
 
-        if (sscanf(lines[i], "%lx-", &start) == 1 && (start >> 31 == 0 || below(8) == 0))
+        if (read_bounds(lines[i], &start, &end) && (start >> 31 == 0 || below(8) == 0))
             pointer_add(start + 0x100);
     }
 }
@@ -462,153 +460,6 @@ static void make_tables(void)
 }
 
 /* ---- code ---- */
-
-/* One-byte opcodes that move memory or registers, with the bytes of their immediates: 1, 4 for
- * operand size, 0. */
-static const struct {
-    uint8_t opcode, immediate;
-} plain[] = {
-    {0x00, 0}, {0x01, 0}, {0x03, 0}, {0x09, 0}, {0x0b, 0}, {0x11, 0}, {0x13, 0}, {0x19, 0},
-    {0x21, 0}, {0x23, 0}, {0x29, 0}, {0x2b, 0}, {0x31, 0}, {0x33, 0}, {0x38, 0}, {0x39, 0},
-    {0x3b, 0}, {0x63, 0}, {0x69, 4}, {0x6b, 1}, {0x80, 1}, {0x81, 4}, {0x83, 1}, {0x84, 0},
-    {0x85, 0}, {0x86, 0}, {0x87, 0}, {0x88, 0}, {0x89, 0}, {0x8a, 0}, {0x8b, 0}, {0x8d, 0},
-    {0x8f, 0}, {0xc0, 1}, {0xc1, 1}, {0xc6, 1}, {0xc7, 4}, {0xd0, 0}, {0xd1, 0}, {0xd2, 0},
-    {0xd3, 0}, {0xd8, 0}, {0xd9, 0}, {0xda, 0}, {0xdb, 0}, {0xdc, 0}, {0xdd, 0}, {0xde, 0},
-    {0xdf, 0}, {0xf6, 1}, {0xf7, 4}, {0xfe, 0}, {0xff, 0},
-};
-
-/* Without ModRM. */
-static const uint8_t bare[] = {0x50, 0x51, 0x54, 0x57, 0x58, 0x5c, 0x5f, 0x60, 0x6a, 0x90, 0x98,
-                               0x99, 0x9c, 0x9d, 0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad,
-                               0xae, 0xaf, 0xc3, 0xc8, 0xc9, 0xcc, 0xcf, 0xd7, 0xe3, 0xe4, 0xec,
-                               0xf4, 0xf5, 0xf8, 0xfa, 0xfb, 0xfc, 0xfd, 0x70, 0x75, 0x7c, 0xeb};
-
-static uint8_t *add_modrm(uint8_t *at)
-{
-    uint8_t modrm = (uint8_t)random64();
-    uint32_t displacement = (uint32_t)odd_value();
-
-    if (below(4) && modrm >> 6 == 3)
-        modrm ^= 1U << (6 + below(2)); /* memory, mostly */
-    *at++ = modrm;
-    if (modrm >> 6 != 3 && (modrm & 7) == 4)
-        *at++ = (uint8_t)random64();
-    memcpy(at, &displacement, sizeof(displacement));
-    if (modrm >> 6 == 1)
-        return at + 1;
-    return modrm >> 6 == 2 || (modrm >> 6 == 0 && (modrm & 7) == 5) ? at + 4 : at;
-}
-
-static uint8_t *add_prefixes(uint8_t *at)
-{
-    static const uint8_t prefixes[] = {0x66, 0xf2, 0xf3, 0xf0, 0x64, 0x65, 0x67, 0x2e, 0x36};
-
-    while (below(4) == 0)
-        *at++ = prefixes[below(sizeof(prefixes))];
-    if (below(2))
-        *at++ = 0x40 | (uint8_t)below(16);
-    return at;
-}
-
-static uint8_t *add_immediate(uint8_t *at, unsigned size)
-{
-    uint32_t value = (uint32_t)odd_value();
-
-    memcpy(at, &value, 4);
-    return at + size;
-}
-
-/* Accesses by one register, which an engine may check together: near each other, at the ends of
- * pages, or so far apart that sums run over, in multiples of what a TLB may be indexed by. At most
- * 30 bytes. */
-static uint8_t *add_accesses(uint8_t *at)
-{
-    static const uint8_t opcodes[] = {0x8b, 0x89, 0x01, 0x03, 0x88, 0x8a, 0x39, 0x31};
-    static const uint32_t distances[] = {0,          0x60000000, 0xa0000000, 0x7ffffff8,
-                                         0x80000000, 0x400000,   0xffc00000, 0x1000};
-    unsigned base = below(16);
-
-    for (unsigned i = 0; i < 3; i++) {
-        uint32_t displacement = distances[below(8)] + below(64) - 32;
-
-        *at++ = 0x48 | (uint8_t)(below(2) << 2) | (uint8_t)(base >> 3);
-        *at++ = opcodes[below(sizeof(opcodes))];
-        *at++ = 0x80 | (uint8_t)(below(8) << 3) | (base & 7);
-        if ((base & 7) == 4) /* with SIB: no index, or one */
-            *at++ = below(2) ? 0x24 : (uint8_t)(random64() & 0xf8) | 4;
-        memcpy(at, &displacement, 4);
-        at += 4;
-    }
-    return at;
-}
-
-/* At most 30 bytes. */
-static uint8_t *add_instruction(uint8_t *at)
-{
-    unsigned which;
-
-    switch (below(13)) {
-    case 12:
-        return add_accesses(at);
-    case 0:
-        for (unsigned i = 0; i < 12; i++)
-            *at++ = (uint8_t)random64();
-        return at;
-    case 1:
-        at = add_prefixes(at);
-        *at++ = bare[below(sizeof(bare))];
-        *at++ = (uint8_t)below(24);
-        return at;
-    case 2: /* VEX of 3 bytes */
-        *at++ = 0xc4;
-        *at++ = (uint8_t)(random64() & 0xe0) | (uint8_t)(1 + below(3));
-        *at++ = (uint8_t)random64();
-        *at++ = (uint8_t)random64();
-        return add_immediate(add_modrm(at), 1);
-    case 3:
-        *at++ = 0xc5;
-        *at++ = (uint8_t)random64();
-        *at++ = (uint8_t)random64();
-        return add_modrm(at);
-    case 4:
-    case 5: /* maps 0F, 0F38, 0F3A */
-        at = add_prefixes(at);
-        *at++ = 0x0f;
-        which = below(8);
-        if (which < 2)
-            *at++ = which ? 0x38 : 0x3a;
-        *at++ = (uint8_t)random64();
-        return add_immediate(add_modrm(at), which == 0);
-    default:
-        which = below(G_N_ELEMENTS(plain));
-        at = add_prefixes(at);
-        *at++ = plain[which].opcode;
-        return add_immediate(add_modrm(at), plain[which].immediate);
-    }
-}
-
-/* Some slots are a loop of their own: mov ecx, n; ... dec ecx; jnz. */
-static void make_slot(uint8_t slot[SLOT])
-{
-    uint8_t text[SLOT + 64], *at = text;
-    bool loop = below(4) == 0, accesses = below(8) == 0;
-
-    memset(text, 0x90, sizeof(text));
-    if (loop) {
-        memcpy(at, (uint8_t[]){0xb9, (uint8_t)below(30), 0, 0, 0}, 5);
-        at += 5;
-    }
-    if (accesses)
-        at = add_accesses(at);
-    else
-        do
-            at = add_instruction(at);
-        while (at < text + (loop ? 12 : 20));
-    if (loop && at <= text + SLOT - 4) {
-        memcpy(at, (uint8_t[]){0xff, 0xc9, 0x75, (uint8_t)(text + 5 - (at + 4))}, 4);
-    }
-    memcpy(slot, text, SLOT);
-}
 
 static void make_code(void)
 {
