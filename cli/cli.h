@@ -67,6 +67,11 @@ void cli_print_help(const struct command *command);
  * print the result as JSON if --json was given. */
 int cli_call(const struct command *command, int argc, char **argv, const char *method);
 
+/* So for those that show what the method says: `print` does it, or with --json the text as it is.
+ */
+int cli_show(const struct command *command, int argc, char **argv, const char *method,
+             void (*print)(json_t *result));
+
 extern const struct cli_flag cli_json_flag[]; /* only --json */
 
 int command_completion(const struct command *command, int argc, char **argv);

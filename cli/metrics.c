@@ -7,9 +7,8 @@
 
 #include "cli/cli.h"
 
-#define CALL_TIMEOUT_MS 10000
-#define NAME_WIDTH      20
-#define NUMBER_WIDTH    14
+#define NAME_WIDTH   20
+#define NUMBER_WIDTH 14
 
 static void print_head(json_t *counters)
 {
@@ -38,7 +37,7 @@ static void print_counter(const char *name, const json_t *counter)
     printf("  %s\n", about ? about : "");
 }
 
-static void print_metrics(const json_t *result)
+static void print_metrics(json_t *result)
 {
     json_t *counters = json_object_get(result, "counters"), *counter;
     const char *engine = json_string_value(json_object_get(result, "engine")), *name;
@@ -50,28 +49,5 @@ static void print_metrics(const json_t *result)
 
 int command_metrics(const struct command *command, int argc, char **argv)
 {
-    int status;
-    g_autoptr(cli_words) words = cli_words_parse(command, argc, argv, &status);
-    struct anima_error *error = NULL;
-    struct anima_machine *machine;
-    json_t *result;
-    char *text;
-
-    if (!words)
-        return status;
-    machine = anima_machine_connect(cli_word(words, 0), &error);
-    if (!machine)
-        return cli_fail_error(error);
-    text = anima_machine_call(machine, "metrics", NULL, -1, CALL_TIMEOUT_MS, &error);
-    anima_machine_destroy(machine);
-    if (!text)
-        return cli_fail_error(error);
-    result = json_loads(text, 0, NULL);
-    if (cli_flag(words, "json"))
-        printf("%s\n", text);
-    else
-        print_metrics(result);
-    json_decref(result);
-    anima_free(text);
-    return CLI_GOOD;
+    return cli_show(command, argc, argv, "metrics", print_metrics);
 }

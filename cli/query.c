@@ -7,8 +7,6 @@
 
 #include "cli/cli.h"
 
-#define CALL_TIMEOUT_MS 10000
-
 /* One line a value; objects inside indent by two. */
 static void print_object(json_t *object, unsigned indent)
 {
@@ -33,30 +31,12 @@ static void print_object(json_t *object, unsigned indent)
     }
 }
 
+static void print_result(json_t *result)
+{
+    print_object(result, 0);
+}
+
 int command_query(const struct command *command, int argc, char **argv)
 {
-    int status;
-    g_autoptr(cli_words) words = cli_words_parse(command, argc, argv, &status);
-    struct anima_error *error = NULL;
-    struct anima_machine *machine;
-    json_t *object;
-    char *text;
-
-    if (!words)
-        return status;
-    machine = anima_machine_connect(cli_word(words, 0), &error);
-    if (!machine)
-        return cli_fail_error(error);
-    text = anima_machine_call(machine, "query", NULL, -1, CALL_TIMEOUT_MS, &error);
-    anima_machine_destroy(machine);
-    if (!text)
-        return cli_fail_error(error);
-    object = json_loads(text, 0, NULL);
-    if (cli_flag(words, "json"))
-        printf("%s\n", text);
-    else
-        print_object(object, 0);
-    json_decref(object);
-    anima_free(text);
-    return CLI_GOOD;
+    return cli_show(command, argc, argv, "query", print_result);
 }
