@@ -85,12 +85,17 @@ static _Noreturn void tell_stuck(void)
     _exit(1);
 }
 
+static pthread_mutex_t watch_lock = PTHREAD_MUTEX_INITIALIZER; /* held while it looks at a side */
+
 static void *watch(void *opaque)
 {
     unsigned kicks = 0;
 
     for (;;) {
-        struct side *side = atomic_load(&running);
+        struct side *side;
+
+        pthread_mutex_lock(&watch_lock);
+        side = atomic_load(&running);
 
         if (side && (running_time() - atomic_load(&running_since) > side->patience ||
                      g_get_monotonic_time() - atomic_load(&waiting_since) >
@@ -102,6 +107,7 @@ static void *watch(void *opaque)
         } else {
             kicks = 0;
         }
+        pthread_mutex_unlock(&watch_lock);
         nap(LOOK_US);
     }
     return NULL;
@@ -274,6 +280,9 @@ struct side *side_create(const char *switches)
 
 void side_destroy(struct side *side)
 {
+    /* It is not running; who still looks at it shall be done. */
+    pthread_mutex_lock(&watch_lock);
+    pthread_mutex_unlock(&watch_lock);
     side->ops->vcpu_destroy(side->vcpu);
     side->ops->destroy(side->engine);
     clock_destroy(side->clock);
