@@ -130,7 +130,7 @@ bool access_key(const struct build *build, const struct insn *insn, struct addre
     key->scale = insn->index < GPR_COUNT ? insn->scale : 0;
     return insn->base < GPR_COUNT && insn->segment < SEG_FS &&
            (build->long_mode || (insn->segment != SEG_CS && insn->segment != SEG_ES)) &&
-           insn->address_size == (build->long_mode ? 8 : 4) && insn->displacement < reach &&
+           insn->address_size == build_word(build) && insn->displacement < reach &&
            insn->displacement > -reach;
 }
 

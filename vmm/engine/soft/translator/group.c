@@ -35,11 +35,6 @@ struct effect {
     unsigned size;
 };
 
-static unsigned word(const struct build *build)
-{
-    return build->long_mode ? 8 : 4;
-}
-
 static void access_by(struct effect *effect, unsigned base, int displacement, unsigned size,
                       bool write)
 {
@@ -72,7 +67,7 @@ static bool stack_effect(const struct build *build, const struct build_insn *ent
 {
     const ZydisDecodedInstruction *decoded = &entry->decoded.instruction;
     const ZydisDecodedOperand *operand = &entry->decoded.operands[0];
-    int size = (int)word(build);
+    int size = (int)build_word(build);
 
     effect->safe = true;
     switch (decoded->mnemonic) {
@@ -155,7 +150,7 @@ static struct effect effect_of(const struct build *build, unsigned index,
     if (soft_insn_undefined(insn))
         return effect;
     if (!entry->form.copies) {
-        if (insn->operand_size == word(build))
+        if (insn->operand_size == build_word(build))
             stack_effect(build, entry, key, &effect);
         end_where_it_may_wrap(build, key, effect.move, &effect);
         return effect;
@@ -164,7 +159,7 @@ static struct effect effect_of(const struct build *build, unsigned index,
     if (entry->form.pointers || entry->form.control || entry->form.sparse)
         return effect;
     effect.safe = true;
-    follow_key(entry, insn, key, word(build), &effect);
+    follow_key(entry, insn, key, build_word(build), &effect);
     end_where_it_may_wrap(build, key, entry->form.gpr_written >> key->base & 1, &effect);
     if (!entry->form.memory || entry->decoded.instruction.mnemonic == ZYDIS_MNEMONIC_LEA)
         return effect;

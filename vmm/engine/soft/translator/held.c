@@ -4,7 +4,7 @@
  * need not load them for each instruction. Memory always has them too: a store follows each change.
  *
  * Code that uses a scratch register for itself says so (held_lose), and ways back from C load again
- * what the code behind them counts on (translate.c, finish_site).
+ * what the code behind them counts on (instruction.c, finish_site).
  */
 #include "vmm/engine/soft/translator/translation.h"
 

@@ -25,7 +25,7 @@ void build_interpret(struct build *build)
         return;
     site->behind = true;
     site->resume = build_offset(build, emitter->at);
-    build_jump_behind(build, build->rip + build_now(build)->length);
+    build_jump_behind(build, build_next(build));
 }
 
 /* A scratch register for `gpr` that is not `taken`: the one that holds it, else one that holds

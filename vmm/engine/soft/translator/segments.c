@@ -34,7 +34,7 @@ static bool move_from(struct build *build)
 bool build_push_segment(struct build *build)
 {
     const struct insn *insn = build_now(build);
-    unsigned word = build->long_mode ? 8 : 4;
+    unsigned word = build_word(build);
     struct emit_memory below = {
         .base = HOST_RSP, .index = EMIT_NONE, .displacement = -(int32_t)word};
     const ZydisDecodedOperand *operand = &build->now->decoded.operands[0];

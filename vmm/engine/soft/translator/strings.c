@@ -171,7 +171,7 @@ bool build_string(struct build *build)
     bool moves = false, loads = false;
 
     if (build->now->decoded.instruction.meta.category != ZYDIS_CATEGORY_STRINGOP ||
-        insn->address_size != (build->long_mode ? 8 : 4))
+        insn->address_size != build_word(build))
         return false;
     switch (build->now->decoded.instruction.opcode) {
     case 0xa4:

@@ -146,7 +146,7 @@ static bool set_direction(struct build *build)
 
 static bool push_flags(struct build *build)
 {
-    unsigned word = build->long_mode ? 8 : 4;
+    unsigned word = build_word(build);
     struct emit_memory below = {
         .base = HOST_RSP, .index = EMIT_NONE, .displacement = -(int32_t)word};
     struct access access;
@@ -167,7 +167,7 @@ static bool push_flags(struct build *build)
 static bool pop_flags(struct build *build)
 {
     const uint32_t mask = FLAGS_STATUS | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_ID;
-    unsigned word = build->long_mode ? 8 : 4;
+    unsigned word = build_word(build);
     struct emit_memory above = {
         .base = HOST_RSP, .index = EMIT_NONE, .displacement = (int32_t)word};
     struct emitter *emitter = &build->emitter;

@@ -52,13 +52,7 @@ static inline void require_zero(struct build *build, struct emit_memory byte)
 static inline void build_go_on(struct build *build)
 {
     if (build_now(build)->prefixes & INSN_ENDS_BLOCK)
-        build_jump(build, build->rip + build_now(build)->length);
-}
-
-/* The address of the next instruction. */
-static inline uint64_t build_next(const struct build *build)
-{
-    return build->rip + build_now(build)->length;
+        build_jump(build, build_next(build));
 }
 
 /* Whether the block is of privilege 3. */

@@ -11,12 +11,6 @@
 
 #define JUMP_BYTES 5 /* of a jump that build_jump makes */
 
-/* Bytes of a stack slot and of a branch's target in this mode. */
-static unsigned word(const struct build *build)
-{
-    return build->long_mode ? 8 : 4;
-}
-
 static void move_rsp(struct build *build, uint8_t base, int32_t distance)
 {
     struct emit_memory sum = {.base = base, .index = EMIT_NONE, .displacement = distance};
@@ -29,8 +23,8 @@ static void move_rsp(struct build *build, uint8_t base, int32_t distance)
 /* Check the slot below RSP; it is [access->host]. */
 static void push_check(struct build *build, struct access *access)
 {
-    access_prepare_stack(build, GPR_RSP, -(int)word(build), access);
-    access_check(build, access, word(build), true);
+    access_prepare_stack(build, GPR_RSP, -(int)build_word(build), access);
+    access_check(build, access, build_word(build), true);
 }
 
 static void push_register(struct build *build, unsigned gpr)
@@ -44,7 +38,7 @@ static void push_register(struct build *build, unsigned gpr)
     reg = held_load(build, gpr, T2);
     build_window_commit(build, true);
     emit_store(&build->emitter, build->long_mode, &access.host, reg);
-    move_rsp(build, HOST_RSP, -(int)word(build));
+    move_rsp(build, HOST_RSP, -(int)build_word(build));
 }
 
 /* Store a constant at the checked slot. Uses T2. */
@@ -70,7 +64,7 @@ static void push_constant(struct build *build, uint64_t value)
     build_begin_access(build);
     push_check(build, &access);
     store_constant(build, &access.host, value);
-    move_rsp(build, HOST_RSP, -(int)word(build));
+    move_rsp(build, HOST_RSP, -(int)build_word(build));
 }
 
 static bool push_memory(struct build *build)
@@ -78,14 +72,14 @@ static bool push_memory(struct build *build)
     struct access access;
 
     build_begin_access(build);
-    if (!access_prepare(build, build_now(build), word(build), false, &access))
+    if (!access_prepare(build, build_now(build), build_word(build), false, &access))
         return false;
-    access_check(build, &access, word(build), false);
+    access_check(build, &access, build_word(build), false);
     held_lose(build, T0);
     emit_load(&build->emitter, build->long_mode, T0, &access.host);
     push_check(build, &access);
     emit_store(&build->emitter, build->long_mode, &access.host, T0);
-    move_rsp(build, HOST_RSP, -(int)word(build));
+    move_rsp(build, HOST_RSP, -(int)build_word(build));
     return true;
 }
 
@@ -98,7 +92,7 @@ static void pop_register(struct build *build, unsigned gpr)
     build_window_choose_stack(build, GPR_RSP);
     build_begin_access(build);
     access_prepare_stack(build, GPR_RSP, 0, &access);
-    access_check(build, &access, word(build), false);
+    access_check(build, &access, build_word(build), false);
     build_window_commit(build, false);
     emit_load(&build->emitter, build->long_mode, in_memory ? T2 : host_register(gpr), &access.host);
     if (in_memory) {
@@ -106,7 +100,7 @@ static void pop_register(struct build *build, unsigned gpr)
         held_set(build, T2, gpr);
     }
     if (gpr != GPR_RSP)
-        move_rsp(build, HOST_RSP, (int)word(build));
+        move_rsp(build, HOST_RSP, (int)build_word(build));
 }
 
 static void leave(struct build *build)
@@ -116,11 +110,11 @@ static void leave(struct build *build)
     build_window_choose_stack(build, GPR_RBP);
     build_begin_access(build);
     access_prepare_stack(build, GPR_RBP, 0, &access);
-    access_check(build, &access, word(build), false);
+    access_check(build, &access, build_word(build), false);
     held_lose(build, T2);
     build_window_commit(build, false);
     emit_load(&build->emitter, build->long_mode, T2, &access.host);
-    move_rsp(build, GPR_RBP, (int)word(build));
+    move_rsp(build, GPR_RBP, (int)build_word(build));
     emit_mov_register(&build->emitter, true, GPR_RBP, T2);
 }
 
@@ -186,22 +180,17 @@ static bool load_target(struct build *build)
         emit_mov_register(&build->emitter, build->long_mode, T0, held_load(build, gpr, T0));
         return true;
     }
-    if (!access_prepare(build, build_now(build), word(build), false, &access))
+    if (!access_prepare(build, build_now(build), build_word(build), false, &access))
         return false;
-    access_check(build, &access, word(build), false);
+    access_check(build, &access, build_word(build), false);
     emit_load(&build->emitter, build->long_mode, T0, &access.host);
     return true;
-}
-
-static uint64_t next(const struct build *build)
-{
-    return build->rip + build_now(build)->length;
 }
 
 /* The target of a relative branch; false where it raises. */
 static bool relative(const struct build *build, uint64_t *target)
 {
-    *target = next(build) + build_now(build)->immediate;
+    *target = build_next(build) + build_now(build)->immediate;
     if (!build->long_mode)
         *target = (uint32_t)*target;
     return !build->long_mode || soft_canonical(*target);
@@ -251,18 +240,18 @@ static bool call(struct build *build)
     else if (build->long_mode)
         check_canonical(build);
     push_check(build, &access);
-    store_constant(build, &access.host, next(build));
-    move_rsp(build, HOST_RSP, -(int)word(build));
+    store_constant(build, &access.host, build_next(build));
+    move_rsp(build, HOST_RSP, -(int)build_word(build));
     if (direct)
         build_jump(build, target);
     else
-        jump_indirect(build, -(int)word(build));
+        jump_indirect(build, -(int)build_word(build));
     return true;
 }
 
 static bool ret(struct build *build)
 {
-    unsigned drop = word(build) + (uint16_t)build_now(build)->immediate;
+    unsigned drop = build_word(build) + (uint16_t)build_now(build)->immediate;
     struct access access;
 
     if (drop > INT8_MAX)
@@ -270,7 +259,7 @@ static bool ret(struct build *build)
     build_window_choose_stack(build, GPR_RSP);
     build_begin_access(build);
     access_prepare_stack(build, GPR_RSP, 0, &access);
-    access_check(build, &access, word(build), false);
+    access_check(build, &access, build_word(build), false);
     build_window_commit(build, false);
     emit_load(&build->emitter, build->long_mode, T0, &access.host);
     move_rsp(build, HOST_RSP, (int)drop);
@@ -290,7 +279,7 @@ static bool jump_conditional(struct build *build)
     cold = build_cold(build, COLD_EXIT, emit_jump_if_forward(&build->emitter, condition));
     if (cold)
         cold->number = build_exit(build, EXIT_DIRECT, target, cold->place);
-    build_jump(build, next(build));
+    build_jump(build, build_next(build));
     return true;
 }
 
@@ -310,8 +299,8 @@ static bool jump_by_count(struct build *build, bool loop)
         emit_byte(&build->emitter, 0x67);
     emit_byte(&build->emitter, 0xe3); /* JRCXZ, JECXZ */
     emit_byte(&build->emitter, JUMP_BYTES);
-    build_jump(build, loop ? target : next(build));
-    build_jump(build, loop ? next(build) : target);
+    build_jump(build, loop ? target : build_next(build));
+    build_jump(build, loop ? build_next(build) : target);
     return true;
 }
 
@@ -354,7 +343,8 @@ bool build_special(struct build *build)
     const ZydisDecodedInstruction *decoded = &build->now->decoded.instruction;
     const struct insn *insn = build_now(build);
 
-    if (insn->operand_size != word(build) || decoded->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+    if (insn->operand_size != build_word(build) ||
+        decoded->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
         return false;
     if (decoded->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
         return false;

@@ -242,8 +242,7 @@ struct address_key {
 };
 
 /* Accesses that one check covers: group.c. Bytes are counted from the registers' sum as it was
- * then.
- */
+ * then. */
 struct group {
     bool active;  /* T0 holds the delta of their page, or with `pointer` the host's address */
     bool began;   /* it was so before the present instruction */
@@ -305,6 +304,16 @@ void build_spare_flags(struct build *build, uint32_t live);
 static inline const struct insn *build_now(const struct build *build)
 {
     return &build->translation->block->insns[build->index];
+}
+/* The address of the next one. */
+static inline uint64_t build_next(const struct build *build)
+{
+    return build->rip + build_now(build)->length;
+}
+/* Bytes of a stack slot, of a branch's target, and of an address without prefixes. */
+static inline unsigned build_word(const struct build *build)
+{
+    return build->long_mode ? 8 : 4;
 }
 /* The offset in the cache of a place in the writable view. */
 static inline uint32_t build_offset(const struct build *build, const uint8_t *at)
