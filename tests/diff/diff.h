@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/engine/cpu_model.h"
+
 /* Linear addresses, the same on both sides. What is not named is not mapped on either. All lies in
  * a window of 64 KB, which is what the segments of 16-bit code span. */
 #define DIFF_WINDOW     0x20000000UL
@@ -116,6 +118,13 @@ static inline uint64_t form_base(const struct diff_form *form)
 
 /* Fill `out` with a random case of the form. False where no encoding was found. */
 bool case_build(const struct diff_form *form, struct diff_random *random, struct diff_case *out);
+
+/* ---- model.c ---- */
+
+/* Components of XSAVE that cases are about: of those that the system has enabled. */
+uint64_t diff_xcr0(void);
+bool diff_has_avx512(void);
+void diff_model(struct cpu_definition *model);
 
 /* ---- native.c ---- */
 

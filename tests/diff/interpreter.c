@@ -89,11 +89,7 @@ void interpreter_init(void)
     }
     close(fd);
     ram = memory_find(memory, 0)->host;
-    cpu_host_words(model.words);
-    model.vendor = __builtin_cpu_is("amd") ? CPU_VENDOR_AMD : CPU_VENDOR_INTEL;
-    model.physical_bits = 40;
-    model.linear_bits = 48;
-    model.xcr0_mask = 7;
+    diff_model(&model);
     cpu->memory = memory;
     cpu->model = &model;
     cpu->exits = &exits;
@@ -103,7 +99,7 @@ void interpreter_init(void)
     cpu->cr3 = PML4;
     cpu->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE;
     cpu->msrs.efer = EFER_LME | EFER_LMA | EFER_NXE | EFER_SCE;
-    cpu->xcr0 = 7;
+    cpu->xcr0 = diff_xcr0();
     cpu->rflags = FLAG_FIXED | FLAG_IF;
     build_tables();
     memset(ram + CODE, 0xcc, 0x1000);

@@ -45,6 +45,15 @@ struct fixture {
         raised_;                              \
     })
 
+/* Where XSAVE puts a component. */
+static inline void fixture_place(struct cpu_definition *model, unsigned component, uint32_t offset,
+                                 uint32_t size)
+{
+    model->xsave[component].offset = offset;
+    model->xsave[component].size = size;
+}
+
+/* XSAVE's layout is that of Intel's processors. */
 static inline void fixture_init(struct fixture *f)
 {
     int fd = memory_memfd("test", FIXTURE_RAM, NULL);
@@ -57,6 +66,10 @@ static inline void fixture_init(struct fixture *f)
     f->ram = memory_find(f->memory, 0)->host;
     f->model.physical_bits = 40;
     f->model.linear_bits = 48;
+    fixture_place(&f->model, 2, 576, 256);
+    fixture_place(&f->model, 5, 1088, 64);
+    fixture_place(&f->model, 6, 1152, 512);
+    fixture_place(&f->model, 7, 1664, 1024);
     f->cpu = soft_cpu_create();
     assert_non_null(f->cpu);
     f->cpu->memory = f->memory;

@@ -220,8 +220,9 @@ struct soft_spin {
 
 /* Registers that translated code has in the host's own; C sees them nowhere while it has. */
 enum soft_live {
-    SOFT_LIVE_VECTORS = 1, /* vector[0..15] and mxcsr */
+    SOFT_LIVE_VECTORS = 1, /* vector[0..15], up to what AVX has of them, and mxcsr */
     SOFT_LIVE_X87 = 2,
+    SOFT_LIVE_AVX512 = 4, /* beside SOFT_LIVE_VECTORS: all of vector, and opmask */
 };
 
 union soft_vector {
@@ -277,6 +278,10 @@ struct soft_cpu {
     /* Vector and x87 state of the guest. x87 lies in the FXSAVE form's first 160 bytes, so that the
      * host's FXRSTOR/XRSTOR takes it as it is. */
     union soft_vector vector[32];
+    uint64_t opmask[8];
+    /* Mask registers, or of vector registers what is not of AVX, may be other than 0: whoever
+     * writes these sets it. */
+    bool avx512_used;
     uint32_t mxcsr;
     uint32_t pkru;
     struct {

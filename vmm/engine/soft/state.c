@@ -60,6 +60,7 @@ void soft_get_state(struct soft_cpu *cpu, struct cpu_state *state)
     soft_x87_get(cpu, &state->x87);
     state->mxcsr = cpu->mxcsr;
     memcpy(state->vector, cpu->vector, sizeof(state->vector));
+    memcpy(state->opmask, cpu->opmask, sizeof(state->opmask));
     state->pkru = cpu->pkru;
     soft_lapic_get(cpu, &state->lapic);
     state->msrs = cpu->msrs;
@@ -111,6 +112,8 @@ static void set_registers(struct soft_cpu *cpu, const struct cpu_state *state)
     soft_x87_set(cpu, &state->x87);
     cpu->mxcsr = state->mxcsr;
     memcpy(cpu->vector, state->vector, sizeof(cpu->vector));
+    memcpy(cpu->opmask, state->opmask, sizeof(cpu->opmask));
+    cpu->avx512_used = true;
     cpu->pkru = state->pkru;
     cpu->msrs = state->msrs;
     cpu->mp_state = state->mp_state;

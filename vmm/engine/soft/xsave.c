@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Saving and restoring vector and x87 state as a whole: FXSAVE, FXRSTOR (SDM 1, 10.5) and the XSAVE
- * family (SDM 1, chapter 13) for the components x87, SSE and AVX.
+ * family (SDM 1, chapter 13) for the components x87, SSE, AVX, and the three of AVX-512: mask
+ * registers, the upper halves of ZMM0 to ZMM15, and ZMM16 to ZMM31. Where components lie in the
+ * standard form the CPU model says, as CPUID does; in the compacted form they follow each other.
  *
  * A component is "in use" when it differs from its initial state; that is the tracking which the
  * manual allows, without the modified optimization of XSAVEOPT.
@@ -13,10 +15,17 @@
 #define COMPONENT_AVX 4UL
 #define COMPACTED     (1UL << 63)
 
+/* Numbers of the components behind the header. */
+#define NUMBER_AVX       2
+#define NUMBER_OPMASK    5
+#define NUMBER_ZMM_HIGH  6
+#define NUMBER_ZMM_UPPER 7
+#define COMPONENTS       8
+#define COMPONENT_AVX512 (7UL << NUMBER_OPMASK)
+
 #define HEADER      512 /* XSTATE_BV, XCOMP_BV, 48 bytes of zero */
 #define HEADER_SIZE 64
-#define AVX_AREA    576
-#define AVX_SIZE    256
+#define EXTENDED    576 /* where the components behind the header begin */
 
 #define FXSAVE_SIZE    512
 #define FXSAVE_MXCSR   24
@@ -101,27 +110,132 @@ static void write_mxcsr(struct soft_cpu *cpu, uint64_t linear)
     soft_write32(cpu, linear + FXSAVE_MXCSR + 4, soft_mxcsr_mask(cpu));
 }
 
-/* 16 bytes of each register, `offset` 0 for XMM, 16 for the upper halves of YMM. */
-static void write_vectors(struct soft_cpu *cpu, uint64_t linear, unsigned offset)
+static void write_xmm(struct soft_cpu *cpu, uint64_t linear)
 {
     for (unsigned i = 0; i < vector_count(cpu); i++)
-        soft_write_bytes(cpu, linear + i * REGISTER_BYTES, cpu->vector[i].u8 + offset,
-                         REGISTER_BYTES);
+        soft_write_bytes(cpu, linear + i * REGISTER_BYTES, cpu->vector[i].u8, REGISTER_BYTES);
 }
 
-static void read_vectors(struct soft_cpu *cpu, uint64_t linear, uint8_t *out)
+static void read_xmm(struct soft_cpu *cpu, uint64_t linear, uint8_t *out)
 {
     soft_read_bytes(cpu, linear, out, vector_count(cpu) * REGISTER_BYTES);
 }
 
 /* NULL: the initial state. */
-static void set_vectors(struct soft_cpu *cpu, const uint8_t *in, unsigned offset)
+static void set_xmm(struct soft_cpu *cpu, const uint8_t *in)
 {
     for (unsigned i = 0; i < vector_count(cpu); i++)
         if (in)
-            memcpy(cpu->vector[i].u8 + offset, in + i * REGISTER_BYTES, REGISTER_BYTES);
+            memcpy(cpu->vector[i].u8, in + i * REGISTER_BYTES, REGISTER_BYTES);
         else
-            memset(cpu->vector[i].u8 + offset, 0, REGISTER_BYTES);
+            memset(cpu->vector[i].u8, 0, REGISTER_BYTES);
+}
+
+/* ---- components behind the header ---- */
+
+/* Registers of a component: `count` parts of `size` bytes each, side by side in memory. */
+struct component {
+    size_t state;                /* of the first part in struct soft_cpu */
+    unsigned size, stride;       /* of a part; between two of them in struct soft_cpu */
+    unsigned count, count_short; /* the latter outside 64-bit mode */
+    unsigned image;              /* where struct restore_image has it */
+};
+
+#define AVX_SIZE       256
+#define OPMASK_SIZE    64
+#define ZMM_HIGH_SIZE  512
+#define ZMM_UPPER_SIZE 1024
+#define EXTENDED_SIZE  (AVX_SIZE + OPMASK_SIZE + ZMM_HIGH_SIZE + ZMM_UPPER_SIZE)
+
+static const struct component components[COMPONENTS] = {
+    [NUMBER_AVX] = {offsetof(struct soft_cpu, vector[0].u8[16]), 16, 64, 16, 8, 0},
+    [NUMBER_OPMASK] = {offsetof(struct soft_cpu, opmask), 8, 8, 8, 8, AVX_SIZE},
+    [NUMBER_ZMM_HIGH] = {offsetof(struct soft_cpu, vector[0].u8[32]), 32, 64, 16, 8,
+                         AVX_SIZE + OPMASK_SIZE},
+    [NUMBER_ZMM_UPPER] = {offsetof(struct soft_cpu, vector[16]), 64, 64, 16, 0,
+                          AVX_SIZE + OPMASK_SIZE + ZMM_HIGH_SIZE},
+};
+
+static unsigned part_count(const struct soft_cpu *cpu, unsigned number)
+{
+    return cpu->code_size == 8 ? components[number].count : components[number].count_short;
+}
+
+static uint8_t *part_of(struct soft_cpu *cpu, unsigned number, unsigned i)
+{
+    return (uint8_t *)cpu + components[number].state + i * components[number].stride;
+}
+
+static void write_component(struct soft_cpu *cpu, uint64_t linear, unsigned number)
+{
+    unsigned size = components[number].size;
+
+    for (unsigned i = 0; i < part_count(cpu, number); i++)
+        soft_write_bytes(cpu, linear + i * size, part_of(cpu, number, i), size);
+}
+
+static void read_component(struct soft_cpu *cpu, uint64_t linear, unsigned number, uint8_t *out)
+{
+    unsigned size = components[number].size * part_count(cpu, number);
+
+    if (size)
+        soft_read_bytes(cpu, linear, out, size);
+}
+
+/* NULL: the initial state. */
+static void set_component(struct soft_cpu *cpu, unsigned number, const uint8_t *in)
+{
+    unsigned size = components[number].size;
+
+    for (unsigned i = 0; i < part_count(cpu, number); i++)
+        if (in)
+            memcpy(part_of(cpu, number, i), in + i * size, size);
+        else
+            memset(part_of(cpu, number, i), 0, size);
+}
+
+static bool component_in_use(const struct soft_cpu *cpu, unsigned number)
+{
+    const struct component *component = &components[number];
+    uint64_t any = 0;
+
+    for (unsigned i = 0; i < component->count; i++) {
+        const uint8_t *part = (const uint8_t *)cpu + component->state + i * component->stride;
+
+        for (unsigned at = 0; at < component->size; at += 8) {
+            uint64_t word;
+
+            memcpy(&word, part + at, 8);
+            any |= word;
+        }
+    }
+    return any != 0;
+}
+
+/* Where the components of an area lie, and where those end that are accessed. */
+struct layout {
+    uint32_t offset[COMPONENTS];
+    uint32_t end;
+};
+
+/* The area has `present`, of which `accessed` are wanted. */
+static struct layout lay_out(const struct soft_cpu *cpu, uint64_t present, uint64_t accessed,
+                             bool compact)
+{
+    struct layout layout = {.end = EXTENDED};
+    uint32_t next = EXTENDED;
+
+    for (unsigned i = NUMBER_AVX; i < COMPONENTS; i++) {
+        uint32_t size = cpu->model->xsave[i].size;
+
+        if (!(present >> i & 1))
+            continue;
+        layout.offset[i] = compact ? next : cpu->model->xsave[i].offset;
+        next += size;
+        if (accessed >> i & 1 && layout.offset[i] + size > layout.end)
+            layout.end = layout.offset[i] + size;
+    }
+    return layout;
 }
 
 /* ---- FXSAVE, FXRSTOR ---- */
@@ -166,7 +280,7 @@ static void exec_fxsave(struct soft_cpu *cpu, const struct insn *insn)
     write_x87(cpu, linear, insn->aux[AUX_TO]);
     write_mxcsr(cpu, linear);
     if (!leaves_vectors(cpu))
-        write_vectors(cpu, linear + FXSAVE_XMM, 0);
+        write_xmm(cpu, linear + FXSAVE_XMM);
 }
 
 static void exec_fxrstor(struct soft_cpu *cpu, const struct insn *insn)
@@ -184,7 +298,7 @@ static void exec_fxrstor(struct soft_cpu *cpu, const struct insn *insn)
             soft_general_protection(cpu, 0);
         cpu->mxcsr = mxcsr;
         if (!leaves_vectors(cpu))
-            set_vectors(cpu, image + FXSAVE_XMM, 0);
+            set_xmm(cpu, image + FXSAVE_XMM);
     }
     load_x87(cpu, insn->aux[AUX_TO], image, image + FXSAVE_ST);
 }
@@ -206,14 +320,11 @@ static uint64_t requested(const struct soft_cpu *cpu)
     return mask & cpu->xcr0;
 }
 
-static bool vectors_in_use(const struct soft_cpu *cpu, unsigned offset)
+static bool xmm_in_use(const struct soft_cpu *cpu)
 {
-    for (unsigned i = 0; i < vector_count(cpu); i++) {
-        const uint64_t *half = cpu->vector[i].u64 + offset / 8;
-
-        if (half[0] | half[1])
+    for (unsigned i = 0; i < vector_count(cpu); i++)
+        if (cpu->vector[i].u64[0] | cpu->vector[i].u64[1])
             return true;
-    }
     return false;
 }
 
@@ -230,71 +341,85 @@ static bool x87_in_use(const struct soft_cpu *cpu)
     return false;
 }
 
+/* XINUSE[7:5]; what it finds unused, translated code need not load. */
+static uint64_t avx512_in_use(struct soft_cpu *cpu)
+{
+    uint64_t used = 0;
+
+    if (!cpu->avx512_used)
+        return 0;
+    for (unsigned i = NUMBER_OPMASK; i <= NUMBER_ZMM_UPPER; i++)
+        used |= (uint64_t)component_in_use(cpu, i) << i;
+    cpu->avx512_used = used;
+    return used;
+}
+
 /* XINUSE. */
-static uint64_t in_use(const struct soft_cpu *cpu)
+static uint64_t in_use(struct soft_cpu *cpu)
 {
     return (x87_in_use(cpu) ? COMPONENT_X87 : 0) |
-           (vectors_in_use(cpu, 0) || cpu->mxcsr != MXCSR_DEFAULT ? COMPONENT_SSE : 0) |
-           (vectors_in_use(cpu, 16) ? COMPONENT_AVX : 0);
+           (xmm_in_use(cpu) || cpu->mxcsr != MXCSR_DEFAULT ? COMPONENT_SSE : 0) |
+           (component_in_use(cpu, NUMBER_AVX) ? COMPONENT_AVX : 0) | avx512_in_use(cpu);
 }
 
-static unsigned area_size(uint64_t components)
+static void write_components(struct soft_cpu *cpu, uint64_t linear, uint64_t present,
+                             const struct layout *layout, bool wide)
 {
-    return components & COMPONENT_AVX ? AVX_AREA + AVX_SIZE : AVX_AREA;
-}
-
-static void write_components(struct soft_cpu *cpu, uint64_t linear, uint64_t components, bool wide)
-{
-    if (components & COMPONENT_X87)
+    if (present & COMPONENT_X87)
         write_x87(cpu, linear, wide);
-    if (components & COMPONENT_SSE)
-        write_vectors(cpu, linear + FXSAVE_XMM, 0);
-    if (components & COMPONENT_AVX)
-        write_vectors(cpu, linear + AVX_AREA, 16);
+    if (present & COMPONENT_SSE)
+        write_xmm(cpu, linear + FXSAVE_XMM);
+    for (unsigned i = NUMBER_AVX; i < COMPONENTS; i++)
+        if (present >> i & 1)
+            write_component(cpu, linear + layout->offset[i], i);
 }
 
 /* XSAVE; AUX_FROM: XSAVEOPT, which leaves out components in their initial state. */
 static void exec_xsave(struct soft_cpu *cpu, const struct insn *insn)
 {
-    uint64_t components = requested(cpu), used = in_use(cpu), linear, header;
+    uint64_t wanted = requested(cpu), used = in_use(cpu), linear, header;
+    struct layout layout = lay_out(cpu, wanted, wanted, false);
 
     check_xsave(cpu);
-    linear = aligned_address(cpu, insn, area_size(components), 64, SOFT_WRITE);
-    soft_probe_write(cpu, linear, area_size(components), cpu->mmu_mode);
+    linear = aligned_address(cpu, insn, layout.end, 64, SOFT_WRITE);
+    soft_probe_write(cpu, linear, layout.end, cpu->mmu_mode);
     header = soft_read64(cpu, linear + HEADER);
-    write_components(cpu, linear, insn->aux[AUX_FROM] ? components & used : components,
+    write_components(cpu, linear, insn->aux[AUX_FROM] ? wanted & used : wanted, &layout,
                      insn->aux[AUX_TO]);
-    if (components & (COMPONENT_SSE | COMPONENT_AVX))
+    if (wanted & (COMPONENT_SSE | COMPONENT_AVX))
         write_mxcsr(cpu, linear);
-    soft_write64(cpu, linear + HEADER, (header & ~components) | (components & used));
+    soft_write64(cpu, linear + HEADER, (header & ~wanted) | (wanted & used));
 }
 
 /* XSAVEC; AUX_FROM: XSAVES, for CPL 0. */
 static void exec_xsavec(struct soft_cpu *cpu, const struct insn *insn)
 {
-    uint64_t components = requested(cpu), used = in_use(cpu) & components, linear;
+    uint64_t wanted = requested(cpu), used = in_use(cpu) & wanted, linear;
+    struct layout layout = lay_out(cpu, wanted, wanted, true);
 
     check_xsave(cpu);
     if (insn->aux[AUX_FROM] && cpu->cpl)
         soft_general_protection(cpu, 0);
-    linear = aligned_address(cpu, insn, area_size(components), 64, SOFT_WRITE);
-    soft_probe_write(cpu, linear, area_size(components), cpu->mmu_mode);
-    write_components(cpu, linear, used, insn->aux[AUX_TO]);
+    linear = aligned_address(cpu, insn, layout.end, 64, SOFT_WRITE);
+    soft_probe_write(cpu, linear, layout.end, cpu->mmu_mode);
+    write_components(cpu, linear, used, &layout, insn->aux[AUX_TO]);
     if (used & COMPONENT_SSE)
         write_mxcsr(cpu, linear);
     soft_write64(cpu, linear + HEADER, used);
-    soft_write64(cpu, linear + HEADER + 8, components | COMPACTED);
+    soft_write64(cpu, linear + HEADER + 8, wanted | COMPACTED);
 }
 
-/* Check the header (SDM 1, 13.8.1 and 13.8.2); returns XSTATE_BV. */
-static uint64_t check_header(struct soft_cpu *cpu, const uint8_t header[HEADER_SIZE], bool *compact,
-                             bool must_be_compact)
+/* Check the header (SDM 1, 13.8.1 and 13.8.2). `*format` is XCOMP_BV without its bit 63, or 0 in
+ * the standard form. Returns XSTATE_BV. */
+static uint64_t check_header(struct soft_cpu *cpu, const uint8_t header[HEADER_SIZE],
+                             uint64_t *format, bool *compact, bool must_be_compact)
 {
     uint64_t words[8];
     uint64_t rest = 0;
 
     memcpy(words, header, sizeof(words));
     *compact = words[1] & COMPACTED;
+    *format = words[1] & ~COMPACTED;
     if (!*compact && must_be_compact)
         soft_general_protection(cpu, 0);
     if (!*compact) {
@@ -304,7 +429,7 @@ static uint64_t check_header(struct soft_cpu *cpu, const uint8_t header[HEADER_S
     }
     for (unsigned i = 2; i < 8; i++)
         rest |= words[i];
-    if (words[1] & ~(cpu->xcr0 | COMPACTED) || words[0] & ~(words[1] & ~COMPACTED) || rest)
+    if (*format & ~cpu->xcr0 || words[0] & ~*format || rest)
         soft_general_protection(cpu, 0);
     return words[0];
 }
@@ -312,13 +437,27 @@ static uint64_t check_header(struct soft_cpu *cpu, const uint8_t header[HEADER_S
 /* What XRSTOR has read from memory before it changes anything. */
 struct restore_image {
     uint8_t legacy[FXSAVE_SIZE];
-    uint8_t avx[AVX_SIZE];
+    uint8_t extended[EXTENDED_SIZE];
 };
 
-static void set_components(struct soft_cpu *cpu, const struct restore_image *image,
-                           uint64_t components, uint64_t present, bool wide)
+static void read_image(struct soft_cpu *cpu, const struct insn *insn, uint64_t linear,
+                       uint64_t present, const struct layout *layout, struct restore_image *image)
 {
-    if (components & COMPONENT_X87) {
+    soft_read_bytes(cpu, linear, image->legacy, FXSAVE_XMM);
+    if (present & COMPONENT_SSE)
+        read_xmm(cpu, linear + FXSAVE_XMM, image->legacy + FXSAVE_XMM);
+    if (present >> NUMBER_AVX)
+        soft_operand_address(cpu, insn, layout->end, SOFT_READ);
+    for (unsigned i = NUMBER_AVX; i < COMPONENTS; i++)
+        if (present >> i & 1)
+            read_component(cpu, linear + layout->offset[i], i,
+                           image->extended + components[i].image);
+}
+
+static void set_components(struct soft_cpu *cpu, const struct restore_image *image, uint64_t wanted,
+                           uint64_t present, bool wide)
+{
+    if (wanted & COMPONENT_X87) {
         if (present & COMPONENT_X87) {
             load_x87(cpu, wide, image->legacy, image->legacy + FXSAVE_ST);
         } else {
@@ -326,44 +465,43 @@ static void set_components(struct soft_cpu *cpu, const struct restore_image *ima
             memset(cpu->x87.st, 0, sizeof(cpu->x87.st));
         }
     }
-    if (components & COMPONENT_SSE)
-        set_vectors(cpu, present & COMPONENT_SSE ? image->legacy + FXSAVE_XMM : NULL, 0);
-    if (components & COMPONENT_AVX)
-        set_vectors(cpu, present & COMPONENT_AVX ? image->avx : NULL, 16);
+    if (wanted & COMPONENT_SSE)
+        set_xmm(cpu, present & COMPONENT_SSE ? image->legacy + FXSAVE_XMM : NULL);
+    for (unsigned i = NUMBER_AVX; i < COMPONENTS; i++)
+        if (wanted >> i & 1)
+            set_component(cpu, i, present >> i & 1 ? image->extended + components[i].image : NULL);
+    if (wanted & present & COMPONENT_AVX512)
+        cpu->avx512_used = true;
 }
 
 /* XRSTOR; AUX_FROM: XRSTORS, for CPL 0 and the compacted form. */
 static void exec_xrstor(struct soft_cpu *cpu, const struct insn *insn)
 {
-    uint64_t components = requested(cpu), present, linear;
+    uint64_t wanted = requested(cpu), present, format, linear;
     uint8_t header[HEADER_SIZE];
     struct restore_image image;
+    struct layout layout;
     bool compact;
     uint32_t mxcsr = MXCSR_DEFAULT;
 
     check_xsave(cpu);
     if (insn->aux[AUX_FROM] && cpu->cpl)
         soft_general_protection(cpu, 0);
-    linear = aligned_address(cpu, insn, AVX_AREA, 64, SOFT_READ);
-    soft_probe_read(cpu, linear, AVX_AREA, cpu->mmu_mode);
+    linear = aligned_address(cpu, insn, EXTENDED, 64, SOFT_READ);
+    soft_probe_read(cpu, linear, EXTENDED, cpu->mmu_mode);
     soft_read_bytes(cpu, linear + HEADER, header, sizeof(header));
-    present = check_header(cpu, header, &compact, insn->aux[AUX_FROM]);
-    soft_probe_read(cpu, linear, area_size(components), cpu->mmu_mode);
-    soft_read_bytes(cpu, linear, image.legacy, FXSAVE_XMM);
-    if (components & present & COMPONENT_SSE)
-        read_vectors(cpu, linear + FXSAVE_XMM, image.legacy + FXSAVE_XMM);
-    if (components & present & COMPONENT_AVX)
-        read_vectors(cpu,
-                     soft_operand_address(cpu, insn, AVX_AREA + AVX_SIZE, SOFT_READ) + AVX_AREA,
-                     image.avx);
+    present = check_header(cpu, header, &format, &compact, insn->aux[AUX_FROM]);
+    layout = lay_out(cpu, compact ? format : wanted, wanted, compact);
+    soft_probe_read(cpu, linear, layout.end, cpu->mmu_mode);
+    read_image(cpu, insn, linear, wanted & present, &layout, &image);
     if (!compact || (present & COMPONENT_SSE))
         memcpy(&mxcsr, image.legacy + FXSAVE_MXCSR, 4);
-    if (components & (compact ? COMPONENT_SSE : COMPONENT_SSE | COMPONENT_AVX)) {
+    if (wanted & (compact ? COMPONENT_SSE : COMPONENT_SSE | COMPONENT_AVX)) {
         if (mxcsr & ~soft_mxcsr_mask(cpu))
             soft_general_protection(cpu, 0);
         cpu->mxcsr = mxcsr;
     }
-    set_components(cpu, &image, components, present, insn->aux[AUX_TO]);
+    set_components(cpu, &image, wanted, present, insn->aux[AUX_TO]);
 }
 
 /* ---- selection ---- */
