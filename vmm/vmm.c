@@ -2,7 +2,8 @@
 /*
  * The life of a vmm:
  *
- *     "start" comes -> engine chosen -> sandbox closed -> machine built, kernel loaded -> running
+ *     "vmm.start" comes -> engine chosen -> sandbox closed -> machine built, kernel loaded ->
+ * running
  *     -> calls are answered -> the machine ends -> "finished" is sent -> the process ends
  *
  * This thread is the machine's control thread.
@@ -452,14 +453,14 @@ char *vmm_effective_definition(const struct vmm *vmm)
 }
 
 static const struct control_handler handlers[] = {
-    {"start", handle_start},
+    {"vmm.start", handle_start},
     {"query", handle_query},
     {"metrics", vmm_handle_metrics},
     {"pause", handle_pause},
     {"resume", handle_resume},
     {"reset", handle_reset},
     {"nmi", handle_nmi},
-    {"power-button", handle_power_button},
+    {"vmm.power-button", handle_power_button},
     {"state.save", vmm_handle_save},
     {"handover.describe", handover_describe},
     {"handover.pause", handover_pause},
@@ -484,7 +485,7 @@ static bool must_wait(const char *method)
 /* Why the method cannot be served now; NULL when it can. */
 static const char *find_hindrance(const struct vmm *vmm, const char *method)
 {
-    if (!vmm->machine && strcmp(method, "start") != 0)
+    if (!vmm->machine && strcmp(method, "vmm.start") != 0)
         return "the machine is not started";
     if (vmm->save && must_wait(method))
         return "the machine's state is being saved; try again when that is done";
@@ -503,7 +504,7 @@ static void on_line(void *opaque, struct peer *peer, const char *line, size_t le
         return;
     hindrance = message.method ? find_hindrance(vmm, message.method) : NULL;
     if (hindrance)
-        peer_send(peer, rpc_failure(message.id, RPC_ERROR_STATE, hindrance), NULL, 0);
+        peer_send(peer, rpc_failure(message.id, RPC_ERROR_STATE, hindrance, NULL), NULL, 0);
     else
         control_serve(&service, peer,
                       CONTROL_OBSERVE | CONTROL_OPERATE | CONTROL_OWN | CONTROL_LEAD, &message, fds,

@@ -7,20 +7,26 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import unittest
 
+import jsonschema
 import pexpect
 
 from anima_test import ANIMA, PATIENCE, PAYLOAD, AnimaTest, wait_for
 
 
 class Client:
-    """Lines over a control socket."""
+    """Lines over a control socket. With `protocol`, what "protocol.describe" answers, all results
+    and events are held to it."""
 
-    def __init__(self, connection):
+    def __init__(self, connection, protocol=None):
         self.connection = connection
         self.lines = connection.makefile("r", encoding="utf-8")
         self.last_id = 0
+        protocol = protocol or {"methods": [], "events": []}
+        self.results = {method["name"]: method["result"] for method in protocol["methods"]}
+        self.events = {event["name"]: event["params"] for event in protocol["events"]}
 
     def receive(self):
         line = self.lines.readline()
@@ -36,14 +42,28 @@ class Client:
                                    "params": params}) + "\n")
         while True:
             message = self.receive()
-            if message is None or message.get("id") == self.last_id:
+            if message is None:
+                return None
+            if message.get("method") == "event":
+                self.check_event(message["params"])
+            elif message.get("id") == self.last_id:
+                if "result" in message and self.results:
+                    jsonschema.validate(message["result"], self.results[method])
                 return message
+
+    def check_event(self, event):
+        if self.events:
+            own = {key: value for key, value in event.items() if key not in ("seq", "type")}
+            jsonschema.validate(own, self.events[event["type"]])
 
     def event(self, kind):
         """The next event of this kind."""
         while True:
             message = self.receive()
-            if message.get("method") == "event" and message["params"]["type"] == kind:
+            if message.get("method") != "event":
+                continue
+            self.check_event(message["params"])
+            if message["params"]["type"] == kind:
                 return message["params"]
 
 
@@ -52,6 +72,8 @@ class Control(AnimaTest):
         super().setUp()
         self.session = self.greeted()
         self.client = Client(self.connect())
+        self.protocol = self.client.call("protocol.describe")["result"]
+        self.client = Client(self.client.connection, self.protocol)
 
     def tearDown(self):
         self.client.connection.close()
@@ -61,6 +83,43 @@ class Control(AnimaTest):
     def assert_error(self, response, code, text=""):
         self.assertEqual(response["error"]["code"], code, response)
         self.assertIn(text, response["error"]["message"])
+
+    def test_the_protocol_describes_itself(self):
+        for method in self.protocol["methods"]:
+            for schema in method["params"], method["result"]:
+                jsonschema.Draft202012Validator.check_schema(schema)
+            self.assertTrue(method["description"], method)
+        names = [method["name"] for method in self.protocol["methods"]]
+        self.assertIn("query", names)
+        self.assertFalse([name for name in names if name.startswith(("vmm.", "handover."))])
+        self.assertEqual(len(names), len(set(names)))
+        # Each is there: it refuses a parameter that it does not have, and nothing before that.
+        for method in self.protocol["methods"]:
+            if method["access"] != "own" and "descriptors" not in method:
+                response = self.client.call(method["name"], frobnicate=1)
+                self.assert_error(response, -32602, "frobnicate")
+                self.assertEqual(response["error"]["data"], {"param": "frobnicate"})
+
+    def test_parameters_are_held_to_their_schemas(self):
+        """A validator of others and the machine refuse the same."""
+        values = [None, True, False, 0, -1, 1, 86400, 86401, 1 << 62, 1.5, "", "soft", "kvm", "x",
+                  [], [1], {}, {"a": 1}]
+        for method in self.protocol["methods"]:
+            name = method["name"]
+            if "descriptors" in method or name in ("kill", "upgrade", "stop"):
+                continue
+            for param in list(method["params"]["properties"]) + ["none"]:
+                for value in values:
+                    response = self.client.call(name, **{param: value})
+                    valid = jsonschema.Draft202012Validator(method["params"]).is_valid(
+                        {param: value})
+                    refused = response.get("error", {}).get("code") == -32602
+                    self.assertEqual(valid, not refused or "the last event" in str(response),
+                                     (name, param, value, response))
+        for value in values:
+            if value not in ("soft", "kvm"):
+                self.assert_error(self.client.call("upgrade", engine=value), -32602, "engine")
+        self.assertEqual(self.query()["state"], "running")
 
     def test_query(self):
         status = self.client.call("query")["result"]
@@ -109,7 +168,7 @@ class Control(AnimaTest):
         first = self.client.call("events.subscribe")["result"]["seq"]
         self.client.call("pause")
         self.client.call("resume")
-        other = Client(self.connect())
+        other = Client(self.connect(), self.protocol)
         other.send_line(json.dumps({"jsonrpc": "2.0", "id": "x", "method": "events.subscribe",
                                     "params": {"since": first}}) + "\n")
         self.assertEqual([other.event(kind)["seq"] for kind in ("paused", "running")],
@@ -289,12 +348,37 @@ class Control(AnimaTest):
         self.assertEqual(stat.S_IMODE(os.stat(folder).st_mode), 0o700)
         self.assertEqual(stat.S_IMODE(os.stat(os.path.join(folder, "control")).st_mode), 0o600)
 
+    @unittest.skipUnless(os.geteuid() == 0, "only root can become another user")
+    def test_whom_the_modes_let_in_may_look(self):
+        """Everybody on the way to the socket may pass: others see, and change nothing."""
+        path = os.path.join(self.runtime, "test", "control")
+        talk = f"""
+import json, socket
+connection = socket.socket(socket.AF_UNIX)
+connection.connect({path!r})
+for id, method in enumerate(["query", "kill"]):
+    connection.sendall(json.dumps({{"jsonrpc": "2.0", "id": id, "method": method}}).encode() + b"\\n")
+lines = connection.makefile()
+answers = sorted((json.loads(lines.readline()) for _ in range(2)), key=lambda a: a["id"])
+print([answer.get("error", {{}}).get("code") for answer in answers])
+"""
+        def ask():
+            return subprocess.run(["/usr/bin/python3", "-c", talk], user="nobody", group="nogroup",
+                                  extra_groups=[], capture_output=True, text=True, cwd="/",
+                                  check=False, timeout=PATIENCE)
+        self.assertIn("PermissionError", ask().stderr)
+        for place, mode in ((self.folder, 0o711), (self.runtime, 0o711),
+                            (os.path.dirname(path), 0o711), (path, 0o666)):
+            os.chmod(place, mode)
+        result = ask()
+        self.assertEqual(result.stdout, "[None, -32001]\n", result.stderr)
+
     def test_start_is_the_owners(self):
         self.assert_error(self.client.call("start", definition={}), -32001)
 
     def test_wrong_requests(self):
         self.assert_error(self.client.call("frobnicate"), -32601, "frobnicate")
-        self.assert_error(self.client.call("query", now=True), -32602)
+        self.assert_error(self.client.call("query", now=True), -32602, "now")
         self.assert_error(self.client.call("stop", timeout="soon"), -32602, "timeout")
         self.assert_error(self.client.call("stop", timeout=-1), -32602, "timeout")
         for line, code in (

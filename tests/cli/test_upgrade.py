@@ -94,7 +94,7 @@ class Upgrade(AnimaTest):
         self.assertGreater(result["downtime_ns"], 0)
         self.assertEqual(call("query")["result"]["state"], "running")
         self.assertEqual(events, ["upgraded"])
-        self.assertIn("expected kvm or soft", call("upgrade", engine="auto")["error"]["message"])
+        self.assertIn("expected one of kvm, soft", call("upgrade", engine="auto")["error"]["message"])
         for step in "describe", "pause", "cancel", "load", "go":
             self.assertIn("error", call("handover." + step))
         lines.close()
@@ -238,9 +238,9 @@ class Upgrade(AnimaTest):
         path = self.installed()
         session = self.greeted()
         for last, answer, message in (
-                ("start", False, "signal 9"),
+                ("vmm.start", False, "signal 9"),
                 ("handover.load", False, "signal 9"),
-                ("start", True, "no such luck"),
+                ("vmm.start", True, "no such luck"),
                 ("handover.load", True, "no such luck")):
             self.replace(path, f"""#!/usr/bin/python3
 import json, os, signal, socket

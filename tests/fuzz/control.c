@@ -10,12 +10,13 @@
 static void check_line(const char *line, size_t length, unsigned granted)
 {
     g_autoptr(GError) error = NULL;
+    g_autofree char *param = NULL;
     struct rpc_message message;
 
     if (rpc_parse(line, length, &message, &error)) {
         fuzz_require(message.root && !error);
         if (message.kind == RPC_REQUEST || message.kind == RPC_NOTIFICATION)
-            fuzz_require(!!control_method_check(&message, granted, 0, &error) == !error);
+            fuzz_require(!!control_method_check(&message, granted, 0, &param, &error) == !error);
     } else {
         fuzz_require(error);
     }

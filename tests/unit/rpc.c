@@ -76,10 +76,11 @@ static bool is_granted(const char *method, unsigned granted)
         g_strdup_printf("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"%s\"}", method);
     struct rpc_message message;
     g_autoptr(GError) error = NULL;
+    g_autofree char *param = NULL;
     bool good;
 
     assert_true(rpc_parse(line, strlen(line), &message, NULL));
-    good = control_method_check(&message, granted, 0, &error) != NULL;
+    good = control_method_check(&message, granted, 0, &param, &error) != NULL;
     if (!good)
         assert_int_equal(error->code, RPC_ERROR_DENIED);
     rpc_message_clear(&message);
@@ -227,7 +228,7 @@ static void a_peer_that_never_reads_is_cut_off(void **state)
 static void a_failure_has_a_message_even_of_half_a_character(void **state)
 {
     /* A euro sign without its last byte. */
-    json_t *failure = rpc_failure(NULL, -1, "there is no method '\xe2\x82'");
+    json_t *failure = rpc_failure(NULL, -1, "there is no method '\xe2\x82'", NULL);
     const char *text =
         json_string_value(json_object_get(json_object_get(failure, "error"), "message"));
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The methods of the control protocol: one table of what each is called, who may call it, what it
- * takes and which process answers. Lookup, permission and the types of parameters are checked here
- * and nowhere else; what a parameter means is the handler's.
+ * The life of a call. Lookup, permission and parameters are checked here, by the table of
+ * protocol.h, before a handler sees the call; and results before a client sees them.
  */
 #pragma once
 
@@ -11,32 +10,8 @@
 #include <stdbool.h>
 
 #include "vmm/control/peer.h"
+#include "vmm/control/protocol.h"
 #include "vmm/control/rpc.h"
-
-/* What a connection was granted. */
-enum control_access {
-    CONTROL_OBSERVE = 1, /* look */
-    CONTROL_OPERATE = 2, /* change what runs */
-    CONTROL_OWN = 4,     /* the connection that started the machine */
-    CONTROL_LEAD = 8,    /* the monitor, to its vmm */
-};
-
-struct control_param {
-    const char *name; /* NULL ends the list */
-    json_type type;   /* JSON_TRUE stands for both booleans */
-    bool required;
-};
-
-struct control_method {
-    const char *name;
-    enum control_access access;
-    bool in_vmm;               /* answered by the vmm; the monitor forwards it */
-    unsigned fds_min, fds_max; /* descriptors beside the line */
-    const struct control_param *params;
-};
-
-/* Every method there is; ends with a NULL name. */
-extern const struct control_method control_methods[];
 
 /* A request under way. Exactly one of control_reply and control_fail ends it, now or later. */
 struct control_call {
@@ -45,6 +20,8 @@ struct control_call {
     json_t *params;    /* an object, never NULL */
     int *fds;          /* valid until the handler returns; take one by setting it to -1 */
     unsigned count;
+    const struct control_method *method; /* NULL until it was found */
+    bool public;                         /* the result is held to the table */
 };
 
 struct control_handler {
@@ -52,9 +29,11 @@ struct control_handler {
     void (*handle)(void *service, struct control_call *call);
 };
 
-/* Checks the message against the table and `granted`; NULL and an RPC_ERROR otherwise. */
+/* Checks the message against the table and `granted`. NULL and an RPC_ERROR otherwise; *param is
+ * then the name of the parameter that is at fault, which the caller frees, or NULL. */
 const struct control_method *control_method_check(const struct rpc_message *message,
-                                                  unsigned granted, unsigned fds, GError **error);
+                                                  unsigned granted, unsigned fds, char **param,
+                                                  GError **error);
 
 /* A call for `message`; the call holds its own references. */
 struct control_call *control_call_create(struct peer *peer, const struct rpc_message *message,
@@ -65,12 +44,15 @@ struct control_call *control_call_create(struct peer *peer, const struct rpc_mes
 void control_reply(struct control_call *call, json_t *result);
 void control_reply_fds(struct control_call *call, json_t *result, const int *fds, unsigned count);
 void control_fail(struct control_call *call, int code, const char *text);
+/* The failure that another process answered. */
+void control_fail_as(struct control_call *call, const struct rpc_message *failure);
 /* Takes the error too. */
 void control_fail_error(struct control_call *call, GError *error);
 
 /* What a process answers, and what it hands on. */
 struct control_service {
     const struct control_handler *handlers; /* ends with a NULL method */
+    bool public;                            /* its peers are clients */
     /* A checked call of a method that `handlers` lacks takes this way; NULL: it is unknown. */
     void (*forward)(void *opaque, const struct control_method *method, struct control_call *call);
     void *opaque;

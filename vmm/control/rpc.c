@@ -82,6 +82,7 @@ static bool take_response(struct rpc_message *message, GError **error)
         return refuse(error, RPC_ERROR_INVALID_REQUEST, "error: expected a code and a message");
     message->code = CLAMP(json_integer_value(code), INT32_MIN, INT32_MAX);
     message->text = json_string_value(text);
+    message->data = json_object_get(failure, "data");
     return true;
 }
 
@@ -153,7 +154,7 @@ json_t *rpc_result(json_t *id, json_t *result)
     return message;
 }
 
-json_t *rpc_failure(json_t *id, int code, const char *text)
+json_t *rpc_failure(json_t *id, int code, const char *text, json_t *data)
 {
     json_t *message = message_create(), *failure = json_object();
     /* What a client sent may stand in it, cut within a character. */
@@ -161,6 +162,8 @@ json_t *rpc_failure(json_t *id, int code, const char *text)
 
     json_object_set_new(failure, "code", json_integer(code));
     json_object_set_new(failure, "message", json_string(valid));
+    if (data)
+        json_object_set_new(failure, "data", data);
     json_object_set_new(message, "id", id ? json_incref(id) : json_null());
     json_object_set_new(message, "error", failure);
     return message;

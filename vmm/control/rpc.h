@@ -48,6 +48,7 @@ struct rpc_message {
     json_t *result;     /* RESULT */
     int code;           /* FAILURE */
     const char *text;   /* FAILURE: the message */
+    json_t *data;       /* FAILURE: an object that tells more, or NULL */
 };
 
 /* Check one line (without its newline). On false, `error` has an RPC_ERROR code and, where the
@@ -55,12 +56,12 @@ struct rpc_message {
 bool rpc_parse(const char *line, size_t length, struct rpc_message *message, GError **error);
 void rpc_message_clear(struct rpc_message *message);
 
-/* New messages; the caller owns them. `id` is borrowed and may be NULL (written as null); `params`
- * and `result` are taken over and may be NULL. */
+/* New messages; the caller owns them. `id` is borrowed and may be NULL (written as null); `params`,
+ * `result` and `data` are taken over and may be NULL. */
 json_t *rpc_request(json_int_t id, const char *method, json_t *params);
 json_t *rpc_notification(const char *method, json_t *params);
 json_t *rpc_result(json_t *id, json_t *result);
-json_t *rpc_failure(json_t *id, int code, const char *text);
+json_t *rpc_failure(json_t *id, int code, const char *text, json_t *data);
 
 /* The code that a client gets for `error`: its own for RPC_ERROR, by the kind of fault for
  * CONFIG_ERROR, else FAILED. */

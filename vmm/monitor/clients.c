@@ -93,14 +93,17 @@ void clients_add(struct clients *clients, int fd, unsigned granted)
     g_ptr_array_add(clients->list, client);
 }
 
-/* The socket's mode lets only this user and root connect; this holds where modes do not. */
-static bool may_operate(int fd)
+/* Modes of folder and socket say who can connect, which is only this user and root unless the user
+ * changes them. Whom they let in besides may look. */
+static unsigned access_of(int fd)
 {
     struct ucred who;
     socklen_t length = sizeof(who);
+    bool known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0;
 
-    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0 &&
-           (who.uid == geteuid() || who.uid == 0);
+    if (known && (who.uid == geteuid() || who.uid == 0))
+        return CONTROL_OBSERVE | CONTROL_OPERATE;
+    return CONTROL_OBSERVE;
 }
 
 static gboolean on_connection(gint listen_fd, GIOCondition condition, gpointer opaque)
@@ -110,10 +113,10 @@ static gboolean on_connection(gint listen_fd, GIOCondition condition, gpointer o
 
     if (fd < 0)
         return G_SOURCE_CONTINUE;
-    if (clients->list->len >= CLIENTS_MAX || !may_operate(fd))
+    if (clients->list->len >= CLIENTS_MAX)
         close(fd);
     else
-        clients_add(clients, fd, CONTROL_OBSERVE | CONTROL_OPERATE);
+        clients_add(clients, fd, access_of(fd));
     return G_SOURCE_CONTINUE;
 }
 

@@ -33,8 +33,8 @@ void clients_destroy(struct clients *clients);
 /* Serve the connection `fd`, which is taken; `granted` is a mask of enum control_access. */
 void clients_add(struct clients *clients, int fd, unsigned granted);
 
-/* Accept connections from the listening `fd`, which stays the caller's, and grant them OBSERVE and
- * OPERATE when they come from this user or root. */
+/* Accept connections from the listening `fd`, which stays the caller's, and grant them OBSERVE, and
+ * OPERATE as well when they come from this user or root. */
 void clients_listen(struct clients *clients, int fd);
 
 /* Number an event and send it; takes `details` (an object, or NULL for none). An event of type

@@ -2,7 +2,7 @@
 /*
  * The life of a monitor:
  *
- *     owner connects -> "start": name claimed, files opened, vmm spawned, "start" sent to it
+ *     owner connects -> "start": name claimed, files opened, vmm spawned, "vmm.start" sent to it
  *     -> calls are answered here or forwarded -> the vmm ends -> "ended" told, all removed
  *
  * The owner's connection is the machine's lifeline: when it closes, the machine is killed. So a
@@ -28,8 +28,6 @@
 #include "vmm/monitor/process.h"
 #include "vmm/monitor/upgrade.h"
 #include "vmm/monitor/worker.h"
-
-#define STOP_TIMEOUT_MAX 86400 /* seconds */
 
 /* How the machine ended. */
 struct verdict {
@@ -99,37 +97,58 @@ static void add_knowledge(const struct monitor *monitor, json_t *result)
 static void on_answer(void *opaque, struct control_call *call, const struct rpc_message *answer)
 {
     if (answer->kind == RPC_FAILURE) {
-        control_fail(call, answer->code, answer->text);
+        control_fail_as(call, answer);
         return;
     }
-    if (json_is_object(answer->result))
+    if (json_is_object(answer->result) && strcmp(call->method->name, "query") == 0)
         add_knowledge(opaque, answer->result);
     control_reply(call, json_incref(answer->result));
 }
 
 static void on_started(void *opaque, struct control_call *call, const struct rpc_message *answer)
 {
-    if (answer->kind == RPC_FAILURE)
-        decide(opaque, 1, "failed", answer->text);
-    on_answer(opaque, call, answer);
+    struct monitor *monitor = opaque;
+
+    if (answer->kind == RPC_FAILURE) {
+        decide(monitor, 1, "failed", answer->text);
+        control_fail_as(call, answer);
+        return;
+    }
+    control_reply(call,
+                  json_pack("{s:s}", "name", definition_text(monitor->definition, OPTION_NAME)));
+}
+
+/* An event of the vmm's, which a guest may have taken over: what it may not tell, or not so, is
+ * dropped. */
+static void take_event(struct monitor *monitor, json_t *params)
+{
+    const char *type = json_string_value(json_object_get(params, "type"));
+    const struct control_event *event = type ? control_event_find(type) : NULL;
+    g_autoptr(GError) error = NULL;
+
+    if (!event || !event->in_vmm) {
+        g_warning("the vmm tells an event that is none of its own");
+        return;
+    }
+    json_object_del(params, "type");
+    if (control_fields_check(event->fields, params, NULL, &error))
+        clients_event(monitor->clients, event->name, json_incref(params));
+    else
+        g_warning("%s: the vmm's event is not as described: %s", event->name, error->message);
 }
 
 /* Notifications of the vmm: "finished" is its last word, the others are events for all. */
 static void on_notified(void *opaque, const struct rpc_message *message)
 {
     struct monitor *monitor = opaque;
-    json_t *type = json_object_get(message->params, "type");
     json_t *status = json_object_get(message->params, "status");
 
-    if (strcmp(message->method, "finished") == 0) {
+    if (strcmp(message->method, "finished") == 0)
         decide(monitor, json_integer_value(status) & 0xff,
                json_string_value(json_object_get(message->params, "cause")),
                json_string_value(json_object_get(message->params, "message")));
-    } else if (strcmp(message->method, "event") == 0 && json_is_string(type)) {
-        g_autofree char *name = g_strdup(json_string_value(type));
-
-        clients_event(monitor->clients, name, json_incref(message->params));
-    }
+    else if (strcmp(message->method, "event") == 0)
+        take_event(monitor, message->params);
 }
 
 static const struct worker_ops vmm_ops = {on_vmm_log, on_notified, on_vmm_ended};
@@ -250,7 +269,7 @@ static void handle_start(void *opaque, struct control_call *call)
     tell_ptys(monitor);
     /* The vmm gets it when the helpers are ready. */
     calls_hold(monitor->calls);
-    calls_forward(monitor->calls, "start", params, fds, count, call, on_started, monitor);
+    calls_forward(monitor->calls, "vmm.start", params, fds, count, call, on_started, monitor);
 }
 
 static void handle_kill(void *opaque, struct control_call *call)
@@ -280,15 +299,11 @@ static void handle_stop(void *opaque, struct control_call *call)
 {
     struct monitor *monitor = opaque;
     json_t *timeout = json_object_get(call->params, "timeout");
-    json_int_t seconds = json_integer_value(timeout);
 
-    if (timeout && (seconds < 0 || seconds > STOP_TIMEOUT_MAX)) {
-        control_fail(call, RPC_ERROR_INVALID_PARAMS, "timeout: expected 0 to 86400 seconds");
-        return;
-    }
     if (timeout && monitor->vmm && !monitor->stop_timer)
-        monitor->stop_timer = g_timeout_add_seconds(seconds, on_stop_timeout, monitor);
-    calls_forward(monitor->calls, "power-button", NULL, NULL, 0, call, on_answer, monitor);
+        monitor->stop_timer =
+            g_timeout_add_seconds(json_integer_value(timeout), on_stop_timeout, monitor);
+    calls_forward(monitor->calls, "vmm.power-button", NULL, NULL, 0, call, on_answer, monitor);
 }
 
 static void handle_subscribe(void *opaque, struct control_call *call)
@@ -364,10 +379,6 @@ static void handle_upgrade(void *opaque, struct control_call *call)
     };
     GError *error = NULL;
 
-    if (config.engine && strcmp(config.engine, "kvm") != 0 && strcmp(config.engine, "soft") != 0) {
-        control_fail(call, RPC_ERROR_INVALID_PARAMS, "engine: expected kvm or soft");
-        return;
-    }
     if (!monitor->vmm || monitor->upgrade) {
         control_fail(call, RPC_ERROR_STATE,
                      monitor->vmm ? "upgrade: one is under way" : "no machine is running");
@@ -380,7 +391,13 @@ static void handle_upgrade(void *opaque, struct control_call *call)
         control_fail_error(call, error);
 }
 
+static void handle_describe(void *opaque, struct control_call *call)
+{
+    control_reply(call, control_describe());
+}
+
 static const struct control_handler handlers[] = {
+    {"protocol.describe", handle_describe},
     {"start", handle_start},
     {"stop", handle_stop},
     {"kill", handle_kill},
@@ -457,7 +474,10 @@ int monitor_main(void)
 {
     struct monitor monitor = {0};
     struct clients_config config = {
-        .service = {.handlers = handlers, .forward = on_forward, .opaque = &monitor},
+        .service = {.handlers = handlers,
+                    .public = true,
+                    .forward = on_forward,
+                    .opaque = &monitor},
         .gone = on_client_gone,
     };
     int nothing = open("/dev/null", O_RDWR | O_CLOEXEC), status;

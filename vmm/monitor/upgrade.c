@@ -242,7 +242,7 @@ static bool start_fresh(struct upgrade *upgrade, json_t *description, GError **e
     json_object_set_new(params, "definition", definition_to_json(upgrade->definition));
     json_object_set_new(params, "folder", json_string(upgrade->config.folder));
     upgrade->awaited = "the new vmm";
-    worker_ask(upgrade->fresh, "start", params, fds, count, on_started, upgrade);
+    worker_ask(upgrade->fresh, "vmm.start", params, fds, count, on_started, upgrade);
     return true;
 }
 

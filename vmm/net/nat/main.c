@@ -77,7 +77,7 @@ static void on_line(void *opaque, struct peer *peer, const char *line, size_t le
     helper->nat = start(message.params, fds, count, &error);
     peer_send(peer,
               helper->nat ? rpc_result(message.id, NULL)
-                          : rpc_failure(message.id, rpc_code_of(error), error->message),
+                          : rpc_failure(message.id, rpc_code_of(error), error->message, NULL),
               NULL, 0);
     g_clear_error(&error);
     rpc_message_clear(&message);

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The tables of the control protocol. What a method does is its handler's; what it takes and gives,
+ * who may call it and what is said of it stand here and nowhere else.
+ */
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/control/peer.h"
+#include "vmm/control/protocol.h"
+#include "vmm/control/rpc.h"
+
+#define STOP_TIMEOUT_MAX 86400 /* seconds */
+
+static const struct control_field none[] = {{0}};
+
+static const struct control_field any_text = {.type = CONTROL_TEXT};
+static const struct control_field any_number = {.type = CONTROL_INT};
+static const struct control_field any_object = {.type = CONTROL_OBJECT};
+
+static const char *const states[] = {"paused", "running", "crashed", "ended", NULL};
+static const char *const engines[] = {"kvm", "soft", NULL};
+
+/* ---- parameters ---- */
+
+static const struct control_field start_params[] = {
+    {"definition", CONTROL_OBJECT, true, "the machine's definition, as anima(1) lists its keys"},
+    {"serial", CONTROL_BOOL, false, "a descriptor comes along, for the line on stdio"},
+    {0},
+};
+
+static const struct control_field build_params[] = {
+    {"definition", CONTROL_OBJECT, true},
+    {"fds", CONTROL_LIST, true, .entry = &any_text},
+    {"folder", CONTROL_TEXT, false},
+    {0},
+};
+
+static const struct control_field stop_params[] = {
+    {"timeout", CONTROL_INT, false, "seconds after which the machine is killed; absent: never",
+     .max = STOP_TIMEOUT_MAX},
+    {0},
+};
+
+static const struct control_field upgrade_params[] = {
+    {"engine", CONTROL_TEXT, false, "go on with this one", .choices = engines},
+    {0},
+};
+
+static const struct control_field subscribe_params[] = {
+    {"since", CONTROL_INT, false,
+     "number of the last event that the client knows: those after it come first. Absent: only new "
+     "ones come",
+     .max = INT64_MAX},
+    {0},
+};
+
+static const struct control_field load_params[] = {
+    {"clients", CONTROL_LIST, true, .entry = &any_number},
+    {0},
+};
+
+static const struct control_field go_params[] = {
+    {"running", CONTROL_BOOL, true},
+    {"began_ns", CONTROL_INT, true},
+    {"stopped_ns", CONTROL_INT, true},
+    {"started_us", CONTROL_INT, true},
+    {0},
+};
+
+/* ---- results ---- */
+
+static const struct control_field describe_result[] = {
+    {"version", CONTROL_TEXT, true, "of Anima"},
+    {"methods", CONTROL_LIST, true,
+     "name, description, access, lasting, descriptors, params, result", .entry = &any_object},
+    {"events", CONTROL_LIST, true, "name, description, params", .entry = &any_object},
+    {"errors", CONTROL_LIST, true, "code, name, description", .entry = &any_object},
+    {0},
+};
+
+static const struct control_field start_result[] = {
+    {"name", CONTROL_TEXT, true, "of the machine"},
+    {0},
+};
+
+static const struct control_field sandbox_fields[] = {
+    {"namespaces", CONTROL_BOOL, true, "the vmm has namespaces of its own"},
+    {"landlock", CONTROL_INT, true, "version of Landlock that shuts it off from files; 0: none"},
+    {"seccomp", CONTROL_BOOL, true, "its system calls are filtered"},
+    {0},
+};
+
+static const struct control_field query_result[] = {
+    {"state", CONTROL_TEXT, true, "how the machine is", .choices = states},
+    {"machine", CONTROL_TEXT, true, "version of its layout"},
+    {"engine", CONTROL_TEXT, true, "what runs its CPUs"},
+    {"engine_why", CONTROL_TEXT, true, "why it is this one"},
+    {"io", CONTROL_TEXT, true, "how it waits for disks and networks"},
+    {"cpu", CONTROL_TEXT, true, "model of its CPUs, by version"},
+    {"cpus", CONTROL_INT, true, "how many"},
+    {"memory", CONTROL_INT, true, "bytes of RAM"},
+    {"uptime_ms", CONTROL_INT, true, "host time since it was started"},
+    {"clock_ns", CONTROL_INT, true, "its own clock, which stands while it is paused"},
+    {"guest_errors", CONTROL_INT, true, "what its devices were asked that no device can do"},
+    {"exits", CONTROL_MAP, false, "how often guest code left the processor, by reason",
+     .entry = &any_number},
+    {"pid", CONTROL_INT, true, "of the vmm"},
+    {"sandbox", CONTROL_OBJECT, true, "what shuts the vmm off", .fields = sandbox_fields},
+    {"name", CONTROL_TEXT, true, "of the machine"},
+    {"monitor_pid", CONTROL_INT, true, "of the monitor"},
+    {"ptys", CONTROL_MAP, true, "pseudo-terminals, by line", .entry = &any_text},
+    {0},
+};
+
+static const struct control_field counter_fields[] = {
+    {"about", CONTROL_TEXT, true, "what is counted"},
+    {"total", CONTROL_INT, true, "the sum"},
+    {"vcpus", CONTROL_LIST, true, "each vCPU's own", .entry = &any_number},
+    {0},
+};
+static const struct control_field counter = {.type = CONTROL_OBJECT, .fields = counter_fields};
+
+static const struct control_field metrics_result[] = {
+    {"engine", CONTROL_TEXT, true, "what runs the CPUs"},
+    {"counters", CONTROL_MAP, true, "by name, since this vmm was started", .entry = &counter},
+    {0},
+};
+
+static const struct control_field upgrade_result[] = {
+    {"downtime_ns", CONTROL_INT, true, "how long the guest was away"},
+    {"running", CONTROL_BOOL, true, "the machine ran, and goes on"},
+    {"engine_before", CONTROL_TEXT, true, "what ran it"},
+    {"engine", CONTROL_TEXT, true, "what runs it now"},
+    {0},
+};
+
+static const struct control_field subscribe_result[] = {
+    {"seq", CONTROL_INT, true, "number of the last event so far"},
+    {0},
+};
+
+const struct control_method control_methods[] = {
+    {"protocol.describe", "Tell all methods, events and error codes, with JSON Schemas.",
+     CONTROL_OBSERVE, .params = none, .result = describe_result},
+    {"start", "Start the machine. Only for the connection that the monitor was started with.",
+     CONTROL_OWN, .fds_max = 1, .fds_about = "the line on stdio, if \"serial\" is true",
+     .params = start_params, .result = start_result},
+    {"query", "Tell how the machine is.", CONTROL_OBSERVE, .in_vmm = true, .params = none,
+     .result = query_result},
+    {"metrics", "Tell what the engine counted.", CONTROL_OBSERVE, .in_vmm = true, .params = none,
+     .result = metrics_result},
+    {"pause", "Stop CPUs and clock. A machine that is paused stays so.", CONTROL_OPERATE,
+     .in_vmm = true, .params = none, .result = none},
+    {"resume", "Let CPUs and clock go on.", CONTROL_OPERATE, .in_vmm = true, .params = none,
+     .result = none},
+    {"reset", "Press the reset button.", CONTROL_OPERATE, .in_vmm = true, .params = none,
+     .result = none},
+    {"nmi", "Send a non-maskable interrupt to the first CPU.", CONTROL_OPERATE, .in_vmm = true,
+     .params = none, .result = none},
+    {"stop", "Press the power button; the guest decides what follows.", CONTROL_OPERATE,
+     .params = stop_params, .result = none},
+    {"kill", "End the machine at once.", CONTROL_OPERATE, .params = none, .result = none},
+    {"state.save",
+     "Write the machine's state to a descriptor. The machine stands still until it is written.",
+     CONTROL_OPERATE, .in_vmm = true, .lasting = true, .fds_min = 1, .fds_max = 1,
+     .fds_about = "what the state is written to: a file, a pipe or a socket", .params = none,
+     .result = none},
+    {"upgrade",
+     "Put a new vmm, of the program that is installed now, in the place of the one that runs.",
+     CONTROL_OPERATE, .lasting = true, .params = upgrade_params, .result = upgrade_result},
+    {"events.subscribe",
+     "From now on each event comes to this connection, as a notification \"event\".",
+     CONTROL_OBSERVE, .params = subscribe_params, .result = subscribe_result},
+
+    /* What the monitor asks of a vmm. "fds" names each descriptor, and "folder" is what relative
+     * paths are relative to. */
+    {"vmm.start", NULL, CONTROL_LEAD, .in_vmm = true, .fds_max = PEER_FDS_MAX,
+     .params = build_params},
+    {"vmm.power-button", NULL, CONTROL_LEAD, .in_vmm = true, .params = none},
+    /* The steps of "upgrade", see vmm/handover.c. */
+    {"handover.describe", NULL, CONTROL_LEAD, .in_vmm = true, .fds_min = 1, .fds_max = 1,
+     .params = none},
+    {"handover.pause", NULL, CONTROL_LEAD, .in_vmm = true, .fds_min = 1, .fds_max = 1,
+     .params = none},
+    {"handover.cancel", NULL, CONTROL_LEAD, .in_vmm = true, .params = none},
+    {"handover.load", NULL, CONTROL_LEAD, .in_vmm = true, .fds_min = 1, .fds_max = PEER_FDS_MAX,
+     .params = load_params},
+    {"handover.go", NULL, CONTROL_LEAD, .in_vmm = true, .params = go_params},
+    {0},
+};
+
+/* ---- events ---- */
+
+static const struct control_field started_fields[] = {
+    {"engine", CONTROL_TEXT, true, "what runs the CPUs"},
+    {"why", CONTROL_TEXT, true, "why it is this one"},
+    {0},
+};
+
+static const struct control_field reason_fields[] = {
+    {"reason", CONTROL_TEXT, false, "why"},
+    {0},
+};
+
+static const struct control_field pty_fields[] = {
+    {"line", CONTROL_TEXT, true, "which line of the machine"},
+    {"pty", CONTROL_TEXT, true, "path of the pseudo-terminal that it leads to"},
+    {0},
+};
+
+static const struct control_field helper_fields[] = {
+    {"helper", CONTROL_TEXT, true, "what it does: \"nat\""},
+    {"nic", CONTROL_INT, true, "number of the network card that it serves"},
+    {"reason", CONTROL_TEXT, true, "how the one before it ended"},
+    {0},
+};
+
+static const struct control_field log_fields[] = {
+    {"line", CONTROL_TEXT, true, "what a process of the machine wrote to its standard error"},
+    {0},
+};
+
+static const struct control_field ended_fields[] = {
+    {"status", CONTROL_INT, true, "exit status for a command, as anima(1) lists them", .max = 255},
+    {"cause", CONTROL_TEXT, true, "power-off, exit, crash, stopped, killed, abandoned or failed"},
+    {"message", CONTROL_TEXT, false, "one phrase more"},
+    {0},
+};
+
+const struct control_event control_events[] = {
+    {"pty", "A line leads to a pseudo-terminal.", pty_fields},
+    {"started", "The machine was made.", started_fields, .in_vmm = true},
+    {"running", "CPUs and clock run.", reason_fields, .in_vmm = true},
+    {"paused", "CPUs and clock stand.", reason_fields, .in_vmm = true},
+    {"crashed", "The guest crashed, and the machine stands.", reason_fields, .in_vmm = true},
+    {"restarted", "The machine begins anew, as after its reset button.", reason_fields,
+     .in_vmm = true},
+    {"upgraded", "Another vmm has the machine.", upgrade_result},
+    {"helper-restarted", "A helper died, and another one is in its place.", helper_fields},
+    {"log", "A line for the machine's log.", log_fields, .frequent = true},
+    {"ended", "The machine has ended, and this is the last event.", ended_fields},
+    {0},
+};
+
+/* ---- error codes ---- */
+
+const struct control_code control_codes[] = {
+    {RPC_ERROR_PARSE, "parse", "The line is no JSON, too long, or nested too deeply."},
+    {RPC_ERROR_INVALID_REQUEST, "invalid-request", "The line is no request of JSON-RPC 2.0."},
+    {RPC_ERROR_UNKNOWN_METHOD, "unknown-method", "There is no such method."},
+    {RPC_ERROR_INVALID_PARAMS, "invalid-params",
+     "A parameter is missing, unknown, or not what it should be; \"data\" names it as \"param\"."},
+    {RPC_ERROR_INTERNAL, "internal", "A process of the machine broke the protocol itself."},
+    {RPC_ERROR_FAILED, "failed", "The request was right but could not be carried out."},
+    {RPC_ERROR_DENIED, "denied", "This connection may not."},
+    {RPC_ERROR_STATE, "state", "Not in the machine's present state."},
+    {0},
+};
