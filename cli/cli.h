@@ -53,6 +53,11 @@ const char *cli_word(const struct cli_words *words, unsigned index);
 /* The flag's value, or NULL when it was not given. */
 const char *cli_flag(const struct cli_words *words, const char *name);
 
+/* The value that the words give to the definition's option, the last one counts; or NULL. */
+const char *cli_setting(const struct cli_words *words, const char *key);
+/* Set in the definition what the words say; false after a message. */
+bool cli_define(struct anima_definition *definition, const struct cli_words *words, int *status);
+
 /* Print "anima: MESSAGE" on standard error and return `status`. */
 int cli_fail(int status, const char *format, ...) G_GNUC_PRINTF(2, 3);
 /* The same from a library's error, which is freed; the status follows from its code. */
@@ -75,6 +80,8 @@ int cli_show(const struct command *command, int argc, char **argv, const char *m
 extern const struct cli_flag cli_json_flag[]; /* only --json */
 
 int command_completion(const struct command *command, int argc, char **argv);
+int command_create(const struct command *command, int argc, char **argv);
+int command_delete(const struct command *command, int argc, char **argv);
 int command_help(const struct command *command, int argc, char **argv);
 int command_kill(const struct command *command, int argc, char **argv);
 int command_list(const struct command *command, int argc, char **argv);
@@ -85,11 +92,15 @@ int command_query(const struct command *command, int argc, char **argv);
 int command_reset(const struct command *command, int argc, char **argv);
 int command_resume(const struct command *command, int argc, char **argv);
 int command_run(const struct command *command, int argc, char **argv);
+int command_show(const struct command *command, int argc, char **argv);
 int command_state(const struct command *command, int argc, char **argv);
 int command_stop(const struct command *command, int argc, char **argv);
 int command_upgrade(const struct command *command, int argc, char **argv);
 int command_version(const struct command *command, int argc, char **argv);
 
+extern const struct cli_flag delete_flags[];
+extern const struct cli_flag list_flags[];
+extern const struct cli_flag show_flags[];
 extern const struct cli_flag stop_flags[];
 extern const struct cli_flag upgrade_flags[];
 extern const struct cli_flag version_flags[];

@@ -93,7 +93,7 @@ static void print_script(void)
     printf("    esac\n"
            "    case $word in\n"
            "    -*) COMPREPLY=($(compgen -W \"$options\" -- \"$word\")) ;;\n"
-           "    *) COMPREPLY=($(compgen -f -W \"$(anima list 2>/dev/null | cut -d' ' -f1)\" "
+           "    *) COMPREPLY=($(compgen -f -W \"$(anima list --names 2>/dev/null)\" "
            "-- \"$word\")) ;;\n"
            "    esac\n"
            "}\n"

@@ -1,51 +1,86 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * anima list: the running machines of this user.
+ * anima list: the machines of this user, defined or running.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/cli.h"
+#include "cli/table.h"
 
-#define CALL_TIMEOUT_MS 2000
+const struct cli_flag list_flags[] = {
+    {"running", NULL, "only those that run"},
+    {"names", NULL, "print only names, one a line"},
+    {"json", NULL, "print JSON"},
+    {0},
+};
 
-/* What a machine says of itself; NULL when it has gone or does not answer. */
-static json_t *query(const char *name)
+static const struct table_column columns[] = {
+    {"NAME", false},
+    {"STATE", false},
+    {"ENGINE", false},
+    {"CPUS", true},
+    {"MEMORY", true},
+    {"PID", true},
+    {0},
+};
+
+static const char *text_of(const json_t *machine, const char *key)
 {
-    struct anima_machine *machine = anima_machine_connect(name, NULL);
-    char *text = NULL;
-    json_t *status;
-
-    if (machine)
-        text = anima_machine_call(machine, "query", NULL, -1, CALL_TIMEOUT_MS, NULL);
-    status = text ? json_loads(text, 0, NULL) : NULL;
-    anima_free(text);
-    anima_machine_destroy(machine);
-    return status;
+    const char *text = json_string_value(json_object_get(machine, key));
+    return text ? text : "-";
 }
 
-static void print_line(const json_t *machine)
+/* The number in units of `unit`, or a dash. */
+static char *number_of(const json_t *machine, const char *key, json_int_t unit, const char *suffix)
 {
-    json_t *state = json_object_get(machine, "state"), *engine = json_object_get(machine, "engine");
+    const json_t *number = json_object_get(machine, key);
 
-    printf("%-24s %-10s %-6s %4lld CPU %8lld MiB %8lld\n",
-           json_string_value(json_object_get(machine, "name")),
-           state ? json_string_value(state) : "silent", engine ? json_string_value(engine) : "-",
-           json_integer_value(json_object_get(machine, "cpus")),
-           json_integer_value(json_object_get(machine, "memory")) >> 20,
-           json_integer_value(json_object_get(machine, "pid")));
+    if (!number)
+        return g_strdup("-");
+    return g_strdup_printf("%" JSON_INTEGER_FORMAT "%s", json_integer_value(number) / unit, suffix);
 }
 
-static void print_machines(json_t *machines, bool as_json)
+static void print_table(json_t *machines)
 {
-    size_t i;
+    struct table *table = table_create(columns);
     json_t *machine;
+    size_t i;
 
-    if (as_json) {
-        json_dumpf(machines, stdout, JSON_INDENT(2));
-        putchar('\n');
-        return;
+    json_array_foreach(machines, i, machine)
+    {
+        table_add(table, g_strdup(text_of(machine, "name")));
+        table_add(table, g_strdup(text_of(machine, "state")));
+        table_add(table, g_strdup(text_of(machine, "engine")));
+        table_add(table, number_of(machine, "cpus", 1, ""));
+        table_add(table, number_of(machine, "memory", 1 << 20, "M"));
+        table_add(table, number_of(machine, "pid", 1, ""));
     }
-    json_array_foreach(machines, i, machine) print_line(machine);
+    table_print(table, terminal_width());
+    table_destroy(table);
+    json_array_foreach(machines, i, machine) if (json_object_get(machine, "problem"))
+        cli_fail(0, "%s", text_of(machine, "problem"));
+}
+
+static void print_names(json_t *machines)
+{
+    json_t *machine;
+    size_t i;
+
+    json_array_foreach(machines, i, machine) printf("%s\n", text_of(machine, "name"));
+}
+
+static bool runs(const json_t *machine)
+{
+    const char *state = text_of(machine, "state");
+    return strcmp(state, "off") != 0 && strcmp(state, "faulty") != 0;
+}
+
+static void drop_others(json_t *machines)
+{
+    for (size_t i = json_array_size(machines); i-- > 0;)
+        if (!runs(json_array_get(machines, i)))
+            json_array_remove(machines, i);
 }
 
 int command_list(const struct command *command, int argc, char **argv)
@@ -53,28 +88,26 @@ int command_list(const struct command *command, int argc, char **argv)
     int status;
     g_autoptr(cli_words) words = cli_words_parse(command, argc, argv, &status);
     struct anima_error *error = NULL;
-    json_t *names, *machines, *name;
+    json_t *machines;
     char *text;
-    size_t i;
 
     if (!words)
         return status;
-    text = anima_machine_list(&error);
+    text = anima_inventory(&error);
     if (!text)
         return cli_fail_error(error);
-    names = json_loads(text, 0, NULL);
-    machines = json_array();
-    json_array_foreach(names, i, name)
-    {
-        json_t *machine = query(json_string_value(name));
-
-        if (!machine)
-            machine = json_pack("{s:O}", "name", name);
-        json_array_append_new(machines, machine);
-    }
-    print_machines(machines, cli_flag(words, "json"));
-    json_decref(machines);
-    json_decref(names);
+    machines = json_loads(text, 0, NULL);
     anima_free(text);
+    if (cli_flag(words, "running"))
+        drop_others(machines);
+    if (cli_flag(words, "json")) {
+        json_dumpf(machines, stdout, JSON_INDENT(2));
+        putchar('\n');
+    } else if (cli_flag(words, "names")) {
+        print_names(machines);
+    } else {
+        print_table(machines);
+    }
+    json_decref(machines);
     return CLI_GOOD;
 }

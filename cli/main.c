@@ -12,9 +12,13 @@ static const struct cli_flag no_flags[] = {{0}};
 
 const struct command commands[] = {
     {"run", "[NAME|vm.yaml]", "run a machine on this terminal", no_flags, true, 0, 1, command_run},
-    {"list", "", "list the running machines", cli_json_flag, false, 0, 0, command_list},
+    {"create", "NAME [vm.yaml]", "keep the definition of a new machine", no_flags, true, 1, 2,
+     command_create},
+    {"show", "NAME", "show a machine's definition", show_flags, false, 1, 1, command_show},
+    {"list", "", "list the machines", list_flags, false, 0, 0, command_list},
+    {"delete", "NAME", "remove a machine with its folder", delete_flags, false, 1, 1,
+     command_delete},
     {"query", "NAME", "show how a running machine is", cli_json_flag, false, 1, 1, command_query},
-    {"show", "NAME", "the same as query", cli_json_flag, false, 1, 1, command_query},
     {"metrics", "NAME", "count what its CPUs did", cli_json_flag, false, 1, 1, command_metrics},
     {"pause", "NAME", "stop its CPUs and its clock", no_flags, false, 1, 1, command_pause},
     {"resume", "NAME", "let it go on", no_flags, false, 1, 1, command_resume},

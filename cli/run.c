@@ -39,23 +39,12 @@ static bool is_file_name(const char *word)
            g_str_has_suffix(word, ".json");
 }
 
-/* The value that the words give to the option, the last one counts; or NULL. */
-static const char *find_setting(const struct cli_words *words, const char *key)
-{
-    const char *value = NULL;
-
-    for (unsigned i = 0; i < words->settings->len; i += 2)
-        if (strcmp(words->settings->pdata[i], key) == 0)
-            value = words->settings->pdata[i + 1];
-    return value;
-}
-
 /* From the command's words; NULL after a message. */
 static struct anima_definition *define(const struct cli_words *words, int *status)
 {
     struct anima_definition *definition = anima_definition_create();
     const char *source = cli_word(words, 0);
-    const char *state = find_setting(words, "state");
+    const char *state = cli_setting(words, "state");
     struct anima_error *error = NULL;
     bool good = true;
 
@@ -73,15 +62,7 @@ static struct anima_definition *define(const struct cli_words *words, int *statu
         good = anima_definition_load_named(definition, source, &error);
     if (!good)
         *status = cli_fail_error(error);
-    for (unsigned i = 0; good && i < words->settings->len; i += 2) {
-        good = anima_definition_set(definition, words->settings->pdata[i],
-                                    words->settings->pdata[i + 1], &error);
-        if (good)
-            continue;
-        *status = cli_fail(CLI_USAGE, "--%s", error->message);
-        anima_error_free(error);
-    }
-    if (good)
+    else if (cli_define(definition, words, status))
         return definition;
     anima_definition_destroy(definition);
     return NULL;

@@ -163,3 +163,28 @@ const char *cli_flag(const struct cli_words *words, const char *name)
 {
     return g_hash_table_lookup(words->flags, name);
 }
+
+const char *cli_setting(const struct cli_words *words, const char *key)
+{
+    const char *value = NULL;
+
+    for (unsigned i = 0; i < words->settings->len; i += 2)
+        if (strcmp(words->settings->pdata[i], key) == 0)
+            value = words->settings->pdata[i + 1];
+    return value;
+}
+
+bool cli_define(struct anima_definition *definition, const struct cli_words *words, int *status)
+{
+    struct anima_error *error = NULL;
+
+    for (unsigned i = 0; i < words->settings->len; i += 2) {
+        if (anima_definition_set(definition, words->settings->pdata[i],
+                                 words->settings->pdata[i + 1], &error))
+            continue;
+        *status = cli_fail(CLI_USAGE, "--%s", error->message);
+        anima_error_free(error);
+        return false;
+    }
+    return true;
+}

@@ -45,6 +45,11 @@ bool definition_set(struct definition *definition, const char *key, const char *
     return false;
 }
 
+void definition_reset(struct definition *definition, enum option_id id)
+{
+    values_reset(definition->values, &options[id]);
+}
+
 bool definition_load_yaml(struct definition *definition, const char *name, const char *folder,
                           const void *data, size_t size, GError **error)
 {
@@ -61,9 +66,19 @@ json_t *definition_to_json(const struct definition *definition)
     return values_to_json(definition->values);
 }
 
+char *definition_to_yaml(const struct definition *definition, bool presets)
+{
+    return values_to_yaml(definition->values, presets, NULL);
+}
+
 bool definition_from_json(struct definition *definition, const json_t *object, GError **error)
 {
     return values_from_json(definition->values, object, error);
+}
+
+bool definition_given(const struct definition *definition, enum option_id id)
+{
+    return values_given(definition->values, &options[id]);
 }
 
 bool definition_has(const struct definition *definition, enum option_id id)

@@ -27,6 +27,9 @@ void definition_destroy(struct definition *definition);
 bool definition_set(struct definition *definition, const char *key, const char *text,
                     GError **error);
 
+/* Forget what was given of the option: its default holds again. */
+void definition_reset(struct definition *definition, enum option_id id);
+
 /* Read the file `path` (vm.yaml). Messages name file, line, column and key. FAILED when the file
  * cannot be read, USAGE when its content is wrong. */
 bool definition_load_file(struct definition *definition, const char *path, GError **error);
@@ -43,9 +46,15 @@ void definition_place(struct definition *definition, const char *folder);
  * definition. Sizes are numbers of bytes. */
 json_t *definition_to_json(const struct definition *definition);
 
+/* The text of a vm.yaml: what was given, or with `presets` the effective definition. The caller
+ * frees it. */
+char *definition_to_yaml(const struct definition *definition, bool presets);
+
 /* Take every member of the JSON object. Unknown keys and wrong types are USAGE errors. */
 bool definition_from_json(struct definition *definition, const json_t *object, GError **error);
 
+/* Whether the option was given. */
+bool definition_given(const struct definition *definition, enum option_id id);
 /* Whether the option was given, or has a default. */
 bool definition_has(const struct definition *definition, enum option_id id);
 

@@ -47,9 +47,19 @@ int runtime_folder_open(GError **error)
     return -1;
 }
 
+char *data_folder(void)
+{
+    const char *folder = getenv("ANIMA_DATA_DIR");
+
+    if (folder && g_path_is_absolute(folder))
+        return g_strdup(folder);
+    if (geteuid() == 0)
+        return g_strdup("/var/lib/anima");
+    return g_build_filename(g_get_user_data_dir(), "anima", NULL);
+}
+
 char *definition_path(const char *name)
 {
-    if (geteuid() == 0)
-        return g_build_filename("/var/lib/anima", name, CONFIG_FILE, NULL);
-    return g_build_filename(g_get_user_data_dir(), "anima", name, CONFIG_FILE, NULL);
+    g_autofree char *folder = data_folder();
+    return g_build_filename(folder, name, CONFIG_FILE, NULL);
 }

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Where running machines are found: one folder a machine, with its lock and its control socket.
- * Root's are under /run/anima, a user's under $XDG_RUNTIME_DIR/anima, or /tmp/anima-UID where there
- * is no such variable. $ANIMA_RUNTIME_DIR overrides both.
+ * Where machines are found.
+ *
+ * A defined machine is a folder with its definition, and whatever else belongs to it. A running one
+ * has another folder, with its lock and its control socket: root's are under /run/anima, a user's
+ * under $XDG_RUNTIME_DIR/anima, or /tmp/anima-UID where there is no such variable.
+ * $ANIMA_RUNTIME_DIR overrides both.
  */
 #pragma once
 
@@ -19,6 +22,10 @@ char *runtime_folder(void);
  * be had, or is not this user's alone. */
 int runtime_folder_open(GError **error);
 
-/* The definition's file of the machine called `name`: below /var/lib/anima for root, below
- * $XDG_DATA_HOME/anima for a user. It need not exist. The caller frees it. */
+/* The folder of this user's defined machines: /var/lib/anima for root, $XDG_DATA_HOME/anima for a
+ * user; $ANIMA_DATA_DIR overrides both. It need not exist. The caller frees it. */
+char *data_folder(void);
+
+/* The definition's file of the machine called `name`, below that. It need not exist. The caller
+ * frees it. */
 char *definition_path(const char *name);

@@ -19,6 +19,8 @@ GQuark config_error_quark(void);
 enum config_error {
     CONFIG_ERROR_USAGE,  /* the words of the definition are wrong */
     CONFIG_ERROR_FAILED, /* they are right, but the host or a file does not play along */
+    CONFIG_ERROR_ABSENT, /* there is no such machine */
+    CONFIG_ERROR_STATE,  /* not as things are now: it is there already, it has changed meanwhile */
 };
 
 enum option_type {

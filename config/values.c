@@ -29,23 +29,34 @@ static void destroy_entry(void *entry)
     values_destroy(entry);
 }
 
+static void slot_init(struct slot *slot, const struct option *option)
+{
+    struct option_value preset = {0};
+
+    if (option->list)
+        slot->list = g_ptr_array_new_with_free_func(option->members ? destroy_entry : g_free);
+    if (option->preset && option_parse(option, option->preset, &preset, NULL)) {
+        slot->number = preset.number;
+        slot->text = preset.text;
+    }
+}
+
+static void slot_finish(struct slot *slot)
+{
+    g_free(slot->text);
+    if (slot->list)
+        g_ptr_array_unref(slot->list);
+    *slot = (struct slot){0};
+}
+
 struct values *values_create(const struct option *table)
 {
     struct values *values =
         g_malloc0(sizeof(*values) + options_count(table) * sizeof(values->slots[0]));
 
     values->table = table;
-    for (unsigned i = 0; table[i].key; i++) {
-        struct slot *slot = &values->slots[i];
-        struct option_value preset = {0};
-
-        if (table[i].list)
-            slot->list = g_ptr_array_new_with_free_func(table[i].members ? destroy_entry : g_free);
-        if (table[i].preset && option_parse(&table[i], table[i].preset, &preset, NULL)) {
-            slot->number = preset.number;
-            slot->text = preset.text;
-        }
-    }
+    for (unsigned i = 0; table[i].key; i++)
+        slot_init(&values->slots[i], &table[i]);
     return values;
 }
 
@@ -53,11 +64,8 @@ void values_destroy(struct values *values)
 {
     if (!values)
         return;
-    for (unsigned i = 0; values->table[i].key; i++) {
-        g_free(values->slots[i].text);
-        if (values->slots[i].list)
-            g_ptr_array_unref(values->slots[i].list);
-    }
+    for (unsigned i = 0; values->table[i].key; i++)
+        slot_finish(&values->slots[i]);
     g_free(values);
 }
 
@@ -226,6 +234,12 @@ bool values_set(struct values *values, const struct option *option, const char *
     return set_scalar(slot_of(values, option), option, text, folder, error);
 }
 
+void values_reset(struct values *values, const struct option *option)
+{
+    slot_finish(slot_of(values, option));
+    slot_init(slot_of(values, option), option);
+}
+
 /* ---- places ---- */
 
 static void place_slot(const struct option *option, struct slot *slot, const char *folder)
@@ -355,6 +369,11 @@ bool values_from_json(struct values *values, const json_t *object, GError **erro
 }
 
 /* ---- reading ---- */
+
+bool values_given(const struct values *values, const struct option *option)
+{
+    return slot_at(values, option)->given;
+}
 
 bool values_has(const struct values *values, const struct option *option)
 {

@@ -31,6 +31,9 @@ const struct option *values_table(const struct values *values);
 bool values_set(struct values *values, const struct option *option, const char *text,
                 const char *folder, GError **error);
 
+/* Forget what was given of `option`: its preset holds again. */
+void values_reset(struct values *values, const struct option *option);
+
 /* Make relative paths, in groups too, relative to `folder` no more. */
 void values_place(struct values *values, const char *folder);
 
@@ -49,6 +52,16 @@ bool values_from_json(struct values *values, const json_t *object, GError **erro
 bool values_load_yaml(struct values *values, const char *name, const char *folder, const void *data,
                       size_t size, GError **error);
 
+/* The same as YAML: what was given, with `presets` all that have a value; only the option `only`
+ * unless that is NULL. The caller frees it; NULL when memory is out. */
+char *values_to_yaml(const struct values *values, bool presets, const struct option *only);
+
+/* The whole of a definition's file, up to CONFIG_FILE_MAX. NULL and `error` when it cannot be had.
+ */
+GByteArray *definition_read_file(const char *path, GError **error);
+
+/* Whether the option was given. */
+bool values_given(const struct values *values, const struct option *option);
 /* Whether the option was given, or has a default. */
 bool values_has(const struct values *values, const struct option *option);
 /* As of definition_number, _text, _count and _entry; `option` is a row of the values' table. */

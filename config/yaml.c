@@ -254,8 +254,7 @@ bool values_load_yaml(struct values *values, const char *name, const char *folde
     return good;
 }
 
-/* The whole file, up to CONFIG_FILE_MAX. NULL and `error` when it cannot be had. */
-static GByteArray *read_file(const char *path, GError **error)
+GByteArray *definition_read_file(const char *path, GError **error)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     GByteArray *bytes;
@@ -287,7 +286,7 @@ static GByteArray *read_file(const char *path, GError **error)
 
 bool definition_load_file(struct definition *definition, const char *path, GError **error)
 {
-    g_autoptr(GByteArray) bytes = read_file(path, error);
+    g_autoptr(GByteArray) bytes = definition_read_file(path, error);
     g_autofree char *folder = g_path_get_dirname(path);
 
     if (!bytes)

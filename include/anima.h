@@ -89,7 +89,7 @@ bool anima_definition_set(struct anima_definition *definition, const char *key, 
 /** Read a vm.yaml. Messages tell its line and column. */
 bool anima_definition_load(struct anima_definition *definition, const char *path,
                            struct anima_error **error);
-/** Read the definition of the machine called `name`, and take its name. */
+/** Read the kept definition of the machine called `name` (below), and take its name. */
 bool anima_definition_load_named(struct anima_definition *definition, const char *name,
                                  struct anima_error **error);
 /**
@@ -102,6 +102,31 @@ bool anima_definition_load_state(struct anima_definition *definition, const char
 bool anima_definition_check(const struct anima_definition *definition, struct anima_error **error);
 /** All options with their values, defaults included, as a JSON object. */
 char *anima_definition_json(const struct anima_definition *definition);
+/** The text of a vm.yaml: what was given, or with `presets` all options that have a value. */
+char *anima_definition_yaml(const struct anima_definition *definition, bool presets);
+
+/* ---- kept definitions: a machine is a folder with its vm.yaml ---- */
+
+/**
+ * Keep the definition as that of a new machine, under its name. Paths become absolute; what might
+ * be another tomorrow (the machine's version, addresses of network cards) is given its value of
+ * today, in `definition` too. ANIMA_ERROR_STATE when there is such a machine. It is made whole or
+ * not at all.
+ */
+bool anima_definition_keep(struct anima_definition *definition, struct anima_error **error);
+/** The text of a machine's vm.yaml; ANIMA_ERROR_ABSENT when there is no such machine. */
+char *anima_definition_read(const char *name, struct anima_error **error);
+/**
+ * Put `text` in the place of a machine's vm.yaml. It is checked first. ANIMA_ERROR_STATE when the
+ * present text is not `before`: somebody else was quicker. A machine that runs is the new one when
+ * it is started next.
+ */
+bool anima_definition_replace(const char *name, const char *before, const char *text,
+                              struct anima_error **error);
+/** Remove a machine's folder with all that is in it. ANIMA_ERROR_STATE while it runs. */
+bool anima_definition_delete(const char *name, struct anima_error **error);
+/** The folder of the machine called `name`, whether or not there is one. */
+char *anima_definition_folder(const char *name);
 
 /* ---- machines ---- */
 
@@ -157,6 +182,14 @@ int anima_machine_wait(struct anima_machine *machine, int timeout_ms, struct ani
 
 /** The running machines of this user, as a JSON list of their names. */
 char *anima_machine_list(struct anima_error **error);
+
+/**
+ * All machines of this user, as a JSON list of objects in the order of their names. Each has
+ * "name", "defined" (whether its definition is kept) and "state". One that runs has what its
+ * "query" tells, or the state "silent" when it did not answer; of the others, those "off" have
+ * "cpus" and "memory", those "faulty" a "problem": their definition cannot be read.
+ */
+char *anima_inventory(struct anima_error **error);
 
 /* ---- the program ---- */
 

@@ -3,10 +3,7 @@
  * The public face of the schema and of definitions. The opaque types are the internal ones under
  * another name.
  */
-#include <unistd.h>
-
 #include "config/definition.h"
-#include "config/paths.h"
 #include "lib/fault.h"
 
 static const struct option *internal(const struct anima_option *option)
@@ -109,21 +106,6 @@ ANIMA_API bool anima_definition_load(struct anima_definition *definition, const 
     bool good = definition_load_file((struct definition *)definition, path, &cause);
 
     return outcome(good, cause, error);
-}
-
-ANIMA_API bool anima_definition_load_named(struct anima_definition *definition, const char *name,
-                                           struct anima_error **error)
-{
-    g_autofree char *path = NULL;
-
-    if (!anima_definition_set(definition, "name", name, error))
-        return false;
-    path = definition_path(name);
-    if (access(path, F_OK) == 0)
-        return anima_definition_load(definition, path, error);
-    error_set(error, ANIMA_ERROR_ABSENT, "%s: there is neither such a file nor a machine (%s)",
-              name, path);
-    return false;
 }
 
 ANIMA_API bool anima_definition_check(const struct anima_definition *definition,

@@ -23,9 +23,15 @@ void error_set(struct anima_error **error, enum anima_error_code code, const cha
 
 void error_take(struct anima_error **error, GError *cause)
 {
-    bool usage = g_error_matches(cause, CONFIG_ERROR, CONFIG_ERROR_USAGE);
+    static const enum anima_error_code codes[] = {
+        [CONFIG_ERROR_USAGE] = ANIMA_ERROR_USAGE,
+        [CONFIG_ERROR_FAILED] = ANIMA_ERROR_FAILED,
+        [CONFIG_ERROR_ABSENT] = ANIMA_ERROR_ABSENT,
+        [CONFIG_ERROR_STATE] = ANIMA_ERROR_STATE,
+    };
+    bool ours = cause->domain == CONFIG_ERROR;
 
-    error_set(error, usage ? ANIMA_ERROR_USAGE : ANIMA_ERROR_FAILED, "%s", cause->message);
+    error_set(error, ours ? codes[cause->code] : ANIMA_ERROR_FAILED, "%s", cause->message);
     g_error_free(cause);
 }
 

@@ -2,18 +2,12 @@
 /*
  * Handles of running machines: calls, events, the end.
  */
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "config/definition.h"
-#include "config/paths.h"
+#include "config/store.h"
+#include "lib/connect.h"
 #include "lib/fault.h"
 #include "lib/spawn.h"
 #include "lib/wire.h"
@@ -247,41 +241,16 @@ ANIMA_API struct anima_machine *anima_machine_start(const struct anima_definitio
     return machine;
 }
 
-/* A connection to the control socket in the machine's folder. -1 when nobody is there. */
-static int connect_to(const char *name)
-{
-    g_autofree char *base = runtime_folder();
-    g_autofree char *path = g_build_filename(base, name, NULL);
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC), fd;
-
-    if (folder < 0)
-        return -1;
-    /* By /proc, since the path may be longer than an address. */
-    snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", folder,
-             CONFIG_CONTROL_SOCKET);
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
-        close(fd);
-        fd = -1;
-    }
-    close(folder);
-    return fd;
-}
-
 ANIMA_API struct anima_machine *anima_machine_connect(const char *name, struct anima_error **error)
 {
-    struct option_value checked;
     GError *cause = NULL;
     int fd;
 
-    if (!option_parse(&options[OPTION_NAME], name, &checked, &cause)) {
-        g_prefix_error(&cause, "name: ");
+    if (!store_check_name(name, &cause)) {
         error_take(error, cause);
         return NULL;
     }
-    g_free(checked.text);
-    fd = connect_to(name);
+    fd = control_connect(name);
     if (fd >= 0)
         return machine_create(fd);
     error_set(error, ANIMA_ERROR_ABSENT, "no machine called '%s' is running", name);
@@ -290,28 +259,22 @@ ANIMA_API struct anima_machine *anima_machine_connect(const char *name, struct a
 
 ANIMA_API char *anima_machine_list(struct anima_error **error)
 {
-    g_autofree char *base = runtime_folder();
-    DIR *folder = opendir(base);
-    json_t *names = json_array();
-    struct dirent *entry;
+    GError *cause = NULL;
+    g_auto(GStrv) names = control_list(&cause);
+    json_t *running = json_array();
     char *text;
 
-    if (!folder && errno != ENOENT) {
-        error_set(error, ANIMA_ERROR_FAILED, "%s: %s", base, strerror(errno));
-        json_decref(names);
-        return NULL;
-    }
-    while (folder && (entry = readdir(folder))) {
-        int fd = *entry->d_name == '.' ? -1 : connect_to(entry->d_name);
+    if (!names)
+        error_take(error, cause);
+    for (char **name = names; name && *name; name++) {
+        int fd = control_connect(*name);
 
         if (fd < 0)
             continue;
-        json_array_append_new(names, json_string(entry->d_name));
+        json_array_append_new(running, json_string(*name));
         close(fd);
     }
-    if (folder)
-        closedir(folder);
-    text = json_dumps(names, JSON_COMPACT);
-    json_decref(names);
+    text = names ? json_dumps(running, JSON_COMPACT) : NULL;
+    json_decref(running);
     return text;
 }

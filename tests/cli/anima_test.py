@@ -51,7 +51,8 @@ class AnimaTest(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="anima-test-")
         self.runtime = os.path.join(self.folder, "run")
-        self.env = dict(os.environ, ANIMA_RUNTIME_DIR=self.runtime)
+        self.data = os.path.join(self.folder, "data")
+        self.env = dict(os.environ, ANIMA_RUNTIME_DIR=self.runtime, ANIMA_DATA_DIR=self.data)
         self.sessions = []
 
     def tearDown(self):

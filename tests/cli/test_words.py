@@ -178,7 +178,7 @@ class Words(AnimaTest):
 
     def test_yaml_that_is_missing(self):
         self.run_refused(1, "/nonexistent/vm.yaml: No such file", "/nonexistent/vm.yaml")
-        self.run_refused(1, "there is neither such a file nor a machine", "no-such-machine")
+        self.run_refused(1, "no-such-machine: no machine of this name is defined", "no-such-machine")
 
     def test_commands_for_a_machine_that_is_not_there(self):
         for command in "query", "pause", "resume", "reset", "nmi", "stop", "kill":

@@ -1,11 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * vm.yaml and entries of options with members: any text. What is accepted can be written as JSON
- * and read again with the same result.
+ * and as YAML, and read again with the same result.
  */
 #include "tests/fuzz/fuzz.h"
 
 #include "config/definition.h"
+
+static void round_trip_yaml(const struct definition *definition, json_t *json)
+{
+    struct definition *again = definition_create();
+    g_autofree char *text = definition_to_yaml(definition, false);
+    json_t *back;
+
+    fuzz_require(text && definition_load_yaml(again, "vm.yaml", NULL, text, strlen(text), NULL));
+    back = definition_to_json(again);
+    fuzz_require(json_equal(json, back));
+    json_decref(back);
+    definition_destroy(again);
+}
 
 static void round_trip(const struct definition *definition)
 {
@@ -15,9 +28,10 @@ static void round_trip(const struct definition *definition)
     fuzz_require(definition_from_json(again, json, NULL));
     back = definition_to_json(again);
     fuzz_require(json_equal(json, back));
-    json_decref(json);
     json_decref(back);
     definition_destroy(again);
+    round_trip_yaml(definition, json);
+    json_decref(json);
 }
 
 /* The input as a word of the command line, for each option that has members. */

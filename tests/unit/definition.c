@@ -242,6 +242,67 @@ static void json_goes_both_ways(void **state)
     definition_destroy(second);
 }
 
+/* What is written of a definition reads as the same definition. */
+static void assert_written(const struct definition *definition, bool presets)
+{
+    g_autofree char *text = definition_to_yaml(definition, presets);
+    struct definition *again = definition_create();
+    json_t *before = definition_to_json(definition), *after;
+
+    assert_non_null(text);
+    assert_true(definition_load_yaml(again, "vm.yaml", NULL, text, strlen(text), NULL));
+    after = definition_to_json(again);
+    assert_true(json_equal(before, after));
+    json_decref(before);
+    json_decref(after);
+    definition_destroy(again);
+}
+
+static void yaml_is_written_as_it_is_read(void **state)
+{
+    static const char *const texts[] = {"",         "~",      "null", "yes", "1",      "a: b",
+                                        " x ",      "# x",    "'",    "\"",  "[a, b]", "- x",
+                                        "\xc3\xa4", "{a: 1}", "*a",   "&a",  "%x",     "a #b"};
+    struct definition *definition = definition_create();
+
+    assert_written(definition, false);
+    assert_written(definition, true);
+    assert_true(definition_set(definition, "kernel", "/k", NULL));
+    assert_true(definition_set(definition, "memory", "1234567168", NULL));
+    assert_true(definition_set(definition, "paused", "yes", NULL));
+    assert_true(definition_set(definition, "device", "pvpanic,debugcon", NULL));
+    assert_true(definition_set(definition, "disk", "/a,,b,readonly,serial=X", NULL));
+    assert_true(definition_set(definition, "disk", "/c", NULL));
+    assert_true(definition_set(definition, "nic", "user,forward=tcp:1:2,forward=udp:3:4", NULL));
+    for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++) {
+        assert_true(definition_set(definition, "append", texts[i], NULL));
+        assert_written(definition, false);
+        assert_written(definition, true);
+    }
+    definition_destroy(definition);
+}
+
+static void only_what_was_given_is_written(void **state)
+{
+    struct definition *definition = definition_create();
+    g_autofree char *text = NULL, *none = NULL;
+
+    assert_true(definition_set(definition, "cpus", "2", NULL));
+    assert_true(definition_set(definition, "memory", "2048M", NULL));
+    assert_true(definition_set(definition, "disk", "/a,readonly", NULL));
+    text = definition_to_yaml(definition, false);
+    assert_string_equal(text, "cpus: 2\nmemory: 2G\ndisk:\n- file: /a\n  readonly: yes\n");
+    definition_reset(definition, OPTION_CPUS);
+    definition_reset(definition, OPTION_MEMORY);
+    definition_reset(definition, OPTION_DISK);
+    assert_int_equal(definition_number(definition, OPTION_MEMORY), 512 << 20);
+    assert_int_equal(definition_count(definition, OPTION_DISK), 0);
+    assert_false(definition_given(definition, OPTION_CPUS));
+    none = definition_to_yaml(definition, false);
+    assert_string_equal(none, "{}\n");
+    definition_destroy(definition);
+}
+
 static void assert_json_refused(const char *text, const char *message)
 {
     struct definition *definition = definition_create();
@@ -353,6 +414,8 @@ int main(void)
         cmocka_unit_test(yaml_fills_a_definition),
         cmocka_unit_test(yaml_errors_tell_line_and_column),
         cmocka_unit_test(an_empty_yaml_gives_the_defaults),
+        cmocka_unit_test(yaml_is_written_as_it_is_read),
+        cmocka_unit_test(only_what_was_given_is_written),
         cmocka_unit_test(json_goes_both_ways),
         cmocka_unit_test(json_types_are_checked),
         cmocka_unit_test(lines_must_fit_together),

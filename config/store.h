@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The kept definitions of this user: a folder a machine, named as it, with vm.yaml in it.
+ *
+ * Every change is one rename(2): a machine is there whole or not at all, a definition is the old
+ * one or the new one, whatever happens meanwhile, and whoever reads needs no lock. Texts are stored
+ * as they are: what they mean is the caller's business. Each call checks the name first
+ * (CONFIG_ERROR_USAGE), so that it leads nowhere else. From any thread.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+/* Whether `name` can be a machine's. */
+bool store_check_name(const char *name, GError **error);
+
+/* Make the folder of the machine called `name` with this definition. CONFIG_ERROR_STATE when there
+ * is one. */
+bool store_create(const char *name, const char *text, GError **error);
+
+/* The text of its definition; the caller frees it. CONFIG_ERROR_ABSENT when there is none. */
+char *store_read(const char *name, GError **error);
+
+/* Put `text` in the place of the definition, if that still is `before`: CONFIG_ERROR_STATE when
+ * somebody else has changed it. */
+bool store_replace(const char *name, const char *before, const char *text, GError **error);
+
+/* Remove the folder with all that is in it. `may` is asked once the machine cannot be found any
+ * more; when it sets an error, the folder is put back. */
+bool store_delete(const char *name, bool (*may)(const char *name, GError **error), GError **error);
+
+/* The names of all that have a definition, in the order of the alphabet; free with g_strfreev. */
+char **store_list(GError **error);

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Kept definitions: machines as folders (config/store.h), by name.
+ *
+ * The text of a vm.yaml is the user's, with his comments. Whatever is stored was read and checked
+ * first, as it will be read when the machine starts, so that no faulty text replaces a good one.
+ */
+#include <string.h>
+
+#include "config/definition.h"
+#include "config/nics.h"
+#include "config/paths.h"
+#include "config/store.h"
+#include "lib/connect.h"
+#include "lib/fault.h"
+
+#include <unistd.h>
+
+static bool outcome(bool good, GError *cause, struct anima_error **error)
+{
+    if (!good)
+        error_take(error, cause);
+    return good;
+}
+
+/* Read the text of the machine called `name`, whose folder its paths are relative to. */
+static bool read_text(struct definition *definition, const char *name, const char *text,
+                      GError **error)
+{
+    g_autofree char *path = definition_path(name), *folder = g_path_get_dirname(path);
+    const char *given;
+
+    if (!definition_load_yaml(definition, path, folder, text, strlen(text), error))
+        return false;
+    given = definition_text(definition, OPTION_NAME);
+    if (!given || g_str_equal(given, name))
+        return definition_set(definition, "name", name, error);
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
+                "%s: name: '%s' is not the name of its folder; leave it out", path, given);
+    return false;
+}
+
+/* Whether the text can be the definition of the machine called `name`. */
+static bool check_text(const char *name, const char *text, GError **error)
+{
+    struct definition *definition = definition_create();
+    g_autofree char *path = definition_path(name);
+    bool good = read_text(definition, name, text, error);
+
+    if (good && !definition_check(definition, error)) {
+        g_prefix_error(error, "%s: ", path);
+        good = false;
+    }
+    definition_destroy(definition);
+    return good;
+}
+
+static bool load_named(struct definition *definition, const char *name, GError **error)
+{
+    g_autofree char *text = store_read(name, error);
+    return text && read_text(definition, name, text, error);
+}
+
+ANIMA_API bool anima_definition_load_named(struct anima_definition *definition, const char *name,
+                                           struct anima_error **error)
+{
+    GError *cause = NULL;
+    bool good = load_named((struct definition *)definition, name, &cause);
+
+    return outcome(good, cause, error);
+}
+
+/* What would be different tomorrow, or under another name, is written down today. */
+static bool pin(struct definition *definition, GError **error)
+{
+    return definition_set(definition, "machine", definition_text(definition, OPTION_MACHINE),
+                          error) &&
+           definition_fill_macs(definition, error);
+}
+
+static bool keep(struct definition *definition, GError **error)
+{
+    g_autofree char *here = g_get_current_dir();
+    g_autofree char *name = g_strdup(definition_text(definition, OPTION_NAME));
+    g_autofree char *text = NULL;
+    bool good;
+
+    if (!name) {
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
+                    "name: a machine that is kept has one");
+        return false;
+    }
+    definition_place(definition, here);
+    if (!definition_check(definition, error) || !pin(definition, error))
+        return false;
+    /* The folder's name is the machine's, so that a copy of the folder is another machine. */
+    definition_reset(definition, OPTION_NAME);
+    text = definition_to_yaml(definition, false);
+    good = store_create(name, text, error);
+    return definition_set(definition, "name", name, NULL) && good;
+}
+
+ANIMA_API bool anima_definition_keep(struct anima_definition *definition,
+                                     struct anima_error **error)
+{
+    GError *cause = NULL;
+    bool good = keep((struct definition *)definition, &cause);
+
+    return outcome(good, cause, error);
+}
+
+ANIMA_API char *anima_definition_read(const char *name, struct anima_error **error)
+{
+    GError *cause = NULL;
+    char *text = store_read(name, &cause);
+
+    outcome(text, cause, error);
+    return text;
+}
+
+ANIMA_API bool anima_definition_replace(const char *name, const char *before, const char *text,
+                                        struct anima_error **error)
+{
+    GError *cause = NULL;
+    bool good = store_check_name(name, &cause) && check_text(name, text, &cause) &&
+                store_replace(name, before, text, &cause);
+
+    return outcome(good, cause, error);
+}
+
+/* A machine that runs needs what is in its folder. */
+static bool may_delete(const char *name, GError **error)
+{
+    int fd = control_connect(name);
+
+    if (fd < 0)
+        return true;
+    close(fd);
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_STATE,
+                "%s: the machine is running; stop it first ('anima stop' or 'anima kill')", name);
+    return false;
+}
+
+ANIMA_API bool anima_definition_delete(const char *name, struct anima_error **error)
+{
+    GError *cause = NULL;
+    bool good = store_delete(name, may_delete, &cause);
+
+    return outcome(good, cause, error);
+}
+
+ANIMA_API char *anima_definition_folder(const char *name)
+{
+    g_autofree char *path = definition_path(name);
+    return g_path_get_dirname(path);
+}
+
+ANIMA_API char *anima_definition_yaml(const struct anima_definition *definition, bool presets)
+{
+    return definition_to_yaml((const struct definition *)definition, presets);
+}

@@ -1,0 +1,204 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""create, show, list, delete: machines as folders."""
+import json
+import os
+import unittest
+
+import pexpect
+
+from anima_test import ANIMA, PATIENCE, PAYLOAD, AnimaTest
+
+
+class Definitions(AnimaTest):
+    def good(self, *words, **options):
+        """The command succeeds and says nothing on standard error; its output."""
+        result = self.anima(*words, **options)
+        self.assertEqual((result.returncode, result.stderr), (0, ""), words)
+        return result.stdout
+
+    def create(self, name="web", *options):
+        self.good("create", name, "--kernel", PAYLOAD, "--memory", "64M", "--engine", "soft", *options)
+
+    def machines(self):
+        return json.loads(self.good("list", "--json"))
+
+    def path(self, name="web", file="vm.yaml"):
+        return os.path.join(self.data, name, file)
+
+    def assert_nothing_kept(self):
+        self.assertEqual(os.listdir(self.data) if os.path.exists(self.data) else [], [])
+
+    # ---- create ----
+
+    def test_a_machine_is_a_folder(self):
+        self.create("web", "--append", "quiet")
+        with open(self.path(), encoding="utf-8") as stream:
+            self.assertEqual(stream.read(), self.good("show", "web"))
+        shown = json.loads(self.good("show", "web", "--json"))
+        self.assertEqual((shown["name"], shown["memory"], shown["append"]), ("web", 64 << 20, "quiet"))
+        self.assertEqual(os.listdir(self.data), ["web"])
+
+    def test_what_must_stay_is_written_down(self):
+        self.create("web", "--nic", "none")
+        shown = self.good("show", "web")
+        self.assertIn("machine: anima-1\n", shown)
+        mac = json.loads(self.good("show", "web", "--json"))["nic"][0]["mac"]
+        self.assertIn(f"mac: {mac}\n", shown)
+        # Under another name it is the same card.
+        os.rename(os.path.join(self.data, "web"), os.path.join(self.data, "www"))
+        self.assertEqual(json.loads(self.good("show", "www", "--json"))["nic"][0]["mac"], mac)
+
+    def test_paths_are_kept_from_where_they_were_said(self):
+        kernel = os.path.join(self.folder, "kernel")
+        os.symlink(PAYLOAD, kernel)
+        self.good("create", "web", "--kernel", "kernel", "--disk", "a.img,readonly", cwd=self.folder)
+        shown = json.loads(self.good("show", "web", "--json", cwd="/"))
+        self.assertEqual(shown["kernel"], kernel)
+        self.assertEqual(shown["disk"][0]["file"], os.path.join(self.folder, "a.img"))
+
+    def test_from_a_file(self):
+        path = os.path.join(self.folder, "small.yaml")
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.write("memory: 32M\nkernel: kernel\ncpus: 2\n")
+        self.good("create", "web", path, "--cpus", "3")
+        shown = json.loads(self.good("show", "web", "--json"))
+        self.assertEqual((shown["memory"], shown["cpus"]), (32 << 20, 3))
+        self.assertEqual(shown["kernel"], os.path.join(self.folder, "kernel"))
+
+    def test_a_name_is_taken_once(self):
+        self.create("web")
+        before = self.good("show", "web")
+        self.assert_refused(1, "web: a machine of this name is there already", "create", "web",
+                            "--kernel", "/other")
+        self.assertEqual(self.good("show", "web"), before)
+
+    def test_wrong_words_keep_nothing(self):
+        for status, message, words in (
+                (2, "--memory: expected a size such as 512M, not 'much'", ["web", "--memory", "much"]),
+                (2, "name: expected a name of up to 64", ["../web", "--kernel", PAYLOAD]),
+                (2, "--name: the machine's name is the first word",
+                 ["web", "--kernel", PAYLOAD, "--name", "x"]),
+                (2, "kernel: nothing to boot", ["web"]),
+                (2, "unknown option --kernle; did you mean --kernel?", ["web", "--kernle", "x"]),
+                (2, "--disk: unknown member 'seriell'; did you mean 'serial'?",
+                 ["web", "--disk", "a,seriell=x"]),
+                (2, "usage: anima create NAME", []),
+                (1, "/nonexistent.yaml: No such file", ["web", "/nonexistent.yaml"])):
+            self.assert_refused(status, message, "create", *words)
+            self.assert_nothing_kept()
+
+    def test_the_same_fault_in_a_file_and_in_words(self):
+        path = os.path.join(self.folder, "vm.yaml")
+        for option, value, phrase in (
+                ("memory", "much", "expected a size such as 512M, not 'much'"),
+                ("cpus", "5000", "5000 is more than the 64 that this version can do"),
+                ("engine", "kvn", "'kvn' is none of auto, kvm, soft; did you mean 'kvm'?"),
+                ("paused", "perhaps", "expected yes or no, not 'perhaps'"),
+                ("nic", "usr", "network: 'usr' is none of user, tap=NAME, none; did you mean 'user'?")):
+            with open(path, "w", encoding="utf-8") as stream:
+                stream.write(f"# a comment\n{option}: {value}\n")
+            self.assert_refused(2, f"--{option}: {phrase}", "create", "web", f"--{option}={value}")
+            self.assert_refused(2, f"vm.yaml:2:{len(option) + 3}: {option}: {phrase}", "create", "web", path)
+        self.assert_nothing_kept()
+
+    # ---- show ----
+
+    def test_show_all(self):
+        self.create()
+        shown = self.good("show", "web", "--all")
+        for line in "name: web", "on-crash: exit", "memory: 64M":
+            self.assertIn(f"{line}\n", shown)
+
+    def test_show_keeps_what_the_user_wrote(self):
+        self.create()
+        text = f"# mine\nkernel: {PAYLOAD}   # the payload\nmemory:    64M\n"
+        with open(self.path(), "w", encoding="utf-8") as stream:
+            stream.write(text)
+        self.assertEqual(self.good("show", "web"), text)
+
+    def test_machines_that_are_not_there(self):
+        for words in ["show", "nobody"], ["show", "nobody", "--json"], ["delete", "nobody", "--yes"], \
+                ["delete", "nobody"], ["run", "nobody"]:
+            self.assert_refused(1, "nobody: no machine of this name is defined", *words)
+        self.assert_refused(2, "name: expected a name", "show", "../etc")
+
+    def test_a_name_that_is_not_the_folders(self):
+        self.create()
+        with open(self.path(), "a", encoding="utf-8") as stream:
+            stream.write("name: other\n")
+        self.assert_refused(2, "vm.yaml: name: 'other' is not the name of its folder", "show", "web", "--json")
+
+    # ---- list ----
+
+    def test_list_shows_those_that_run_and_those_that_do_not(self):
+        self.create("off")
+        self.create("on")
+        self.create("faulty")
+        with open(self.path("faulty"), "w", encoding="utf-8") as stream:
+            stream.write("memory: much\n")
+        session = pexpect.spawn(ANIMA, ["run", "on"], env=self.env, timeout=PATIENCE, encoding="utf-8")
+        self.sessions.append(session)
+        session.expect("hello")
+        self.greeted(name="loose")
+        machines = {machine["name"]: machine for machine in self.machines()}
+        self.assertEqual(list(machines), ["faulty", "loose", "off", "on"])
+        self.assertEqual({name: (machine["state"], machine["defined"]) for name, machine in machines.items()},
+                         {"faulty": ("faulty", True), "loose": ("running", False), "off": ("off", True),
+                          "on": ("running", True)})
+        self.assertEqual((machines["off"]["memory"], machines["off"]["cpus"]), (64 << 20, 1))
+        self.assertIn("vm.yaml:1:9: memory: expected a size", machines["faulty"]["problem"])
+        table = self.anima("list")
+        self.assertEqual(table.returncode, 0)
+        self.assertEqual([line.split()[:2] for line in table.stdout.splitlines()],
+                         [["NAME", "STATE"], ["faulty", "faulty"], ["loose", "running"], ["off", "off"],
+                          ["on", "running"]])
+        self.assertIn("vm.yaml:1:9: memory: expected a size", table.stderr)
+        self.assertEqual(self.good("list", "--names", "--running"), "loose\non\n")
+
+    def test_a_table_fits_the_terminal(self):
+        self.create("m" * 64)
+        session = pexpect.spawn(ANIMA, ["list"], env=self.env, timeout=PATIENCE, encoding="utf-8",
+                                dimensions=(24, 60))
+        session.expect(pexpect.EOF)
+        lines = session.before.splitlines()
+        self.assertEqual([len(line) for line in lines], [60, 60])
+        self.assertIn("…", lines[1])
+        self.assertIn("m" * 64, self.good("list"))
+
+    # ---- delete ----
+
+    def test_delete_takes_the_folder(self):
+        self.create()
+        with open(self.path(file="nvram"), "wb"):
+            pass
+        self.good("delete", "web", "--yes")
+        self.assert_nothing_kept()
+
+    def test_delete_asks(self):
+        self.create()
+        self.assert_refused(2, "there is no terminal to ask on; say --yes", "delete", "web")
+        for answer, status, left in ("n", 1, ["web"]), ("", 1, ["web"]), ("yes", 0, []):
+            session = pexpect.spawn(ANIMA, ["delete", "web"], env=self.env, timeout=PATIENCE, encoding="utf-8")
+            session.expect(r"delete the machine 'web', with all that is in .*/web\? \[y/N\] ")
+            session.sendline(answer)
+            self.assert_ends(session, status)
+            self.assertEqual(os.listdir(self.data), left)
+
+    def test_a_machine_that_runs_is_not_deleted(self):
+        self.create()
+        session = pexpect.spawn(ANIMA, ["run", "web"], env=self.env, timeout=PATIENCE, encoding="utf-8")
+        self.sessions.append(session)
+        session.expect("hello")
+        result = self.anima("delete", "web", "--yes")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("web: the machine is running; stop it first", result.stderr)
+        self.good("show", "web", "--json")
+        session.send("q")
+        self.assert_ends(session, 0)
+        self.good("delete", "web", "--yes")
+        self.assert_nothing_kept()
+
+
+if __name__ == "__main__":
+    unittest.main()

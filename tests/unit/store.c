@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Folders of kept definitions: whole or not at all, and never elsewhere.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <glib/gstdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "config/limits.h"
+#include "config/paths.h"
+#include "config/schema.h"
+#include "config/store.h"
+
+static bool yes(const char *name, GError **error)
+{
+    return true;
+}
+
+static bool no(const char *name, GError **error)
+{
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_STATE, "%s: not now", name);
+    return false;
+}
+
+/* The name of everything in the folder of machines, with spaces between. */
+static char *contents(void)
+{
+    g_autofree char *base = data_folder();
+    g_autoptr(GDir) folder = g_dir_open(base, 0, NULL);
+    GString *text = g_string_new(NULL);
+    const char *name;
+
+    while (folder && (name = g_dir_read_name(folder)))
+        g_string_append_printf(text, "%s%s", text->len ? " " : "", name);
+    return g_string_free(text, FALSE);
+}
+
+static void assert_contents(const char *expected)
+{
+    g_autofree char *text = contents();
+
+    assert_string_equal(text, expected);
+}
+
+static void assert_text(const char *name, const char *expected)
+{
+    g_autofree char *text = store_read(name, NULL);
+
+    assert_non_null(text);
+    assert_string_equal(text, expected);
+}
+
+static void assert_error(GError *error, enum config_error code, const char *part)
+{
+    assert_true(g_error_matches(error, CONFIG_ERROR, code));
+    assert_non_null(strstr(error->message, part));
+    assert_null(strchr(error->message, '\n'));
+    g_error_free(error);
+}
+
+static int make_folder(void **state)
+{
+    char path[] = "/tmp/anima-store-XXXXXX";
+
+    assert_non_null(mkdtemp(path));
+    /* The folder of machines itself need not be there. */
+    *state = g_build_filename(path, "machines", NULL);
+    return setenv("ANIMA_DATA_DIR", *state, 1);
+}
+
+static int remove_folder(void **state)
+{
+    g_autofree char *base = *state, *above = g_path_get_dirname(base);
+    g_auto(GStrv) names = store_list(NULL);
+
+    for (char **name = names; name && *name; name++)
+        assert_true(store_delete(*name, yes, NULL));
+    rmdir(base);
+    return rmdir(above);
+}
+
+static void a_machine_is_a_folder_with_its_text(void **state)
+{
+    g_autofree char *path = definition_path("a");
+    struct stat status;
+
+    assert_true(store_create("a", "memory: 1G\n", NULL));
+    assert_contents("a");
+    assert_text("a", "memory: 1G\n");
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0600);
+}
+
+static void a_name_is_taken_once(void **state)
+{
+    g_autofree char *empty = g_build_filename(*state, "empty", NULL);
+    GError *error = NULL;
+
+    assert_true(store_create("a", "memory: 1G\n", NULL));
+    assert_false(store_create("a", "memory: 2G\n", &error));
+    assert_error(error, CONFIG_ERROR_STATE, "is there already");
+    assert_text("a", "memory: 1G\n");
+    /* A folder that somebody else made is left alone, and is no machine. */
+    error = NULL;
+    assert_int_equal(mkdir(empty, 0700), 0);
+    assert_false(store_create("empty", "", &error));
+    assert_error(error, CONFIG_ERROR_STATE, "is there already");
+    assert_int_equal(rmdir(empty), 0);
+    assert_contents("a");
+}
+
+static void names_lead_nowhere_else(void **state)
+{
+    static const char *const names[] = {"", ".", "..", "../a", "a/b", ".hidden", "a\n", "-x"};
+    g_autofree char *longest = g_strnfill(CONFIG_NAME_MAX + 1, 'a');
+
+    for (unsigned i = 0; i <= G_N_ELEMENTS(names); i++) {
+        const char *name = i < G_N_ELEMENTS(names) ? names[i] : longest;
+        GError *error = NULL;
+
+        assert_false(store_create(name, "", &error));
+        assert_error(error, CONFIG_ERROR_USAGE, "name: ");
+        error = NULL;
+        assert_null(store_read(name, &error));
+        assert_error(error, CONFIG_ERROR_USAGE, "name: ");
+        error = NULL;
+        assert_false(store_replace(name, "", "", &error));
+        assert_error(error, CONFIG_ERROR_USAGE, "name: ");
+        error = NULL;
+        assert_false(store_delete(name, yes, &error));
+        assert_error(error, CONFIG_ERROR_USAGE, "name: ");
+    }
+    assert_contents("");
+}
+
+static void what_is_not_there_is_absent(void **state)
+{
+    GError *error = NULL;
+
+    assert_null(store_read("a", &error));
+    assert_error(error, CONFIG_ERROR_ABSENT, "a: no machine of this name is defined");
+    error = NULL;
+    assert_false(store_replace("a", "", "", &error));
+    assert_error(error, CONFIG_ERROR_ABSENT, "a: no machine of this name is defined");
+    error = NULL;
+    assert_false(store_delete("a", yes, &error));
+    assert_error(error, CONFIG_ERROR_ABSENT, "a: no machine of this name is defined");
+}
+
+static void a_text_is_replaced_only_if_it_is_the_known_one(void **state)
+{
+    g_autofree char *path = definition_path("a");
+    GError *error = NULL;
+    struct stat status;
+
+    assert_true(store_create("a", "cpus: 1\n", NULL));
+    assert_int_equal(chmod(path, 0640), 0);
+    assert_true(store_replace("a", "cpus: 1\n", "cpus: 2\n", NULL));
+    assert_text("a", "cpus: 2\n");
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0640);
+    assert_false(store_replace("a", "cpus: 1\n", "cpus: 3\n", &error));
+    assert_error(error, CONFIG_ERROR_STATE, "somebody else has changed it");
+    assert_text("a", "cpus: 2\n");
+}
+
+/* A reader beside a writer sees one of the texts, never a part. */
+static void *write_texts(void *texts)
+{
+    char **text = texts;
+
+    for (unsigned i = 0; i < 200; i++)
+        assert_true(store_replace("a", text[i % 2], text[(i + 1) % 2], NULL));
+    return NULL;
+}
+
+static void readers_see_one_text_or_the_other(void **state)
+{
+    g_autofree char *small = g_strdup("cpus: 1\n"), *large = g_strnfill(50000, '#');
+    char *texts[] = {small, large};
+    GThread *writer;
+    unsigned seen[2] = {0};
+
+    assert_true(store_create("a", small, NULL));
+    writer = g_thread_new("writer", write_texts, texts);
+    for (unsigned i = 0; i < 500; i++) {
+        g_autofree char *text = store_read("a", NULL);
+
+        assert_non_null(text);
+        assert_true(g_str_equal(text, small) || g_str_equal(text, large));
+        seen[g_str_equal(text, large)]++;
+    }
+    g_thread_join(writer);
+    assert_int_equal(seen[0] + seen[1], 500);
+    assert_text("a", small);
+}
+
+static void a_failed_write_leaves_the_old_text(void **state)
+{
+    g_autofree char *path = definition_path("a"), *folder = g_path_get_dirname(path);
+    g_autofree char *fresh = g_build_filename(folder, ".vm.yaml.new", NULL);
+    GError *error = NULL;
+
+    assert_true(store_create("a", "cpus: 1\n", NULL));
+    /* Where the new text would be written stands a folder. */
+    assert_int_equal(mkdir(fresh, 0700), 0);
+    assert_false(store_replace("a", "cpus: 1\n", "cpus: 2\n", &error));
+    assert_error(error, CONFIG_ERROR_FAILED, "vm.yaml: ");
+    assert_text("a", "cpus: 1\n");
+}
+
+static void a_folder_is_deleted_whole_or_put_back(void **state)
+{
+    g_autofree char *path = definition_path("a"), *folder = g_path_get_dirname(path);
+    g_autofree char *disks = g_build_filename(folder, "disks", NULL);
+    g_autofree char *disk = g_build_filename(disks, "root.img", NULL);
+    GError *error = NULL;
+
+    assert_true(store_create("a", "cpus: 1\n", NULL));
+    assert_int_equal(mkdir(disks, 0700), 0);
+    assert_true(g_file_set_contents(disk, "x", 1, NULL));
+    assert_false(store_delete("a", no, &error));
+    assert_error(error, CONFIG_ERROR_STATE, "a: not now");
+    assert_int_equal(access(disk, F_OK), 0);
+    assert_true(store_delete("a", yes, NULL));
+    assert_contents("");
+}
+
+static void deletion_follows_no_link(void **state)
+{
+    g_autofree char *path = definition_path("a"), *folder = g_path_get_dirname(path);
+    g_autofree char *link = g_build_filename(folder, "link", NULL);
+
+    assert_true(store_create("a", "cpus: 1\n", NULL));
+    assert_true(store_create("b", "cpus: 2\n", NULL));
+    assert_int_equal(symlink("../b", link), 0);
+    assert_true(store_delete("a", yes, NULL));
+    assert_text("b", "cpus: 2\n");
+}
+
+static void the_list_is_sorted_and_has_machines_alone(void **state)
+{
+    g_autofree char *stray = g_build_filename(*state, "stray", NULL);
+    g_autofree char *joined = NULL;
+    g_auto(GStrv) none = store_list(NULL), names = NULL;
+
+    assert_int_equal(g_strv_length(none), 0);
+    assert_true(store_create("b", "", NULL));
+    assert_true(store_create("a10", "", NULL));
+    assert_true(store_create("a", "", NULL));
+    assert_int_equal(mkdir(stray, 0700), 0);
+    names = store_list(NULL);
+    joined = g_strjoinv(" ", names);
+    assert_string_equal(joined, "a a10 b");
+    assert_int_equal(rmdir(stray), 0);
+}
+
+static void a_text_without_end_is_refused(void **state)
+{
+    g_autofree char *path = definition_path("a");
+    GError *error = NULL;
+
+    assert_true(store_create("a", "cpus: 1\n", NULL));
+    assert_true(g_file_set_contents(path, "cpus: 1\n\0cpus: 2\n", 17, NULL));
+    assert_null(store_read("a", &error));
+    assert_error(error, CONFIG_ERROR_USAGE, "a zero byte");
+}
+
+#define store_test(function) cmocka_unit_test_setup_teardown(function, make_folder, remove_folder)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        store_test(a_machine_is_a_folder_with_its_text),
+        store_test(a_name_is_taken_once),
+        store_test(names_lead_nowhere_else),
+        store_test(what_is_not_there_is_absent),
+        store_test(a_text_is_replaced_only_if_it_is_the_known_one),
+        store_test(readers_see_one_text_or_the_other),
+        store_test(a_failed_write_leaves_the_old_text),
+        store_test(a_folder_is_deleted_whole_or_put_back),
+        store_test(deletion_follows_no_link),
+        store_test(the_list_is_sorted_and_has_machines_alone),
+        store_test(a_text_without_end_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
