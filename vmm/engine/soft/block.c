@@ -241,6 +241,7 @@ static struct soft_block *add_block(struct soft_cpu *cpu, struct code_page *page
 
     soft_count(&cpu->counters.blocks_decoded);
     *block = (struct soft_block){.host = host,
+                                 .page = page,
                                  .insns = insns,
                                  .next = blocks->buckets[bucket],
                                  .page_next = page->blocks,
@@ -372,6 +373,13 @@ static unsigned decode_run(struct soft_cpu *cpu, const uint8_t *host, unsigned r
     return count;
 }
 
+/* Whether one more block might not find room. */
+static bool is_full(const struct soft_blocks *blocks)
+{
+    return blocks->insns_used + BLOCK_INSNS > INSN_CAPACITY ||
+           blocks->blocks_used + 2 > BLOCK_CAPACITY || blocks->pages_used + 2 > PAGE_CAPACITY;
+}
+
 static struct soft_block *build(struct soft_cpu *cpu, uint64_t linear, const uint8_t *host,
                                 uint64_t gpa)
 {
@@ -381,8 +389,7 @@ static struct soft_block *build(struct soft_cpu *cpu, uint64_t linear, const uin
     struct code_page *page;
     bool keep;
 
-    if (blocks->insns_used + BLOCK_INSNS > INSN_CAPACITY ||
-        blocks->blocks_used + 2 > BLOCK_CAPACITY || blocks->pages_used + 2 > PAGE_CAPACITY)
+    if (is_full(blocks))
         soft_blocks_flush(cpu);
     page = page_get(cpu, gpa & GUEST_PAGE_MASK);
     keep = settled(cpu, page);
@@ -416,4 +423,21 @@ struct soft_block *soft_blocks_find(struct soft_cpu *cpu, uint64_t linear)
         if (block->host == host && block->code_size == cpu->code_size && holds(cpu, block, linear))
             return block;
     return build(cpu, linear, host, gpa);
+}
+
+const struct soft_block *soft_blocks_beside(struct soft_cpu *cpu, const struct soft_block *block,
+                                            int distance, bool decode)
+{
+    struct soft_blocks *blocks = cpu->blocks;
+    const uint8_t *host = block->host + distance;
+    unsigned room = GUEST_PAGE_SIZE - ((uintptr_t)host & (GUEST_PAGE_SIZE - 1)), bytes, count;
+    enum soft_decode_result result;
+
+    for (struct soft_block *other = blocks->buckets[hash_pointer(host)]; other; other = other->next)
+        if (other->host == host && other->code_size == block->code_size)
+            return other->next_host ? NULL : other;
+    if (!decode || !block->page || is_full(blocks) || !settled(cpu, block->page))
+        return NULL;
+    count = decode_run(cpu, host, room, &blocks->insns[blocks->insns_used], &bytes, &result);
+    return count ? add_block(cpu, block->page, host, count, bytes) : NULL;
 }

@@ -17,9 +17,11 @@
 #include "vmm/engine/soft/cpu.h"
 
 struct soft_blocks;
+struct code_page;
 
 struct soft_block {
-    const uint8_t *host; /* of the first byte; NULL once thrown away, and where none is kept */
+    const uint8_t *host;    /* of the first byte; NULL once thrown away, and where none is kept */
+    struct code_page *page; /* that it is kept with; NULL where it is not */
     struct insn *insns;
     struct soft_block *next;      /* with the same hash */
     struct soft_block *page_next; /* of the same page */
@@ -46,6 +48,12 @@ void soft_blocks_destroy(struct soft_blocks *blocks);
  * code there is neither in RAM nor ROM. May raise what the fetch raises. The block is valid until
  * soft_blocks_drain, soft_blocks_flush or the next soft_blocks_find. */
 struct soft_block *soft_blocks_find(struct soft_cpu *cpu, uint64_t linear);
+
+/* The block that begins `distance` bytes from the beginning of `block`, in the same page, for the
+ * same code size; decoded now where `decode`. NULL where there is none, or none that can be kept or
+ * that lies within the page. Nothing is thrown away or raised. */
+const struct soft_block *soft_blocks_beside(struct soft_cpu *cpu, const struct soft_block *block,
+                                            int distance, bool decode);
 
 /* The page at guest-physical `page` is about to be written, or memory was remapped: note that its
  * blocks, or all, are to be thrown away. Any thread. */

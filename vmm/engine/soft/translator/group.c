@@ -144,7 +144,7 @@ static struct effect effect_of(const struct build *build, unsigned index,
                                const struct address_key *key)
 {
     const struct build_insn *entry = &build->insns[index];
-    const struct insn *insn = &build->translation->block->insns[index];
+    const struct insn *insn = build->insns[index].insn;
     struct effect effect = {0};
 
     if (soft_insn_undefined(insn))
@@ -192,7 +192,7 @@ static unsigned gather(const struct build *build, struct group *group)
     unsigned others = 0;
     int moved = 0;
 
-    for (unsigned i = build->index; i < build->translation->block->count; i++) {
+    for (unsigned i = build->index; i < build->count; i++) {
         struct effect effect = effect_of(build, i, &group->key);
         int64_t from = (int64_t)moved + effect.displacement;
         bool first = i == build->index, joins;

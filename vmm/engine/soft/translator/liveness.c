@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What a block's instructions are and need: decoded from one copy of its bytes, classified, and
+ * What a trace's instructions are and need: decoded from one copy of its bytes, classified, and
  * with the status flags that are live before and after each.
  *
- * Behind the block a few instructions of its successors are looked at, where they lie in the same
+ * Beside the trace a few instructions of its successors are looked at, where they lie in the same
  * page: a write to that page drops the block too.
  */
 #include "vmm/engine/soft/operand.h"
@@ -81,24 +81,25 @@ static uint32_t live_at(struct build *build, uint64_t rip)
     return needed | pending;
 }
 
-/* Flags that may be needed after the block. */
-static uint32_t live_behind(struct build *build)
+/* Flags that may be needed where the instruction at `index` leads, but for what follows it in the
+ * trace. */
+static uint32_t live_beside(struct build *build, unsigned index)
 {
-    const struct soft_block *block = build->translation->block;
-    const struct insn *last = &block->insns[block->count - 1];
-    const ZydisDecodedInstruction *decoded = &build->insns[block->count - 1].decoded.instruction;
-    uint64_t next = build->translation->linear + block->bytes, target = next + last->immediate;
+    const struct build_insn *entry = &build->insns[index];
+    const ZydisDecodedInstruction *decoded = &entry->decoded.instruction;
+    uint64_t next = entry->rip + entry->insn->length, target = next + entry->insn->immediate;
+    bool conditional = decoded->meta.category == ZYDIS_CATEGORY_COND_BR;
 
     if (!build->long_mode)
         target = (uint32_t)target;
-    if (!(last->prefixes & INSN_ENDS_BLOCK))
+    if (entry->follow != FOLLOW_NONE)
+        return conditional ? live_at(build, entry->follow == FOLLOW_NEXT ? target : next) : 0;
+    if (!(entry->insn->prefixes & INSN_ENDS_BLOCK))
         return live_at(build, next);
-    if (soft_insn_undefined(last) || !(last->prefixes & INSN_NEAR_BRANCH) ||
+    if (soft_insn_undefined(entry->insn) || !(entry->insn->prefixes & INSN_NEAR_BRANCH) ||
         decoded->raw.imm[0].size == 0 || !decoded->raw.imm[0].is_relative)
         return FLAGS_LIVE;
-    if (decoded->meta.category == ZYDIS_CATEGORY_COND_BR)
-        return live_at(build, target) | live_at(build, next);
-    return live_at(build, target);
+    return live_at(build, target) | (conditional ? live_at(build, next) : 0);
 }
 
 /* What the instruction needs when it is not copied: of the ones that terminator.c knows, Jcc reads
@@ -136,47 +137,83 @@ static uint8_t live_registers(const struct copy_form *form)
     return (uint8_t)((form->vector ? SOFT_LIVE_VECTORS : 0) | (form->x87 ? SOFT_LIVE_X87 : 0));
 }
 
-/* The block's bytes, which may lie in two pages. (What is no instruction may be known to be none
- * only by bytes behind its own.) */
-static void copy_code(struct build *build)
+/* A block's bytes, which may lie in two pages. (What is no instruction may be known to be none only
+ * by bytes behind its own.) */
+static void copy_code(uint8_t *to, const struct soft_block *block, uint64_t linear)
 {
-    const struct soft_block *block = build->translation->block;
-    unsigned room = 0x1000 - (build->translation->linear & 0xfff);
+    unsigned room = 0x1000 - (linear & 0xfff);
 
     room = MIN(room, block->bytes);
-    soft_copy(build->code, block->host, room);
+    soft_copy(to, block->host, room);
     if (room < block->bytes)
-        soft_copy(build->code + room, block->next_host, block->bytes - room);
+        soft_copy(to + room, block->next_host, block->bytes - room);
 }
 
-/* Decode the block anew, and go through it from its end. All that is made of its bytes is made of
- * one copy, since others may write them meanwhile; and where they have done so since the block was
- * decoded, nothing is made: what ends the block then need not be what ends its translation. */
-bool build_analyze(struct build *build)
+/* Decode `block` anew, behind what is in the trace. All that is made of its bytes is made of one
+ * copy, since others may write them meanwhile; and where they have done so since the block was
+ * decoded, nothing is made (false): what ends the block then need not be what ends the copy. */
+static bool add_block(struct build *build, const struct soft_block *block, uint64_t linear)
 {
-    const struct soft_block *block = build->translation->block;
-    const uint8_t *bytes = build->code;
-    uint32_t live;
+    const uint8_t *bytes = build->code + build->bytes;
 
-    copy_code(build);
+    copy_code(build->code + build->bytes, block, linear);
     for (unsigned i = 0; i < block->count; i++) {
-        struct build_insn *entry = &build->insns[i];
+        struct build_insn *entry = &build->insns[build->count + i];
+        const struct insn *insn = &block->insns[i];
 
-        if (!soft_insn_undefined(&block->insns[i]) &&
-            !soft_decode_again(build->cpu->model, build->cpu->code_size, bytes, &block->insns[i],
+        if (!soft_insn_undefined(insn) &&
+            !soft_decode_again(build->cpu->model, build->cpu->code_size, bytes, insn,
                                &entry->decoded))
             return false;
+        entry->insn = insn;
+        entry->rip = linear;
+        entry->follow = FOLLOW_NONE;
         entry->bytes = bytes;
-        classify(build, &block->insns[i], entry);
-        adjust_form(&block->insns[i], entry);
-        build->translation->live |= live_registers(&entry->form);
-        bytes += block->insns[i].length;
+        classify(build, insn, entry);
+        adjust_form(insn, entry);
+        bytes += insn->length;
+        linear += insn->length;
     }
-    live = live_behind(build);
-    for (unsigned i = block->count; i-- > 0;) {
-        build->insns[i].live_out = live;
-        live = build->translator->exact ? FLAGS_LIVE : live_before(&build->insns[i].form, live);
-        build->insns[i].live_in = live;
+    build->count += block->count;
+    build->bytes += block->bytes;
+    return true;
+}
+
+/* The whole trace. */
+static bool add_blocks(struct build *build)
+{
+    const struct soft_block *block = build->translation->block;
+    uint64_t linear = build->translation->linear;
+
+    build->count = build->bytes = build->blocks = 0;
+    do {
+        unsigned before = build->count;
+
+        if (!add_block(build, block, linear)) {
+            if (before)
+                build->insns[before - 1].follow = FOLLOW_NONE;
+            return before;
+        }
+        block = build_follow(build, &linear);
+    } while (block);
+    return true;
+}
+
+bool build_analyze(struct build *build)
+{
+    uint32_t live = 0;
+
+    if (!add_blocks(build))
+        return false;
+    for (unsigned i = build->count; i-- > 0;) {
+        struct build_insn *entry = &build->insns[i];
+
+        if (i + 1 == build->count || entry->follow != FOLLOW_NONE)
+            live |= live_beside(build, i);
+        entry->live_out = live;
+        live = build->translator->exact ? FLAGS_LIVE : live_before(&entry->form, live);
+        entry->live_in = live;
+        build->translation->live |= live_registers(&entry->form);
     }
     return true;
 }

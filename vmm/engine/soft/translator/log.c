@@ -144,40 +144,37 @@ static void add_host_code(GString *text, const struct build *build, const ZydisF
 }
 
 static void add_guest_instruction(GString *text, const struct build *build, unsigned index,
-                                  const ZydisFormatter *formatter, uint64_t address)
+                                  const ZydisFormatter *formatter)
 {
     const struct build_insn *entry = &build->insns[index];
     const ZydisDecodedInstruction *decoded = &entry->decoded.instruction;
     char words[TEXT_MAX];
 
-    if (soft_insn_undefined(&build->translation->block->insns[index]) ||
+    if (soft_insn_undefined(entry->insn) ||
         ZYAN_FAILED(ZydisFormatterFormatInstruction(formatter, decoded, entry->decoded.operands,
                                                     decoded->operand_count_visible, words,
-                                                    sizeof(words), address, NULL)))
+                                                    sizeof(words), entry->rip, NULL)))
         g_strlcpy(words, "undefined", sizeof(words));
-    g_string_append_printf(text, "  %016" PRIx64 "  %s\n", address, words);
+    g_string_append_printf(text, "  %016" PRIx64 "  %s\n", entry->rip, words);
 }
 
 static void log_block(const struct build *build)
 {
     const struct translation *translation = build->translation;
     g_autoptr(GString) text = g_string_new(NULL);
-    uint64_t address = translation->linear;
     ZydisFormatter formatter;
 
     ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
     g_string_append_printf(
         text, "block 0x%" PRIx64 ", vcpu %u, mode %u, %u-bit code: %td bytes at 0x%" PRIxPTR "\n",
-        address, build->cpu->index, translation->mode, build->cpu->code_size * 8U,
+        translation->linear, build->cpu->index, translation->mode, build->cpu->code_size * 8U,
         translation->end - translation->indirect,
         (uintptr_t)(translation->indirect + build->translator->cache.execute));
     add_host_code(text, build, &formatter, translation->indirect, build->insns[0].code);
-    for (unsigned i = 0; i < translation->block->count; i++) {
-        add_guest_instruction(text, build, i, &formatter, address);
+    for (unsigned i = 0; i < build->count; i++) {
+        add_guest_instruction(text, build, i, &formatter);
         add_host_code(text, build, &formatter, build->insns[i].code,
-                      i + 1 < translation->block->count ? build->insns[i + 1].code
-                                                        : translation->end);
-        address += translation->block->insns[i].length;
+                      i + 1 < build->count ? build->insns[i + 1].code : translation->end);
     }
     g_string_append(text, "  behind\n");
     add_host_code(text, build, &formatter, translation->cold, translation->cold_end);

@@ -91,7 +91,7 @@ static bool clear_interrupt(struct build *build)
 
 static bool set_interrupt(struct build *build)
 {
-    if (of_user(build) || build->index + 1 == build->translation->block->count)
+    if (of_user(build) || build->index + 1 == build->count)
         return false;
     build_begin_access(build);
     require_cpl0(build);

@@ -203,7 +203,8 @@ static bool jump(struct build *build)
     if (build->now->decoded.operands[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
         if (!relative(build, &target))
             return false;
-        build_jump(build, target);
+        if (build->now->follow == FOLLOW_NONE)
+            build_jump(build, target);
         return true;
     }
     if (!load_target(build))
@@ -270,16 +271,22 @@ static bool ret(struct build *build)
 static bool jump_conditional(struct build *build)
 {
     unsigned condition = build->now->decoded.instruction.opcode & 15;
+    enum follow follow = build->now->follow;
     struct cold *cold;
     uint64_t target;
 
     if (!relative(build, &target))
         return false;
     build_need_flags(build, T2);
+    if (follow == FOLLOW_TARGET) {
+        condition ^= 1;
+        target = build_next(build);
+    }
     cold = build_cold(build, COLD_EXIT, emit_jump_if_forward(&build->emitter, condition));
     if (cold)
         cold->number = build_exit(build, EXIT_DIRECT, target, cold->place);
-    build_jump(build, build_next(build));
+    if (follow == FOLLOW_NONE)
+        build_jump(build, build_next(build));
     return true;
 }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * One block: the ways in, one instruction after the other, and the cold code behind.
+ * One translation: the ways in, one instruction after the other, and the cold code behind.
  *
  * Each instruction of the guest becomes a prefix that can be begun anew (addresses, checks, loads
  * of registers that live in memory) and one instruction of the host that commits it. What is not on
  * the allow-list of copy.h and no stack instruction or branch is executed by the interpreter.
  *
  * Checks clobber the host's flags. Where the guest's are live they are put in the carrier first,
- * and come back when an instruction reads them, changes only some of them, or the block ends.
+ * and come back when an instruction reads them, changes only some of them, or the trace ends.
  */
 #include "vmm/engine/soft/operand.h"
 #include "vmm/engine/soft/translator/log.h"
@@ -387,16 +387,21 @@ static void emit_cold(struct build *build, const struct cold *cold)
 
 static void emit_body(struct build *build)
 {
-    const struct soft_block *block = build->translation->block;
+    const struct build_insn *last = &build->insns[build->count - 1];
 
     build->flags = FLAGS_HOST;
-    for (build->index = 0; build->index < block->count; build->index++) {
-        build->insns[build->index].code = build->emitter.at;
-        build_window_note(build, build_instruction(build));
-        build->rip += block->insns[build->index].length;
+    for (build->index = 0; build->index < build->count; build->index++) {
+        struct build_insn *entry = &build->insns[build->index];
+        bool native;
+
+        entry->code = build->emitter.at;
+        build->rip = entry->rip;
+        native = build_instruction(build);
+        if (entry->follow == FOLLOW_NONE)
+            build_window_note(build, native);
     }
-    if (!(block->insns[block->count - 1].prefixes & INSN_ENDS_BLOCK))
-        build_jump(build, build->rip);
+    if (!(last->insn->prefixes & INSN_ENDS_BLOCK))
+        build_jump(build, last->rip + last->insn->length);
 }
 
 /* The ways that are seldom taken, in their part of the cache. */

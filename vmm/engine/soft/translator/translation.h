@@ -3,7 +3,8 @@
  * The translator, inside: what its parts share.
  *
  *     dispatch.c    finds translations, links them, enters and leaves them
- *     translate.c   one block: the ways in, its instructions, the cold code behind
+ *     translate.c   one translation: the ways in, its instructions, the cold code behind
+ *     trace.c       the blocks that follow it, as far as one translation goes
  *     liveness.c    what its instructions are and need
  *     instruction.c one instruction: copied, emitted by hand, or interpreted
  *     access.c      a memory operand: its address, and the check against the TLB
@@ -228,8 +229,18 @@ enum window_form {
 #define COLD_MAX  512
 #define BLOCK_MAX 64 /* instructions */
 
+/* Where a trace goes on behind a near branch with a known target: trace.c. */
+enum follow {
+    FOLLOW_NONE, /* nowhere: the trace ends, or it is no branch */
+    FOLLOW_NEXT, /* behind it */
+    FOLLOW_TARGET,
+};
+
 struct build_insn {
     struct soft_decoded decoded;
+    const struct insn *insn; /* as the interpreter has it */
+    uint64_t rip;            /* its address */
+    enum follow follow;
     const uint8_t *bytes;
     const uint8_t *code; /* what it became */
     struct copy_form form;
@@ -268,6 +279,9 @@ struct build {
     uint8_t retry_held[SCRATCH_COUNT]; /* so at the site's `retry` */
     bool long_mode;                    /* 64-bit code */
     /* window_code.c: */
+    unsigned count;          /* instructions */
+    unsigned bytes;          /* of code */
+    unsigned blocks;         /* of the trace, beside the first */
     bool windowed;           /* the block may use windows */
     bool soft;               /* the cold code with soft forms is being made */
     enum window_form window; /* of the present instruction */
@@ -281,8 +295,14 @@ struct build {
     unsigned cold_count;
     struct cold cold[COLD_MAX];
     struct build_insn insns[BLOCK_MAX];
-    uint8_t code[BLOCK_MAX * 15]; /* the block's bytes, as they were when it was begun */
+    uint8_t code[BLOCK_MAX * 15]; /* their bytes, as they were when it was begun */
 };
+
+/* trace.c */
+
+/* The block that the trace goes on with behind the branch at its end, whose `follow` is set then,
+ * and its linear address. NULL where it ends. */
+const struct soft_block *build_follow(struct build *build, uint64_t *linear);
 
 /* liveness.c */
 
@@ -303,7 +323,7 @@ void build_spare_flags(struct build *build, uint32_t live);
 /* The present instruction as the interpreter has it. */
 static inline const struct insn *build_now(const struct build *build)
 {
-    return &build->translation->block->insns[build->index];
+    return build->insns[build->index].insn;
 }
 /* The address of the next one. */
 static inline uint64_t build_next(const struct build *build)

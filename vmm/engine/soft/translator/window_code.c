@@ -37,7 +37,7 @@
 
 static const struct insn *now(const struct build *build)
 {
-    return &build->translation->block->insns[build->index];
+    return build_now(build);
 }
 
 static uint32_t offset_of(const struct build *build, const uint8_t *at)

@@ -75,7 +75,7 @@ static bool overwritten_next(const struct build *build)
 {
     const struct copy_form *next;
 
-    if (build->index + 1 >= build->translation->block->count)
+    if (build->index + 1 >= build->count)
         return false;
     next = &build->insns[build->index + 1].form;
     return next->copies && next->pointers && !next->memory;

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Traces: a translation goes on over jumps and conditional branches to the block that follows
+ * mostly, so that what it knows (checked addresses, registers in scratch ones, flags) outlives
+ * them, and the way that is taken often has no jumps in it. The other ways of a branch are exits.
+ *
+ * What follows mostly is told by how often blocks were interpreted: one that is about to be worth a
+ * translation when its predecessor gets one has hardly another. One that has a translation already
+ * has others, and is linked to: copies of it for each would cost more in the host's caches than
+ * they gain. Only blocks of the same page are followed: then what drops one drops all, and nothing
+ * has to be checked between. No instruction is in a trace twice, so loops end it.
+ */
+#include "vmm/engine/soft/operand.h"
+#include "vmm/engine/soft/translator/translation.h"
+
+#define BLOCKS_MAX 8 /* behind the first */
+
+/* Whether terminator.c translates it as a branch to a known target within the page. */
+static bool branches_near(const struct build *build, const struct build_insn *entry,
+                          bool *conditional)
+{
+    const ZydisDecodedInstruction *decoded = &entry->decoded.instruction;
+    bool near = decoded->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT ? decoded->opcode >> 4 == 7
+                                                                : decoded->opcode >> 4 == 8;
+
+    if (soft_insn_undefined(entry->insn) || !(entry->insn->prefixes & INSN_NEAR_BRANCH) ||
+        entry->insn->operand_size != build_word(build) ||
+        decoded->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+        return false;
+    *conditional = decoded->meta.category == ZYDIS_CATEGORY_COND_BR;
+    return *conditional ? near
+                        : decoded->mnemonic == ZYDIS_MNEMONIC_JMP &&
+                              entry->decoded.operands[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+}
+
+static bool contains(const struct build *build, uint64_t rip)
+{
+    for (unsigned i = 0; i < build->count; i++)
+        if (build->insns[i].rip == rip)
+            return true;
+    return false;
+}
+
+/* The block at `linear` if it can be in the trace and is executed often, by this way alone. Where
+ * blocks are translated at first sight, each that can be is. */
+static const struct soft_block *candidate(const struct build *build, uint64_t linear)
+{
+    const struct translation *translation = build->translation;
+    const struct soft_block *block;
+    unsigned heat = build->cpu->heat;
+
+    if ((linear ^ translation->linear) >> 12 || contains(build, linear))
+        return NULL;
+    block = soft_blocks_beside(build->cpu, translation->block,
+                               (int)(linear & 0xfff) - (int)(translation->linear & 0xfff), !heat);
+    if (!block || build->count + block->count > BLOCK_MAX)
+        return NULL;
+    if (!heat)
+        return block;
+    return !block->translations && block->heat_linear == linear && block->heat >= heat * 3 / 4
+               ? block
+               : NULL;
+}
+
+const struct soft_block *build_follow(struct build *build, uint64_t *linear)
+{
+    struct build_insn *last = &build->insns[build->count - 1];
+    uint64_t next = last->rip + last->insn->length, target = next + last->insn->immediate;
+    const struct soft_block *behind, *there;
+    bool conditional;
+
+    if (build->translation->block->next_host || build->blocks == BLOCKS_MAX ||
+        !branches_near(build, last, &conditional))
+        return NULL;
+    if (!build->long_mode) {
+        next = (uint32_t)next;
+        target = (uint32_t)target;
+    }
+    behind = conditional ? candidate(build, next) : NULL;
+    there = candidate(build, target);
+    if (!behind && !there)
+        return NULL;
+    build->blocks++;
+    if (!behind || (there && there->heat > behind->heat)) {
+        last->follow = FOLLOW_TARGET;
+        *linear = target;
+        return there;
+    }
+    last->follow = FOLLOW_NEXT;
+    *linear = next;
+    return behind;
+}
