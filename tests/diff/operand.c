@@ -17,10 +17,12 @@ static void encode(const struct diff_form *form, struct diff_random *random, boo
                    uint8_t out[16])
 {
     uint64_t bits = random_bits(random);
-    unsigned length = 0, extension = plain || form->code_size < 8 ? 0 : bits & 7;
+    unsigned length = 0, extension = plain ? 0 : bits & 7;
     uint8_t modrm = form->modrm;
     static const uint8_t segments[] = {0x2e, 0x36, 0x3e, 0x26};
 
+    if (form->code_size < 8)
+        extension &= form->vex; /* VEX.B alone, which is ignored there */
     if (random_below(random, 16) == 0)
         out[length++] = 0x67;
     if (random_below(random, 32) == 0)
@@ -35,7 +37,7 @@ static void encode(const struct diff_form *form, struct diff_random *random, boo
             modrm = (uint8_t)((modrm & ~0x38) | (form->modrm & 0x38));
     }
     if (form->vex) {
-        uint8_t vvvv = form->vvvv ? (uint8_t)(bits >> 32 & (form->code_size < 8 ? 7 : 15)) : 0;
+        uint8_t vvvv = form->vvvv ? (uint8_t)(bits >> 32 & 15) : 0;
 
         out[length++] = 0xc4;
         out[length++] = (uint8_t)((~extension & 7) << 5 | form->map);

@@ -271,22 +271,25 @@ static void fill_memory(const struct soft_decoded *decoded, struct insn *insn)
                   insn->segment < SEG_FS;
 }
 
-/* Register numbers as ModRM, REX and VEX give them. */
+/* Register numbers as ModRM, REX and VEX give them. Outside of 64-bit mode there are eight, and
+ * what VEX has of a ninth is ignored: B and the highest bit of vvvv (SDM 2A, 2.3.5.3 and 2.3.5.6).
+ */
 static void fill_registers(const struct soft_decoded *decoded, struct insn *insn)
 {
     const ZydisDecodedInstruction *instruction = &decoded->instruction;
     bool vex = instruction->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
     unsigned r = vex ? !instruction->raw.vex.R : instruction->raw.rex.R;
     unsigned b = vex ? !instruction->raw.vex.B : instruction->raw.rex.B;
+    unsigned mask = decoded->code_size == 8 ? 15 : 7;
 
     if (instruction->attributes & ZYDIS_ATTRIB_HAS_MODRM) {
         insn->reg = (uint8_t)(instruction->raw.modrm.reg | r << 3);
-        insn->rm = (uint8_t)(instruction->raw.modrm.rm | b << 3);
+        insn->rm = (uint8_t)((instruction->raw.modrm.rm | b << 3) & mask);
     } else {
         insn->rm = (uint8_t)((instruction->opcode & 7) | b << 3);
     }
     if (vex)
-        insn->vvvv = (uint8_t)(~instruction->raw.vex.vvvv & 15);
+        insn->vvvv = (uint8_t)(~instruction->raw.vex.vvvv & mask);
     insn->reg_offset = (uint8_t)(insn->reg * 8);
     insn->rm_offset = (uint8_t)(insn->rm * 8);
     for (unsigned i = 0; i < instruction->operand_count_visible; i++) {
