@@ -45,7 +45,11 @@ char *vmm_effective_definition(const struct vmm *vmm);
 
 /* ---- save.c: "state.save" ---- */
 
+/* Once, at the process's start. */
+void vmm_save_prepare(void);
 void vmm_handle_save(void *vmm, struct control_call *call);
+/* "vmm.cancel", of a save. */
+void vmm_handle_cancel(void *vmm, struct control_call *call);
 
 /* ---- metrics.c: "metrics" ---- */
 

@@ -3,13 +3,23 @@
  * Writing a machine's state to a client's descriptor, which may be a pipe that nobody reads: a
  * thread of its own writes, so that questions are answered meanwhile. The machine stands still
  * until it is done, and goes on then if it ran.
+ *
+ * A timer tells how far it is. To cancel, a flag is set that the thread looks at between two
+ * writes, and a signal takes it out of one that waits. The signal is sent until the thread has
+ * ended, since one that comes between the look and the write is lost.
  */
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "vmm/internal.h"
 #include "vmm/machine/machine_stream.h"
+
+#define TELL_MS       100
+#define INTERRUPT_MS  10
+#define CANCEL_SIGNAL SIGUSR1
 
 struct vmm_save {
     struct vmm *vmm;
@@ -18,9 +28,45 @@ struct vmm_save {
     int fd;
     bool resumes; /* the machine ran */
     GThread *thread;
+    pthread_t self; /* the thread's own name, once `begun` */
+    _Atomic bool begun;
+    guint timer;   /* tells of progress, or interrupts */
+    uint64_t told; /* bytes done that were told of */
+    struct stream_progress progress;
     bool good; /* the thread's, as is `error`, until it has ended */
     GError *error;
 };
+
+static void on_cancel_signal(int number)
+{
+}
+
+void vmm_save_prepare(void)
+{
+    struct sigaction action = {.sa_handler = on_cancel_signal}; /* no SA_RESTART: writes return */
+
+    sigaction(CANCEL_SIGNAL, &action, NULL);
+}
+
+static gboolean tell(gpointer opaque)
+{
+    struct vmm_save *save = opaque;
+    uint64_t done = atomic_load(&save->progress.done);
+
+    if (done != save->told)
+        control_progress(save->call, done, atomic_load(&save->progress.total));
+    save->told = done;
+    return G_SOURCE_CONTINUE;
+}
+
+static gboolean interrupt(gpointer opaque)
+{
+    struct vmm_save *save = opaque;
+
+    if (atomic_load(&save->begun))
+        pthread_kill(save->self, CANCEL_SIGNAL);
+    return G_SOURCE_CONTINUE;
+}
 
 /* A debugger that came meanwhile would find the machine going on under its hands. */
 static void admit_debugger(struct vmm *vmm, bool admit)
@@ -34,6 +80,8 @@ static gboolean finish(gpointer opaque)
 {
     struct vmm_save *save = opaque;
 
+    tell(save);
+    g_source_remove(save->timer);
     g_thread_join(save->thread);
     machine_saver_destroy(save->saver);
     save->vmm->save = NULL;
@@ -53,7 +101,9 @@ static void *write_all(void *opaque)
 {
     struct vmm_save *save = opaque;
 
-    save->good = machine_saver_write(save->saver, save->fd, &save->error);
+    save->self = pthread_self();
+    atomic_store(&save->begun, true);
+    save->good = machine_saver_write(save->saver, save->fd, &save->progress, &save->error);
     g_idle_add(finish, save);
     return NULL;
 }
@@ -84,6 +134,7 @@ void vmm_handle_save(void *opaque, struct control_call *call)
     call->fds[0] = -1;
     if (start(save, &error)) {
         vmm->save = save;
+        save->timer = g_timeout_add(TELL_MS, tell, save);
         admit_debugger(vmm, false);
         return;
     }
@@ -93,4 +144,20 @@ void vmm_handle_save(void *opaque, struct control_call *call)
     close(save->fd);
     g_free(save);
     control_fail_error(call, error);
+}
+
+void vmm_handle_cancel(void *opaque, struct control_call *call)
+{
+    struct vmm_save *save = ((struct vmm *)opaque)->save;
+    const json_t *id = json_object_get(call->params, "call");
+
+    if (!save || !json_equal(save->call->id, id)) {
+        control_fail(call, RPC_ERROR_STATE, "it has ended already");
+        return;
+    }
+    if (!atomic_exchange(&save->progress.cancelled, true)) {
+        g_source_remove(save->timer);
+        save->timer = g_timeout_add(INTERRUPT_MS, interrupt, save);
+    }
+    control_reply(call, NULL);
 }

@@ -462,6 +462,7 @@ static const struct control_handler handlers[] = {
     {"nmi", handle_nmi},
     {"vmm.power-button", handle_power_button},
     {"state.save", vmm_handle_save},
+    {"vmm.cancel", vmm_handle_cancel},
     {"handover.describe", handover_describe},
     {"handover.pause", handover_pause},
     {"handover.cancel", handover_cancel},
@@ -535,6 +536,7 @@ int vmm_main(void)
 
     attachments_init(&vmm.attachments);
     limit_arenas();
+    vmm_save_prepare();
     signal(SIGPIPE, SIG_IGN);
     vmm.loop = g_main_loop_new(NULL, FALSE);
     vmm.link = peer_create(PROCESS_LINK_FD, &link_ops, &vmm);

@@ -56,6 +56,16 @@ class Client:
             own = {key: value for key, value in event.items() if key not in ("seq", "type")}
             jsonschema.validate(own, self.events[event["type"]])
 
+    def response(self):
+        """The next response; notifications before it are passed over."""
+        while "method" in (message := self.receive()):
+            continue
+        return message
+
+    def close(self):
+        self.lines.close()
+        self.connection.close()
+
     def event(self, kind):
         """The next event of this kind."""
         while True:
@@ -179,6 +189,92 @@ class Control(AnimaTest):
         self.assertIsNone(other.receive())
         other.connection.close()
 
+    def start_save(self):
+        """A save to a pipe, whose reading end is returned, with the number of its job."""
+        reader, writer = os.pipe()
+        self.client.connection.sendmsg(
+            [b'{"jsonrpc": "2.0", "id": "save", "method": "state.save"}\n'],
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [writer]))])
+        os.close(writer)
+        told = self.client.receive()
+        self.assertEqual((told["method"], told["params"]["id"], told["params"]["method"]),
+                         ("progress", "save", "state.save"))
+        return reader, told["params"]["job"]
+
+    def test_work_that_lasts_is_told_of(self):
+        other = Client(self.connect(), self.protocol)
+        other.call("events.subscribe")
+        reader, job = self.start_save()
+        self.assertEqual(other.event("job-started")["job"], job)
+        self.assertEqual([one["job"] for one in other.call("job.list")["result"]["jobs"]], [job])
+        with open(reader, "rb") as stream:
+            self.assertTrue(stream.read())
+        progress = other.event("job-progress")
+        self.assertGreater(progress["total"], 0)
+        told = []
+        while (message := self.client.receive()).get("method") == "progress":
+            told.append((message["params"]["done"], message["params"]["total"]))
+        self.assertEqual(message["id"], "save")
+        self.assertIn("result", message)
+        self.assertEqual(told, sorted(told))
+        self.assertEqual(told[-1][0], told[-1][1])
+        self.assertEqual(other.event("job-ended")["outcome"], "done")
+        self.assertEqual(other.call("job.list")["result"]["jobs"], [])
+        other.close()
+
+    def test_a_save_is_cancelled(self):
+        """Though it waits for a reader; the machine goes on."""
+        other = Client(self.connect(), self.protocol)
+        other.call("events.subscribe")
+        reader, job = self.start_save()
+        self.assert_error(other.call("job.cancel", job=job + 1), -32002, "none of that number")
+        wait_for(lambda: other.call("query")["result"]["state"] == "paused", "the pause")
+        self.assertIn("result", other.call("job.cancel", job=job))
+        message = self.client.response()
+        self.assertEqual(message["id"], "save")
+        self.assert_error(message, -32003, "cancelled")
+        self.assertEqual(other.event("job-ended")["outcome"], "cancelled")
+        self.assert_error(other.call("job.cancel", job=job), -32002, "none of that number")
+        self.assertEqual(self.query()["state"], "running")
+        self.session.send("!")
+        self.session.expect("!")
+        os.close(reader)
+        other.close()
+
+    def test_an_upgrade_is_cancelled(self):
+        job = None
+        self.client.send_line('{"jsonrpc": "2.0", "id": "u", "method": "upgrade"}\n')
+        job = self.client.receive()["params"]["job"]
+        other = Client(self.connect(), self.protocol)
+        cancelled = "result" in other.call("job.cancel", job=job)
+        message = self.client.response()
+        # It may be too late; both ends are good ones.
+        if cancelled:
+            self.assert_error(message, -32003, "the machine goes on as it was")
+        else:
+            self.assertIn("result", message)
+        self.session.send("!")
+        self.session.expect("!")
+        self.assertIn("result", self.client.call("upgrade"))
+        other.close()
+
+    def test_events_that_are_gone(self):
+        """Who was away for too long hears how much is missing; who asks for the future is refused."""
+        for _ in range(600):
+            self.client.call("pause")
+            self.client.call("resume")
+        answer = self.client.call("events.subscribe", since=0)["result"]
+        self.assertGreater(answer["missed"], 100)
+        missed = self.client.event("missed")
+        self.assertEqual((missed["first"], missed["seq"]), (1, answer["missed"]))
+        last = missed["seq"]
+        while last < answer["seq"]:
+            message = self.client.receive()["params"]
+            self.assertEqual(message["seq"], last + 1)
+            last = message["seq"]
+        self.assert_error(self.client.call("events.subscribe", since=last + 1), -32602,
+                          f"the last event has number {last}")
+
     def test_state_save_and_dump(self):
         path = os.path.join(self.folder, "state")
         result = self.anima("state", "save", "test", path)
@@ -208,10 +304,10 @@ class Control(AnimaTest):
             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [writer]))])
         os.close(writer)
         os.kill(monitor, signal.SIGCONT)
-        self.assertIn("result", self.client.receive())
+        self.assertIn("result", self.client.response())
         with open(reader, "rb") as stream:
             self.assertTrue(stream.read())
-        answer = self.client.receive()
+        answer = self.client.response()
         self.assertIn("result", answer)
         self.assertEqual(answer["id"], 2)
 
@@ -228,7 +324,7 @@ class Control(AnimaTest):
             self.assertIn("being saved", other.call(method)["error"]["message"], method)
         self.assertIn("result", other.call("query"))
         os.close(reader)
-        answer = self.client.receive()
+        answer = self.client.response()
         self.assertEqual(answer["id"], "save")
         self.assert_error(answer, -32000, "Broken pipe")
         self.assertEqual(self.query()["state"], "running")
@@ -262,7 +358,7 @@ class Control(AnimaTest):
         debugger.connect(door)
         self.query("debugged")
         os.close(reader)
-        self.assertEqual(client.receive()["id"], "save")
+        self.assertEqual(client.response()["id"], "save")
         wait_for(lambda: self.query("debugged")["state"] == "paused", "the debugger's stop")
         debugger.close()
         wait_for(lambda: self.query("debugged")["state"] == "running", "the debugger's end")

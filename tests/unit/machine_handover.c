@@ -2,6 +2,7 @@
 /* A machine that goes on in another over the same RAM, what is refused, and one that is being
  * saved. */
 #include "tests/unit/machine_bench.h"
+#include "vmm/util/fault.h"
 
 #include <fcntl.h>
 
@@ -250,10 +251,33 @@ static void a_machine_that_is_being_saved_stands_still(void **state)
     assert_non_null(strstr(error->message, "being saved"));
     assert_int_equal(pipe(ends), 0);
     GThread *reader = g_thread_new("reader", write_in_background, ends);
-    assert_true(machine_saver_write(saver, ends[1], NULL));
+    struct stream_progress progress = {0};
+    assert_true(machine_saver_write(saver, ends[1], &progress, NULL));
+    assert_true(progress.total > 0);
+    assert_true(progress.done == progress.total);
     close(ends[1]);
     assert_int_equal(GPOINTER_TO_SIZE(g_thread_join(reader)), lseek(file, 0, SEEK_END));
     close(ends[0]);
+    close(file);
+    machine_saver_destroy(saver);
+    assert_true(machine_resume(bench->machine));
+}
+
+static void a_save_that_is_cancelled_stops(void **state)
+{
+    struct bench *bench = *state;
+    struct stream_progress progress = {.cancelled = true};
+    int file = memfd_create("file", MFD_CLOEXEC);
+    g_autoptr(GError) error = NULL;
+
+    boot_counter(bench);
+    machine_resume(bench->machine);
+    machine_pause(bench->machine);
+    struct machine_saver *saver = machine_saver_create(bench->machine, "{}", NULL);
+    assert_non_null(saver);
+    assert_false(machine_saver_write(saver, file, &progress, &error));
+    assert_true(g_error_matches(error, VMM_ERROR, VMM_ERROR_CANCELLED));
+    assert_int_equal(lseek(file, 0, SEEK_END), 0);
     close(file);
     machine_saver_destroy(saver);
     assert_true(machine_resume(bench->machine));
@@ -268,6 +292,7 @@ int main(void)
         SCENARIO(ram_of_another_size_or_without_seals_is_refused),
         SCENARIO(a_state_of_other_processors_is_refused),
         SCENARIO(a_machine_that_is_being_saved_stands_still),
+        SCENARIO(a_save_that_is_cancelled_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -115,6 +115,17 @@ void control_fail_error(struct control_call *call, GError *error)
     g_error_free(error);
 }
 
+void control_progress(const struct control_call *call, uint64_t done, uint64_t total)
+{
+    json_t *params;
+
+    if (!call->peer || !call->id)
+        return;
+    params = json_pack("{s:O, s:I, s:I}", "call", call->id, "done", (json_int_t)done, "total",
+                       (json_int_t)total);
+    peer_send(call->peer, rpc_notification("progress", params), NULL, 0);
+}
+
 bool control_receive(struct peer *peer, const char *line, size_t length,
                      struct rpc_message *message)
 {

@@ -49,6 +49,9 @@ void control_fail_as(struct control_call *call, const struct rpc_message *failur
 /* Takes the error too. */
 void control_fail_error(struct control_call *call, GError *error);
 
+/* Tell the monitor, whose call it is, how far the work is. */
+void control_progress(const struct control_call *call, uint64_t done, uint64_t total);
+
 /* What a process answers, and what it hands on. */
 struct control_service {
     const struct control_handler *handlers; /* ends with a NULL method */

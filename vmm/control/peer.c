@@ -228,6 +228,8 @@ static gboolean on_writable(gint fd, GIOCondition condition, gpointer opaque)
 
     while (progress > 0 && !g_queue_is_empty(&peer->out))
         progress = transmit(peer);
+    if (g_queue_is_empty(&peer->out) && peer->ops->drained)
+        peer->ops->drained(peer->opaque, peer);
     if (progress >= 0 && !g_queue_is_empty(&peer->out))
         return G_SOURCE_CONTINUE;
     peer->out_source = 0;

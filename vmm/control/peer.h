@@ -28,6 +28,9 @@ struct peer_ops {
     /* The other end has gone or was cut off. Called once, never from peer_destroy; the peer is
      * still to be destroyed, which may be done here. */
     void (*closed)(void *opaque, struct peer *peer);
+    /* All that was queued has been written. The peer may be sent more here, but not destroyed.
+     * NULL: nobody asks. */
+    void (*drained)(void *opaque, struct peer *peer);
 };
 
 /* Takes `fd`, a connected Unix stream socket, and makes it non-blocking. */

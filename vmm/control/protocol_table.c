@@ -55,6 +55,16 @@ static const struct control_field subscribe_params[] = {
     {0},
 };
 
+static const struct control_field cancel_params[] = {
+    {"job", CONTROL_INT, true, "its number", .max = INT64_MAX},
+    {0},
+};
+
+static const struct control_field vmm_cancel_params[] = {
+    {"call", CONTROL_INT, true},
+    {0},
+};
+
 static const struct control_field load_params[] = {
     {"clients", CONTROL_LIST, true, .entry = &any_number},
     {0},
@@ -137,6 +147,28 @@ static const struct control_field upgrade_result[] = {
 
 static const struct control_field subscribe_result[] = {
     {"seq", CONTROL_INT, true, "number of the last event so far"},
+    {"missed", CONTROL_INT, true,
+     "how many of the events after \"since\" are not remembered any more"},
+    {0},
+};
+
+#define JOB_NAME                                                  \
+    {"job", CONTROL_INT, true, "its number"},                     \
+    {                                                             \
+        "method", CONTROL_TEXT, true, "which method's work it is" \
+    }
+#define JOB_PROGRESS                                                       \
+    {"done", CONTROL_INT, true, "bytes or steps that are done"},           \
+    {                                                                      \
+        "total", CONTROL_INT, true, "of so many; 0: that is not known yet" \
+    }
+
+static const struct control_field job_fields[] = {JOB_NAME, {0}};
+static const struct control_field job_progress_fields[] = {JOB_NAME, JOB_PROGRESS, {0}};
+static const struct control_field any_job = {.type = CONTROL_OBJECT, .fields = job_progress_fields};
+
+static const struct control_field job_list_result[] = {
+    {"jobs", CONTROL_LIST, true, "what is under way", .entry = &any_job},
     {0},
 };
 
@@ -172,12 +204,20 @@ const struct control_method control_methods[] = {
     {"events.subscribe",
      "From now on each event comes to this connection, as a notification \"event\".",
      CONTROL_OBSERVE, .params = subscribe_params, .result = subscribe_result},
+    {"job.list", "Tell which work that may take long is under way.", CONTROL_OBSERVE,
+     .params = none, .result = job_list_result},
+    {"job.cancel",
+     "Stop such work, if it is not too late. Its own request fails as cancelled then, and the "
+     "machine goes on as before.",
+     CONTROL_OPERATE, .params = cancel_params, .result = none},
 
     /* What the monitor asks of a vmm. "fds" names each descriptor, and "folder" is what relative
      * paths are relative to. */
     {"vmm.start", NULL, CONTROL_LEAD, .in_vmm = true, .fds_max = PEER_FDS_MAX,
      .params = build_params},
     {"vmm.power-button", NULL, CONTROL_LEAD, .in_vmm = true, .params = none},
+    /* Of a call under way, by the id of its request. */
+    {"vmm.cancel", NULL, CONTROL_LEAD, .in_vmm = true, .params = vmm_cancel_params},
     /* The steps of "upgrade", see vmm/handover.c. */
     {"handover.describe", NULL, CONTROL_LEAD, .in_vmm = true, .fds_min = 1, .fds_max = 1,
      .params = none},
@@ -216,6 +256,25 @@ static const struct control_field helper_fields[] = {
     {0},
 };
 
+static const char *const outcomes[] = {"done", "failed", "cancelled", NULL};
+
+static const struct control_field job_ended_fields[] = {
+    JOB_NAME,
+    {"outcome", CONTROL_TEXT, true, "what came of it", .choices = outcomes},
+    {"message", CONTROL_TEXT, false, "why it failed"},
+    {0},
+};
+
+static const struct control_field stopping_fields[] = {
+    {"timeout", CONTROL_INT, false, "seconds after which the machine is killed"},
+    {0},
+};
+
+static const struct control_field missed_fields[] = {
+    {"first", CONTROL_INT, true, "number of the first of them"},
+    {0},
+};
+
 static const struct control_field log_fields[] = {
     {"line", CONTROL_TEXT, true, "what a process of the machine wrote to its standard error"},
     {0},
@@ -236,9 +295,17 @@ const struct control_event control_events[] = {
     {"crashed", "The guest crashed, and the machine stands.", reason_fields, .in_vmm = true},
     {"restarted", "The machine begins anew, as after its reset button.", reason_fields,
      .in_vmm = true},
+    {"stopping", "The power button was pressed.", stopping_fields},
     {"upgraded", "Another vmm has the machine.", upgrade_result},
     {"helper-restarted", "A helper died, and another one is in its place.", helper_fields},
+    {"job-started", "Work that may take long has begun.", job_fields},
+    {"job-progress", "It is done as far as that.", job_progress_fields, .frequent = true},
+    {"job-ended", "It has ended.", job_ended_fields},
     {"log", "A line for the machine's log.", log_fields, .frequent = true},
+    {"missed",
+     "The events from \"first\" to this one's number are not remembered any more: this connection "
+     "was away for too long, or reads too slowly.",
+     missed_fields},
     {"ended", "The machine has ended, and this is the last event.", ended_fields},
     {0},
 };
@@ -255,5 +322,6 @@ const struct control_code control_codes[] = {
     {RPC_ERROR_FAILED, "failed", "The request was right but could not be carried out."},
     {RPC_ERROR_DENIED, "denied", "This connection may not."},
     {RPC_ERROR_STATE, "state", "Not in the machine's present state."},
+    {RPC_ERROR_CANCELLED, "cancelled", "It was cancelled by \"job.cancel\"."},
     {0},
 };

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "config/schema.h"
+#include "vmm/util/fault.h"
 
 G_DEFINE_QUARK(anima - rpc - error, rpc_error)
 
@@ -176,5 +177,7 @@ int rpc_code_of(const GError *error)
     if (g_error_matches(error, CONFIG_ERROR, CONFIG_ERROR_USAGE) ||
         g_error_matches(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE))
         return RPC_ERROR_INVALID_PARAMS;
+    if (g_error_matches(error, VMM_ERROR, VMM_ERROR_CANCELLED))
+        return RPC_ERROR_CANCELLED;
     return RPC_ERROR_FAILED;
 }

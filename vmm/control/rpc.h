@@ -29,6 +29,7 @@ enum rpc_error {
     RPC_ERROR_FAILED = -32000, /* the request was right but could not be carried out */
     RPC_ERROR_DENIED = -32001, /* this client may not */
     RPC_ERROR_STATE = -32002,  /* not in the machine's present state */
+    RPC_ERROR_CANCELLED = -32003,
 };
 
 enum rpc_kind {
@@ -64,5 +65,5 @@ json_t *rpc_result(json_t *id, json_t *result);
 json_t *rpc_failure(json_t *id, int code, const char *text, json_t *data);
 
 /* The code that a client gets for `error`: its own for RPC_ERROR, by the kind of fault for
- * CONFIG_ERROR, else FAILED. */
+ * CONFIG_ERROR, CANCELLED for VMM_ERROR_CANCELLED, else FAILED. */
 int rpc_code_of(const GError *error);

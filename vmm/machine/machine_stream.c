@@ -173,8 +173,10 @@ struct machine_saver *machine_saver_create(struct machine *machine, const char *
     return NULL;
 }
 
-bool machine_saver_write(struct machine_saver *saver, int fd, GError **error)
+bool machine_saver_write(struct machine_saver *saver, int fd, struct stream_progress *progress,
+                         GError **error)
 {
+    stream_writer_follow(saver->writer, progress);
     return stream_writer_move(saver->writer, fd, error) &&
            save_memory(saver->machine, false, saver->writer, error) &&
            stream_writer_finish(saver->writer, error);
@@ -194,7 +196,7 @@ void machine_saver_destroy(struct machine_saver *saver)
 bool machine_save(struct machine *machine, int fd, const char *definition, GError **error)
 {
     struct machine_saver *saver = machine_saver_create(machine, definition, error);
-    bool good = saver && machine_saver_write(saver, fd, error);
+    bool good = saver && machine_saver_write(saver, fd, NULL, error);
 
     machine_saver_destroy(saver);
     return good;

@@ -23,8 +23,10 @@ struct machine_saver;
  * as if refused. */
 struct machine_saver *machine_saver_create(struct machine *machine, const char *definition,
                                            GError **error);
-/* Write all to the blocking descriptor `fd`. Any thread, once. */
-bool machine_saver_write(struct machine_saver *saver, int fd, GError **error);
+/* Write all to the blocking descriptor `fd`; `progress` (NULL: nobody asks) tells how far that is,
+ * and can stop it. Any thread, once. */
+bool machine_saver_write(struct machine_saver *saver, int fd, struct stream_progress *progress,
+                         GError **error);
 /* Control thread. NULL is fine. */
 void machine_saver_destroy(struct machine_saver *saver);
 

@@ -41,17 +41,32 @@ static bool write_chunk(struct memory *memory, struct stream_writer *writer, uin
                         error);
 }
 
+/* What there is to write, zeros included. */
+static uint64_t count_bytes(struct memory *memory)
+{
+    uint64_t at = 0, begin, end, bytes = 0;
+
+    for (; memory_next_data(memory, at, &begin, &end); at = end)
+        bytes += end - begin;
+    return bytes;
+}
+
 bool ram_stream_write(struct memory *memory, struct stream_writer *writer, GError **error)
 {
+    struct stream_progress *progress = stream_writer_progress(writer);
     g_autofree uint8_t *buffer = g_malloc(sizeof(struct stream_ram_chunk) + CHUNK_BYTES);
     uint64_t at = 0, begin, end;
 
+    if (progress)
+        atomic_store(&progress->total, count_bytes(memory));
     for (; memory_next_data(memory, at, &begin, &end); at = end)
         for (uint64_t base = begin; base < end; base += CHUNK_BYTES) {
             uint32_t pages = (uint32_t)(MIN(end - base, CHUNK_BYTES) / GUEST_PAGE_SIZE);
 
             if (!write_chunk(memory, writer, base, pages, buffer, error))
                 return false;
+            if (progress)
+                atomic_fetch_add(&progress->done, (uint64_t)pages * GUEST_PAGE_SIZE);
         }
     return true;
 }

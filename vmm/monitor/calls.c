@@ -14,6 +14,7 @@ struct entry {
     struct control_call *call;
     calls_answer_fn answer;
     void *opaque;
+    json_int_t number; /* of the request to the vmm; 0: it waits here */
     /* While it waits here: */
     char *method;
     json_t *params;
@@ -93,7 +94,7 @@ static void stop_waiting(struct entry *entry)
     g_clear_pointer(&entry->params, json_decref);
 }
 
-void calls_forward(struct calls *calls, const char *method, json_t *params, const int *fds,
+bool calls_forward(struct calls *calls, const char *method, json_t *params, const int *fds,
                    unsigned count, struct control_call *call, calls_answer_fn answer, void *opaque)
 {
     struct entry *entry;
@@ -102,7 +103,7 @@ void calls_forward(struct calls *calls, const char *method, json_t *params, cons
         json_decref(params);
         control_fail(call, RPC_ERROR_STATE,
                      calls->worker ? "too many calls are waiting" : "no machine is running");
-        return;
+        return false;
     }
     entry = g_new0(struct entry, 1);
     *entry = (struct entry){.calls = calls, .call = call, .answer = answer, .opaque = opaque};
@@ -110,7 +111,53 @@ void calls_forward(struct calls *calls, const char *method, json_t *params, cons
     if (calls->hold)
         let_wait(calls, entry, method, params, fds, count);
     else
-        worker_ask(calls->worker, method, params, fds, count, on_answer, entry);
+        entry->number = worker_ask(calls->worker, method, params, fds, count, on_answer, entry);
+    return true;
+}
+
+struct control_call *calls_find(const struct calls *calls, json_int_t number)
+{
+    GHashTableIter iterator;
+    void *key;
+
+    g_hash_table_iter_init(&iterator, calls->entries);
+    while (g_hash_table_iter_next(&iterator, &key, NULL))
+        if (number && ((struct entry *)key)->number == number)
+            return ((struct entry *)key)->call;
+    return NULL;
+}
+
+static struct entry *entry_of(const struct calls *calls, const struct control_call *call)
+{
+    GHashTableIter iterator;
+    void *key;
+
+    g_hash_table_iter_init(&iterator, calls->entries);
+    while (g_hash_table_iter_next(&iterator, &key, NULL))
+        if (((struct entry *)key)->call == call)
+            return key;
+    return NULL;
+}
+
+/* What the vmm says to it does not matter: the call itself is answered, cancelled or done. */
+static void drop_answer(void *opaque, const struct rpc_message *answer, int *fds, unsigned count)
+{
+}
+
+void calls_cancel(struct calls *calls, const struct control_call *call)
+{
+    const struct rpc_message cancelled = {
+        .kind = RPC_FAILURE, .code = RPC_ERROR_CANCELLED, .text = "it was cancelled"};
+    struct entry *entry = entry_of(calls, call);
+
+    if (entry && entry->number) {
+        worker_ask(calls->worker, "vmm.cancel", json_pack("{s:I}", "call", entry->number), NULL, 0,
+                   drop_answer, NULL);
+    } else if (entry) {
+        g_queue_remove(&calls->waiting, entry);
+        stop_waiting(entry);
+        on_answer(entry, &cancelled, NULL, 0);
+    }
 }
 
 void calls_hold(struct calls *calls)
@@ -124,8 +171,8 @@ void calls_release(struct calls *calls)
 
     calls->hold = false;
     while ((entry = g_queue_pop_head(&calls->waiting))) {
-        worker_ask(calls->worker, entry->method, g_steal_pointer(&entry->params), entry->fds,
-                   entry->count, on_answer, entry);
+        entry->number = worker_ask(calls->worker, entry->method, g_steal_pointer(&entry->params),
+                                   entry->fds, entry->count, on_answer, entry);
         stop_waiting(entry);
     }
 }

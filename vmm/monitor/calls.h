@@ -22,9 +22,16 @@ void calls_destroy(struct calls *calls);
 void calls_set_worker(struct calls *calls, struct worker *worker);
 
 /* Ask the vmm on behalf of `call`, which `answer` ends; takes `params`. Duplicates of `fds` go
- * along. A client that has too many calls under way is refused. */
-void calls_forward(struct calls *calls, const char *method, json_t *params, const int *fds,
+ * along. A client that has too many calls under way is refused: false, and the call has ended. */
+bool calls_forward(struct calls *calls, const char *method, json_t *params, const int *fds,
                    unsigned count, struct control_call *call, calls_answer_fn answer, void *opaque);
+
+/* The call that the vmm knows by this number; NULL: there is none. */
+struct control_call *calls_find(const struct calls *calls, json_int_t number);
+
+/* Stop a call: one that waits fails as cancelled at once, of another the vmm is told. `answer`
+ * comes in either case, before this returns or later. */
+void calls_cancel(struct calls *calls, const struct control_call *call);
 
 /* Let new calls wait, until they are released to the worker of that time. */
 void calls_hold(struct calls *calls);

@@ -9,22 +9,25 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define FLUSH_MS        500
-#define LOG_BACKLOG_MAX (256U << 10) /* bytes */
+#include "vmm/monitor/history.h"
+
+#define FLUSH_MS 500
+#define BACKLOG_MAX \
+    (64U << 10) /* bytes that wait for a client; further events wait in the history */
 
 struct client {
     struct clients *clients;
     struct peer *peer;
     unsigned granted;
     bool subscribed;
+    json_int_t told; /* number of the last event that it was sent */
 };
 
 struct clients {
     struct clients_config config;
     GPtrArray *list; /* of struct client * */
     guint listen_source;
-    GQueue events;       /* of json_t *: the last EVENTS_KEPT */
-    json_int_t sequence; /* of the last event */
+    struct history *history;
 };
 
 static void client_free(void *opaque)
@@ -41,21 +44,18 @@ struct clients *clients_create(const struct clients_config *config)
 
     clients->config = *config;
     clients->list = g_ptr_array_new_with_free_func(client_free);
-    g_queue_init(&clients->events);
+    clients->history = history_create();
     return clients;
 }
 
 void clients_destroy(struct clients *clients)
 {
-    json_t *event;
-
     if (!clients)
         return;
     if (clients->listen_source)
         g_source_remove(clients->listen_source);
     g_ptr_array_unref(clients->list);
-    while ((event = g_queue_pop_head(&clients->events)))
-        json_decref(event);
+    history_destroy(clients->history);
     g_free(clients);
 }
 
@@ -81,7 +81,22 @@ static void on_closed(void *opaque, struct peer *peer)
     g_ptr_array_remove_fast(clients->list, client);
 }
 
-static const struct peer_ops client_ops = {on_line, on_closed};
+/* Send the client what it has not heard, as long as it takes it. */
+static void tell(struct client *client)
+{
+    json_t *event;
+
+    while (client->subscribed && peer_backlog(client->peer) <= BACKLOG_MAX &&
+           (event = history_next(client->clients->history, client->told, &client->told)))
+        peer_send(client->peer, event, NULL, 0);
+}
+
+static void on_drained(void *opaque, struct peer *peer)
+{
+    tell(opaque);
+}
+
+static const struct peer_ops client_ops = {on_line, on_closed, on_drained};
 
 void clients_add(struct clients *clients, int fd, unsigned granted)
 {
@@ -127,41 +142,55 @@ void clients_listen(struct clients *clients, int fd)
 
 void clients_event(struct clients *clients, const char *type, json_t *details)
 {
+    const struct control_event *event = control_event_find(type);
     json_t *params = details ? details : json_object();
-    size_t patience = strcmp(type, "log") == 0 ? LOG_BACKLOG_MAX : SIZE_MAX;
-    json_t *event;
+    g_autoptr(GError) error = NULL;
 
-    json_object_set_new(params, "seq", json_integer(++clients->sequence));
-    json_object_set_new(params, "type", json_string(type));
-    event = rpc_notification("event", params);
-    g_queue_push_tail(&clients->events, event);
-    if (g_queue_get_length(&clients->events) > EVENTS_KEPT)
-        json_decref(g_queue_pop_head(&clients->events));
-    for (unsigned i = 0; i < clients->list->len; i++) {
-        struct client *client = clients->list->pdata[i];
-
-        if (client->subscribed && peer_backlog(client->peer) <= patience)
-            peer_send(client->peer, json_incref(event), NULL, 0);
+    if (!event || !control_fields_check(event->fields, params, NULL, &error)) {
+        g_warning("%s: an event is not as described: %s", type, error ? error->message : "unknown");
+        json_decref(params);
+        return;
     }
+    history_add(clients->history, type, event->frequent, params);
+    for (unsigned i = 0; i < clients->list->len; i++)
+        tell(clients->list->pdata[i]);
 }
 
-json_int_t clients_subscribe(struct clients *clients, struct peer *peer, json_int_t since)
+json_int_t clients_last_event(const struct clients *clients)
 {
-    json_int_t number = clients->sequence - g_queue_get_length(&clients->events);
+    return history_last(clients->history);
+}
 
-    for (GList *link = clients->events.head; link; link = link->next)
-        if (++number > since && since >= 0)
-            peer_send(peer, json_incref(link->data), NULL, 0);
+json_int_t clients_missed(const struct clients *clients, json_int_t since)
+{
+    return history_missed(clients->history, since);
+}
+
+void clients_subscribe(struct clients *clients, const struct peer *peer, json_int_t since)
+{
     for (unsigned i = 0; i < clients->list->len; i++) {
         struct client *client = clients->list->pdata[i];
 
-        client->subscribed |= client->peer == peer;
+        if (client->peer != peer)
+            continue;
+        client->subscribed = true;
+        client->told = since;
+        tell(client);
     }
-    return clients->sequence;
 }
 
+/* All of the history that a client still lacks goes by pieces of the backlog. */
 void clients_flush(struct clients *clients)
 {
-    for (unsigned i = 0; i < clients->list->len; i++)
-        peer_flush(((struct client *)clients->list->pdata[i])->peer, FLUSH_MS);
+    for (unsigned i = 0; i < clients->list->len; i++) {
+        struct client *client = clients->list->pdata[i];
+        json_int_t told;
+
+        do {
+            told = client->told;
+            peer_flush(client->peer, FLUSH_MS);
+            tell(client);
+        } while (client->told != told);
+        peer_flush(client->peer, FLUSH_MS);
+    }
 }

@@ -3,8 +3,9 @@
  * Who talks to a machine: the connection that started it, and those that come by the control
  * socket. Calls go to one service; events go to all that asked for them, numbered without a gap.
  *
- * An event is {"method": "event", "params": {"seq": N, "type": TYPE, ...}}; the last EVENTS_KEPT
- * are remembered for a client that comes back.
+ * An event is {"method": "event", "params": {"seq": N, "type": TYPE, ...}}. A client gets them from
+ * the history (history.h) as fast as it reads: one that is slow, or was away, hears later, and of
+ * what the history has lost by then it hears that it is lost.
  */
 #pragma once
 
@@ -15,7 +16,6 @@
 #include "vmm/control/method.h"
 
 #define CLIENTS_MAX 64
-#define EVENTS_KEPT 256
 
 struct clients;
 
@@ -37,13 +37,16 @@ void clients_add(struct clients *clients, int fd, unsigned granted);
  * OPERATE as well when they come from this user or root. */
 void clients_listen(struct clients *clients, int fd);
 
-/* Number an event and send it; takes `details` (an object, or NULL for none). An event of type
- * "log", of which a guest can cause any number, passes by clients that are slow to read. */
+/* Number an event of this type and tell it; takes `details` (an object as the protocol describes
+ * the type, or NULL for none). */
 void clients_event(struct clients *clients, const char *type, json_t *details);
 
-/* The client whose connection `peer` is gets events from now on, those after number `since` first
- * (negative: only new ones). Returns the number of the last event so far. */
-json_int_t clients_subscribe(struct clients *clients, struct peer *peer, json_int_t since);
+/* The number of the last event so far, and how many of those after `since` are lost. */
+json_int_t clients_last_event(const struct clients *clients);
+json_int_t clients_missed(const struct clients *clients, json_int_t since);
+
+/* The client whose connection `peer` is gets the events after number `since` from now on. */
+void clients_subscribe(struct clients *clients, const struct peer *peer, json_int_t since);
 
 /* Give everybody a moment to take what is queued for them. */
 void clients_flush(struct clients *clients);

@@ -24,6 +24,7 @@
 #include "vmm/monitor/clients.h"
 #include "vmm/monitor/files.h"
 #include "vmm/monitor/folder.h"
+#include "vmm/monitor/jobs.h"
 #include "vmm/monitor/nats.h"
 #include "vmm/monitor/process.h"
 #include "vmm/monitor/upgrade.h"
@@ -45,6 +46,7 @@ struct monitor {
     struct nats *nats;
     struct worker *vmm; /* NULL before "start" */
     struct calls *calls;
+    struct jobs *jobs;
     struct upgrade *upgrade;           /* NULL: none is under way */
     struct control_call *upgrade_call; /* that asked for it */
     bool standing;                     /* calls wait for its end */
@@ -96,6 +98,8 @@ static void add_knowledge(const struct monitor *monitor, json_t *result)
 
 static void on_answer(void *opaque, struct control_call *call, const struct rpc_message *answer)
 {
+    if (call->method->lasting)
+        jobs_end(((struct monitor *)opaque)->jobs, call, answer->code, answer->text);
     if (answer->kind == RPC_FAILURE) {
         control_fail_as(call, answer);
         return;
@@ -137,13 +141,26 @@ static void take_event(struct monitor *monitor, json_t *params)
         g_warning("%s: the vmm's event is not as described: %s", event->name, error->message);
 }
 
-/* Notifications of the vmm: "finished" is its last word, the others are events for all. */
+static void take_progress(struct monitor *monitor, json_t *params)
+{
+    json_t *number = json_object_get(params, "call"), *done = json_object_get(params, "done"),
+           *total = json_object_get(params, "total");
+    const struct control_call *call = calls_find(monitor->calls, json_integer_value(number));
+
+    if (call && json_is_integer(done) && json_is_integer(total))
+        jobs_progress(monitor->jobs, call, json_integer_value(done), json_integer_value(total));
+}
+
+/* Notifications of the vmm: "progress" of a call, "finished" as its last word, and events for all.
+ */
 static void on_notified(void *opaque, const struct rpc_message *message)
 {
     struct monitor *monitor = opaque;
     json_t *status = json_object_get(message->params, "status");
 
-    if (strcmp(message->method, "finished") == 0)
+    if (strcmp(message->method, "progress") == 0)
+        take_progress(monitor, message->params);
+    else if (strcmp(message->method, "finished") == 0)
         decide(monitor, json_integer_value(status) & 0xff,
                json_string_value(json_object_get(message->params, "cause")),
                json_string_value(json_object_get(message->params, "message")));
@@ -159,8 +176,10 @@ static void on_forward(void *opaque, const struct control_method *method, struct
 {
     struct monitor *monitor = opaque;
 
-    calls_forward(monitor->calls, method->name, json_incref(call->params), call->fds, call->count,
-                  call, on_answer, monitor);
+    if (calls_forward(monitor->calls, method->name, json_incref(call->params), call->fds,
+                      call->count, call, on_answer, monitor) &&
+        method->lasting)
+        jobs_begin(monitor->jobs, call);
 }
 
 /* Where a client finds the lines that have names of their own. */
@@ -303,19 +322,57 @@ static void handle_stop(void *opaque, struct control_call *call)
     if (timeout && monitor->vmm && !monitor->stop_timer)
         monitor->stop_timer =
             g_timeout_add_seconds(json_integer_value(timeout), on_stop_timeout, monitor);
+    if (monitor->vmm)
+        clients_event(monitor->clients, "stopping", json_copy(call->params));
     calls_forward(monitor->calls, "vmm.power-button", NULL, NULL, 0, call, on_answer, monitor);
 }
 
 static void handle_subscribe(void *opaque, struct control_call *call)
 {
     struct monitor *monitor = opaque;
+    const json_int_t last = clients_last_event(monitor->clients);
+    const struct peer *peer = call->peer;
     json_t *since = json_object_get(call->params, "since");
-    json_t *result = json_object();
-    json_int_t last =
-        clients_subscribe(monitor->clients, call->peer, since ? json_integer_value(since) : -1);
+    const json_int_t known = since ? json_integer_value(since) : last;
 
-    json_object_set_new(result, "seq", json_integer(last));
-    control_reply(call, result);
+    if (known > last) {
+        g_autofree char *text =
+            g_strdup_printf("since: the last event has number %" JSON_INTEGER_FORMAT, last);
+
+        control_fail(call, RPC_ERROR_INVALID_PARAMS, text);
+        return;
+    }
+    control_reply(call, json_pack("{s:I, s:I}", "seq", last, "missed",
+                                  clients_missed(monitor->clients, known)));
+    clients_subscribe(monitor->clients, peer, known);
+}
+
+/* ---- work that lasts ---- */
+
+static void handle_job_list(void *opaque, struct control_call *call)
+{
+    struct monitor *monitor = opaque;
+
+    control_reply(call, jobs_describe(monitor->jobs));
+}
+
+static void handle_job_cancel(void *opaque, struct control_call *call)
+{
+    struct monitor *monitor = opaque;
+    const json_int_t number = json_integer_value(json_object_get(call->params, "job"));
+    const struct control_call *work = jobs_find(monitor->jobs, number);
+
+    if (!work) {
+        control_fail(call, RPC_ERROR_STATE, "job: there is none of that number, or it has ended");
+        return;
+    }
+    if (work != monitor->upgrade_call) {
+        calls_cancel(monitor->calls, work);
+    } else if (!upgrade_cancel(monitor->upgrade)) {
+        control_fail(call, RPC_ERROR_STATE, "upgrade: the new vmm has the machine already");
+        return;
+    }
+    control_reply(call, NULL);
 }
 
 /* ---- another vmm ---- */
@@ -343,13 +400,21 @@ static void on_switched(void *opaque, struct worker *fresh, struct definition *d
         worker_kill(fresh);
 }
 
-static void on_upgraded(void *opaque, json_t *result, const char *failure)
+static void on_upgrade_progress(void *opaque, unsigned done, unsigned total)
+{
+    struct monitor *monitor = opaque;
+
+    jobs_progress(monitor->jobs, monitor->upgrade_call, done, total);
+}
+
+static void on_upgraded(void *opaque, json_t *result, int code, const char *failure)
 {
     struct monitor *monitor = opaque;
     struct control_call *call = g_steal_pointer(&monitor->upgrade_call);
 
+    jobs_end(monitor->jobs, call, code, failure);
     if (failure) {
-        control_fail(call, RPC_ERROR_FAILED, failure);
+        control_fail(call, code, failure);
     } else {
         clients_event(monitor->clients, "upgraded", json_deep_copy(result));
         control_reply(call, json_incref(result));
@@ -374,6 +439,7 @@ static void handle_upgrade(void *opaque, struct control_call *call)
         .log = on_vmm_log,
         .standing = on_standing,
         .switched = on_switched,
+        .progress = on_upgrade_progress,
         .ended = on_upgraded,
         .opaque = monitor,
     };
@@ -385,10 +451,12 @@ static void handle_upgrade(void *opaque, struct control_call *call)
         return;
     }
     monitor->upgrade = upgrade_create(&config, &error);
-    if (monitor->upgrade)
-        monitor->upgrade_call = call;
-    else
+    if (!monitor->upgrade) {
         control_fail_error(call, error);
+        return;
+    }
+    monitor->upgrade_call = call;
+    jobs_begin(monitor->jobs, call);
 }
 
 static void handle_describe(void *opaque, struct control_call *call)
@@ -403,6 +471,8 @@ static const struct control_handler handlers[] = {
     {"kill", handle_kill},
     {"upgrade", handle_upgrade},
     {"events.subscribe", handle_subscribe},
+    {"job.list", handle_job_list},
+    {"job.cancel", handle_job_cancel},
     {0},
 };
 
@@ -450,8 +520,10 @@ static void monitor_finish(struct monitor *monitor)
     const char *message =
         monitor->verdict.message ? monitor->verdict.message : "the machine has ended";
 
-    if (monitor->upgrade_call)
+    if (monitor->upgrade_call) {
+        jobs_end(monitor->jobs, monitor->upgrade_call, RPC_ERROR_FAILED, message);
         control_fail(monitor->upgrade_call, RPC_ERROR_FAILED, message);
+    }
     upgrade_destroy(monitor->upgrade);
     calls_fail(monitor->calls, message);
     worker_destroy(monitor->vmm);
@@ -460,6 +532,7 @@ static void monitor_finish(struct monitor *monitor)
     folder_release(monitor->folder);
     /* Last, so that whoever hears of the end finds nothing left. */
     tell_ended(monitor);
+    jobs_destroy(monitor->jobs);
     clients_destroy(monitor->clients);
     definition_destroy(monitor->definition);
     calls_destroy(monitor->calls);
@@ -494,6 +567,7 @@ int monitor_main(void)
     /* Now, while it is the file that was started: later its path may have another. */
     monitor.program = g_file_read_link("/proc/self/exe", NULL);
     monitor.clients = clients_create(&config);
+    monitor.jobs = jobs_create(monitor.clients);
     clients_add(monitor.clients, PROCESS_LINK_FD, CONTROL_OBSERVE | CONTROL_OPERATE | CONTROL_OWN);
     g_unix_signal_add(SIGTERM, on_terminate, &monitor);
     g_unix_signal_add(SIGINT, on_terminate, &monitor);

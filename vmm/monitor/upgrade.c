@@ -18,6 +18,7 @@
 #include "vmm/control/peer.h"
 
 #define PATIENCE_S 60 /* for all steps together */
+#define STEPS      5
 
 struct upgrade {
     struct upgrade_config config;
@@ -30,6 +31,7 @@ struct upgrade {
     json_t *pause; /* what the old one said of it; NULL before */
     bool standing; /* the old one was told to pause */
     guint timer;
+    unsigned steps;      /* that are done */
     const char *awaited; /* who has to answer; for messages */
 };
 
@@ -48,20 +50,34 @@ static void take_back(struct upgrade *upgrade)
     upgrade->standing = false;
 }
 
-static void fail(struct upgrade *upgrade, const char *reason)
+static void fail_with(struct upgrade *upgrade, int code, const char *reason)
 {
     g_autofree char *failure =
         g_strdup_printf("upgrade: %s; the machine goes on as it was", reason);
 
     take_back(upgrade);
-    upgrade->config.ended(upgrade->config.opaque, NULL, failure);
+    upgrade->config.ended(upgrade->config.opaque, NULL, code, failure);
+}
+
+static void fail(struct upgrade *upgrade, const char *reason)
+{
+    fail_with(upgrade, RPC_ERROR_FAILED, reason);
+}
+
+static void tell_progress(struct upgrade *upgrade)
+{
+    upgrade->steps++;
+    if (upgrade->config.progress)
+        upgrade->config.progress(upgrade->config.opaque, upgrade->steps, STEPS);
 }
 
 /* Of an answer to our last request: whether it is a result. Ends the upgrade if not. */
 static bool succeeded(struct upgrade *upgrade, const struct rpc_message *answer)
 {
-    if (answer->kind == RPC_RESULT)
+    if (answer->kind == RPC_RESULT) {
+        tell_progress(upgrade);
         return true;
+    }
     fail(upgrade, answer->text);
     return false;
 }
@@ -107,15 +123,16 @@ static void on_gone_on(void *opaque, const struct rpc_message *answer, int *fds,
     json_t *result;
 
     if (answer->kind == RPC_FAILURE) {
-        upgrade->config.ended(upgrade->config.opaque, NULL, answer->text);
+        upgrade->config.ended(upgrade->config.opaque, NULL, RPC_ERROR_FAILED, answer->text);
         return;
     }
+    tell_progress(upgrade);
     result = json_object();
     json_object_set(result, "downtime_ns", json_object_get(answer->result, "downtime_ns"));
     json_object_set(result, "running", json_object_get(upgrade->pause, "running"));
     json_object_set_new(result, "engine_before", json_string(upgrade->engine_before));
     json_object_set_new(result, "engine", json_string(upgrade->engine));
-    upgrade->config.ended(upgrade->config.opaque, result, NULL);
+    upgrade->config.ended(upgrade->config.opaque, result, 0, NULL);
     json_decref(result);
 }
 
@@ -304,6 +321,14 @@ struct upgrade *upgrade_create(const struct upgrade_config *config, GError **err
     upgrade->timer = g_timeout_add_seconds(PATIENCE_S, on_timeout, upgrade);
     worker_ask(config->old, "handover.describe", NULL, &upgrade->head, 1, on_described, upgrade);
     return upgrade;
+}
+
+bool upgrade_cancel(struct upgrade *upgrade)
+{
+    if (!upgrade->fresh && upgrade->pause)
+        return false;
+    fail_with(upgrade, RPC_ERROR_CANCELLED, "it was cancelled");
+    return true;
 }
 
 void upgrade_destroy(struct upgrade *upgrade)

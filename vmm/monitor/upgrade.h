@@ -33,13 +33,17 @@ struct upgrade_config {
     /* The new one has the machine, and belongs to the callee, with its definition. The old one is
      * still the callee's, and of no use any more. */
     void (*switched)(void *opaque, struct worker *fresh, struct definition *definition);
+    /* It has done `done` of `total` steps. NULL: nobody asks. */
+    void (*progress)(void *opaque, unsigned done, unsigned total);
     /* The last call; upgrade_destroy is due and allowed in here. With a failure the old one goes
-     * on, unless it was switched. `result` is borrowed. */
-    void (*ended)(void *opaque, json_t *result, const char *failure);
+     * on, unless it was switched; `code` is the failure's. `result` is borrowed. */
+    void (*ended)(void *opaque, json_t *result, int code, const char *failure);
     void *opaque;
 };
 
 /* Begin; none of the calls comes from in here. NULL and CONFIG_ERROR_FAILED on failure. */
 struct upgrade *upgrade_create(const struct upgrade_config *config, GError **error);
+/* Stop it, and let the old one go on; `ended` comes from in here. False: it is too late. */
+bool upgrade_cancel(struct upgrade *upgrade);
 /* NULL is fine. One that has not ended is given up. */
 void upgrade_destroy(struct upgrade *upgrade);

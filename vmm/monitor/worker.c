@@ -199,8 +199,8 @@ void worker_give(struct worker *worker, const struct worker_ops *ops, void *opaq
     worker->opaque = opaque;
 }
 
-void worker_ask(struct worker *worker, const char *method, json_t *params, const int *fds,
-                unsigned count, worker_answer_fn answer, void *opaque)
+json_int_t worker_ask(struct worker *worker, const char *method, json_t *params, const int *fds,
+                      unsigned count, worker_answer_fn answer, void *opaque)
 {
     struct request *request = g_new(struct request, 1);
     json_int_t *id = g_new(json_int_t, 1);
@@ -212,6 +212,7 @@ void worker_ask(struct worker *worker, const char *method, json_t *params, const
         peer_send(worker->link, rpc_request(*id, method, params), fds, count);
     else
         json_decref(params);
+    return worker->last_id;
 }
 
 static void drop_answer(void *opaque, const struct rpc_message *answer, int *fds, unsigned count)

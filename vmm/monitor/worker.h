@@ -47,9 +47,10 @@ void worker_discard(struct worker *worker);
 void worker_give(struct worker *worker, const struct worker_ops *ops, void *opaque);
 
 /* Ask; takes `params` (NULL for none). Duplicates of `fds` go along. The answer never comes from in
- * here; a worker that is about to end gives none. */
-void worker_ask(struct worker *worker, const char *method, json_t *params, const int *fds,
-                unsigned count, worker_answer_fn answer, void *opaque);
+ * here; a worker that is about to end gives none. Returns the request's number, by which the worker
+ * knows it. */
+json_int_t worker_ask(struct worker *worker, const char *method, json_t *params, const int *fds,
+                      unsigned count, worker_answer_fn answer, void *opaque);
 /* Who asked with this `opaque` wants no answer any more. */
 void worker_forget(struct worker *worker, const void *opaque);
 /* Answer all that waits with this failure. */

@@ -17,6 +17,7 @@
 #pragma once
 
 #include <glib.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -53,9 +54,21 @@ struct stream_ram_chunk {
 struct stream_writer;
 struct stream_reader;
 
+/* How far a writer is with what takes long, and whether to go on. Any thread may look, and cancel.
+ */
+struct stream_progress {
+    _Atomic uint64_t done, total; /* bytes of RAM */
+    _Atomic bool cancelled;       /* what is written from now on fails with VMM_ERROR_CANCELLED */
+};
+
 /* Begin a stream on `fd` with the definition. NULL and `error` when it cannot be written. */
 struct stream_writer *stream_writer_create(int fd, const char *definition, GError **error);
 void stream_writer_destroy(struct stream_writer *writer);
+
+/* From now on the writer looks at `progress` (NULL: at none), and who writes RAM counts in it. A
+ * write that waits for a reader goes on to wait until a signal interrupts it. */
+void stream_writer_follow(struct stream_writer *writer, struct stream_progress *progress);
+struct stream_progress *stream_writer_progress(const struct stream_writer *writer);
 
 /* `name`: printable ASCII, at most STREAM_NAME_MAX characters; `size` at most STREAM_SECTION_MAX.
  * Names are unique in a stream, but for "ram". */

@@ -19,6 +19,7 @@ _Static_assert(sizeof(struct stream_section_head) == 32, "the format's size");
 struct stream_writer {
     int fd;
     uint64_t sections;
+    struct stream_progress *progress; /* or NULL */
 };
 
 uint64_t stream_checksum(const struct stream_section_head *head, const char *name,
@@ -47,15 +48,27 @@ static void advance(struct iovec *vector, unsigned count, size_t done)
     }
 }
 
-static bool write_all(int fd, struct iovec *vector, unsigned count, GError **error)
+static bool goes_on(const struct stream_writer *writer, GError **error)
+{
+    if (!writer->progress || !atomic_load(&writer->progress->cancelled))
+        return true;
+    g_set_error(error, VMM_ERROR, VMM_ERROR_CANCELLED, "stream: cancelled");
+    return false;
+}
+
+static bool write_all(const struct stream_writer *writer, struct iovec *vector, unsigned count,
+                      GError **error)
 {
     size_t left = 0;
 
     for (unsigned i = 0; i < count; i++)
         left += vector[i].iov_len;
     while (left) {
-        ssize_t written = writev(fd, vector, (int)count);
+        ssize_t written;
 
+        if (!goes_on(writer, error))
+            return false;
+        written = writev(writer->fd, vector, (int)count);
         if (written < 0 && errno == EINTR)
             continue;
         if (written <= 0) {
@@ -69,6 +82,16 @@ static bool write_all(int fd, struct iovec *vector, unsigned count, GError **err
         left -= (size_t)written;
     }
     return true;
+}
+
+void stream_writer_follow(struct stream_writer *writer, struct stream_progress *progress)
+{
+    writer->progress = progress;
+}
+
+struct stream_progress *stream_writer_progress(const struct stream_writer *writer)
+{
+    return writer->progress;
 }
 
 bool stream_write(struct stream_writer *writer, const char *name, uint32_t version, unsigned flags,
@@ -94,7 +117,7 @@ bool stream_write(struct stream_writer *writer, const char *name, uint32_t versi
     }
     head.checksum = stream_checksum(&head, name, data);
     writer->sections++;
-    return write_all(writer->fd, vector, G_N_ELEMENTS(vector), error);
+    return write_all(writer, vector, G_N_ELEMENTS(vector), error);
 }
 
 struct stream_writer *stream_writer_create(int fd, const char *definition, GError **error)
@@ -104,7 +127,7 @@ struct stream_writer *stream_writer_create(int fd, const char *definition, GErro
     struct iovec vector = {&head, sizeof(head)};
 
     writer->fd = fd;
-    if (write_all(fd, &vector, 1, error) &&
+    if (write_all(writer, &vector, 1, error) &&
         stream_write(writer, STREAM_DEFINITION, 1, 0, definition, strlen(definition), error))
         return writer;
     stream_writer_destroy(writer);
@@ -118,21 +141,22 @@ void stream_writer_destroy(struct stream_writer *writer)
 
 bool stream_writer_move(struct stream_writer *writer, int fd, GError **error)
 {
+    const int from = writer->fd;
     uint8_t buffer[16384];
     off_t at = 0;
     ssize_t got;
 
-    while ((got = pread(writer->fd, buffer, sizeof(buffer), at)) > 0) {
+    writer->fd = fd;
+    while ((got = pread(from, buffer, sizeof(buffer), at)) > 0) {
         struct iovec piece = {buffer, (size_t)got};
 
-        if (!write_all(fd, &piece, 1, error))
+        if (!write_all(writer, &piece, 1, error))
             return false;
         at += got;
     }
     if (got < 0)
         g_set_error(error, VMM_ERROR, VMM_ERROR_FAILED, "stream: cannot be read again: %s",
                     g_strerror(errno));
-    writer->fd = fd;
     return got == 0;
 }
 

@@ -18,4 +18,5 @@ enum vmm_error {
     VMM_ERROR_EXISTS,        /* the name or place is taken */
     VMM_ERROR_BUSY,          /* not now */
     VMM_ERROR_CLOSED,        /* the other end has gone */
+    VMM_ERROR_CANCELLED,     /* it was told to stop */
 };
