@@ -178,6 +178,10 @@ class Debian(Console):
              "--initrd", debian() + "/initrd", "--disk", disk, *nics,
              "--append", self.append + options.append, *extra], options.patience)
 
+    def wait_for_network(self):
+        """Until eth0 has an address by DHCP: the prompt does not wait for it."""
+        self.run("/lib/systemd/systemd-networkd-wait-online --interface=eth0 --ipv4 --timeout=60")
+
     def query(self):
         said = subprocess.run([self.anima, "query", self.name, "--json"], capture_output=True, text=True,
                               check=True)
