@@ -14,6 +14,8 @@
 
 enum cli_status { CLI_GOOD = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_CRASHED = 3 };
 
+#define CLI_MANY G_MAXUINT /* positional words: as many as one likes */
+
 /* An option of a command that is not one of a machine's definition. */
 struct cli_flag {
     const char *name;     /* without "--"; NULL ends the list */
@@ -82,6 +84,7 @@ extern const struct cli_flag cli_json_flag[]; /* only --json */
 int command_completion(const struct command *command, int argc, char **argv);
 int command_create(const struct command *command, int argc, char **argv);
 int command_delete(const struct command *command, int argc, char **argv);
+int command_edit(const struct command *command, int argc, char **argv);
 int command_help(const struct command *command, int argc, char **argv);
 int command_kill(const struct command *command, int argc, char **argv);
 int command_list(const struct command *command, int argc, char **argv);

@@ -14,6 +14,7 @@
 
 struct definition {
     struct values *values;
+    char *source; /* the file that was read last; NULL: none */
 };
 
 struct definition *definition_create(void)
@@ -29,20 +30,27 @@ void definition_destroy(struct definition *definition)
     if (!definition)
         return;
     values_destroy(definition->values);
+    g_free(definition->source);
     g_free(definition);
 }
 
-bool definition_set(struct definition *definition, const char *key, const char *text,
-                    GError **error)
+bool definition_set_in(struct definition *definition, const char *key, const char *text,
+                       const char *folder, GError **error)
 {
     const struct option *option = option_find(key);
 
     if (!option)
         return option_unknown(options, key, error);
-    if (values_set(definition->values, option, text, NULL, error))
+    if (values_set(definition->values, option, text, folder, error))
         return true;
     g_prefix_error(error, "%s: ", key);
     return false;
+}
+
+bool definition_set(struct definition *definition, const char *key, const char *text,
+                    GError **error)
+{
+    return definition_set_in(definition, key, text, NULL, error);
 }
 
 void definition_reset(struct definition *definition, enum option_id id)
@@ -53,6 +61,8 @@ void definition_reset(struct definition *definition, enum option_id id)
 bool definition_load_yaml(struct definition *definition, const char *name, const char *folder,
                           const void *data, size_t size, GError **error)
 {
+    g_free(definition->source);
+    definition->source = g_strdup(name);
     return values_load_yaml(definition->values, name, folder, data, size, error);
 }
 
@@ -69,6 +79,24 @@ json_t *definition_to_json(const struct definition *definition)
 char *definition_to_yaml(const struct definition *definition, bool presets)
 {
     return values_to_yaml(definition->values, presets, NULL);
+}
+
+char *definition_option_to_yaml(const struct definition *definition, const struct option *option)
+{
+    return values_to_yaml(definition->values, false, option);
+}
+
+bool definition_remove(struct definition *definition, const char *key, const char *text,
+                       const char *folder, GError **error)
+{
+    const struct option *option = option_find(key);
+
+    if (!option)
+        return option_unknown(options, key, error);
+    if (values_remove(definition->values, option, text, folder, error))
+        return true;
+    g_prefix_error(error, "%s: ", key);
+    return false;
 }
 
 bool definition_from_json(struct definition *definition, const json_t *object, GError **error)
@@ -212,7 +240,7 @@ static bool check_disks(const struct definition *definition, GError **error)
     return false;
 }
 
-bool definition_check(const struct definition *definition, GError **error)
+static bool check(const struct definition *definition, GError **error)
 {
     static const enum option_id need_kernel[] = {OPTION_INITRD, OPTION_MODULE, OPTION_APPEND};
 
@@ -235,4 +263,33 @@ bool definition_check(const struct definition *definition, GError **error)
     }
     return check_disks(definition, error) && definition_check_lines(definition, error) &&
            definition_check_nics(definition, error) && check_host_memory(definition, error);
+}
+
+/* Messages begin with an option's key: say where in the file that stands, if it came from there. */
+static void tell_place(const struct definition *definition, GError *error)
+{
+    g_autofree char *key = g_strndup(error->message, strcspn(error->message, ":"));
+    const struct option *option = option_find(key);
+    struct value_place place = {0};
+    char *message;
+
+    if (option && definition->source)
+        place = values_place_of(definition->values, option);
+    if (!place.line)
+        return;
+    message = g_strdup_printf("%s:%u:%u: %s", definition->source, place.line, place.column,
+                              error->message);
+    g_free(error->message);
+    error->message = message;
+}
+
+bool definition_check(const struct definition *definition, GError **error)
+{
+    GError *cause = NULL;
+
+    if (check(definition, &cause))
+        return true;
+    tell_place(definition, cause);
+    g_propagate_error(error, cause);
+    return false;
 }

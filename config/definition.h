@@ -27,6 +27,15 @@ void definition_destroy(struct definition *definition);
 bool definition_set(struct definition *definition, const char *key, const char *text,
                     GError **error);
 
+/* The same; a relative path is in `folder`, unless that is NULL. */
+bool definition_set_in(struct definition *definition, const char *key, const char *text,
+                       const char *folder, GError **error);
+
+/* Take entries out of the list `key`: those whose text is `text`, or whose first member is, as it
+ * stands or in `folder`. USAGE when there is none. */
+bool definition_remove(struct definition *definition, const char *key, const char *text,
+                       const char *folder, GError **error);
+
 /* Forget what was given of the option: its default holds again. */
 void definition_reset(struct definition *definition, enum option_id id);
 
@@ -49,6 +58,9 @@ json_t *definition_to_json(const struct definition *definition);
 /* The text of a vm.yaml: what was given, or with `presets` the effective definition. The caller
  * frees it. */
 char *definition_to_yaml(const struct definition *definition, bool presets);
+
+/* So for one option that was given: "KEY: VALUE", on several lines when it is a list. */
+char *definition_option_to_yaml(const struct definition *definition, const struct option *option);
 
 /* Take every member of the JSON object. Unknown keys and wrong types are USAGE errors. */
 bool definition_from_json(struct definition *definition, const json_t *object, GError **error);
@@ -90,5 +102,6 @@ const char *definition_member_entry(const struct definition *definition, enum op
                                     unsigned index, const char *key, unsigned place);
 
 /* What one option alone cannot say: that there is something to boot, that options fit together and
- * that the host has the memory. The message names the key. */
+ * that the host has the memory. The message begins with the key, and before that with file, line
+ * and column if it came from a file. */
 bool definition_check(const struct definition *definition, GError **error);

@@ -17,6 +17,7 @@ struct slot {
     uint64_t number; /* BOOL, INT, SIZE */
     char *text;      /* scalar of the other types */
     GPtrArray *list; /* for lists: of char *; of struct values * for a GROUP */
+    struct value_place place;
 };
 
 struct values {
@@ -221,12 +222,14 @@ bool values_append(struct values *values, const struct option *option, struct va
             return missing(member->key, "", error);
     g_ptr_array_add(slot->list, g_steal_pointer(&owned));
     slot->given = true;
+    slot->place = (struct value_place){0};
     return true;
 }
 
 bool values_set(struct values *values, const struct option *option, const char *text,
                 const char *folder, GError **error)
 {
+    slot_of(values, option)->place = (struct value_place){0};
     if (option->members)
         return append_group(values, option, text, folder, error);
     if (option->list)
@@ -240,7 +243,46 @@ void values_reset(struct values *values, const struct option *option)
     slot_init(slot_of(values, option), option);
 }
 
+/* The text that an entry of a list is known by: its first member's, of a GROUP. */
+static const char *entry_name(const struct option *option, const void *entry)
+{
+    return option->members ? values_text(entry, option->members) : entry;
+}
+
+bool values_remove(struct values *values, const struct option *option, const char *text,
+                   const char *folder, GError **error)
+{
+    struct slot *slot = slot_of(values, option);
+    const struct option *named = option->members ? option->members : option;
+    g_autofree char *placed = place_in_folder(named, g_strdup(text), folder), *shown = NULL;
+    unsigned before = slot->list ? slot->list->len : 0;
+
+    for (unsigned i = before; i-- > 0;) {
+        const char *name = entry_name(option, slot->list->pdata[i]);
+
+        if (name && (g_str_equal(name, text) || g_str_equal(name, placed)))
+            g_ptr_array_remove_index(slot->list, i);
+    }
+    if (slot->list && slot->list->len < before) {
+        slot->given = slot->list->len;
+        return true;
+    }
+    shown = text_show(text);
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "there is no entry '%s'", shown);
+    return false;
+}
+
 /* ---- places ---- */
+
+struct value_place values_place_of(const struct values *values, const struct option *option)
+{
+    return slot_at(values, option)->place;
+}
+
+void values_set_place(struct values *values, const struct option *option, struct value_place place)
+{
+    slot_of(values, option)->place = place;
+}
 
 static void place_slot(const struct option *option, struct slot *slot, const char *folder)
 {

@@ -37,6 +37,18 @@ void values_reset(struct values *values, const struct option *option);
 /* Make relative paths, in groups too, relative to `folder` no more. */
 void values_place(struct values *values, const char *folder);
 
+/* Where in the file that was read last the option stands, from 1; an option that was set otherwise
+ * since then, or never, has the line 0. */
+struct value_place {
+    unsigned line, column;
+};
+struct value_place values_place_of(const struct values *values, const struct option *option);
+
+/* Take entries whose text is `text`, or of a GROUP whose first member is, out of the list `option`;
+ * a path may be relative to `folder` as well. USAGE when there is none. */
+bool values_remove(struct values *values, const struct option *option, const char *text,
+                   const char *folder, GError **error);
+
 /* Append `entry`, values of the members of the GROUP `option`, which is taken in any case. Refused
  * when a required member is missing. */
 bool values_append(struct values *values, const struct option *option, struct values *entry,
@@ -46,6 +58,9 @@ bool values_append(struct values *values, const struct option *option, struct va
 json_t *values_to_json(const struct values *values);
 /* Take every member of the JSON object. */
 bool values_from_json(struct values *values, const json_t *object, GError **error);
+
+/* Note where an option that was just read stands. For the reader of YAML. */
+void values_set_place(struct values *values, const struct option *option, struct value_place place);
 
 /* Read YAML from memory; `name` stands for the file in messages, `folder` is as above. Messages
  * name file, line, column and key. */

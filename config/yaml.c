@@ -110,6 +110,10 @@ static bool read_scalar(struct reader *reader, struct values *values, const stru
     text = (const char *)event->data.scalar.value;
     if (strlen(text) != event->data.scalar.length)
         return fail(reader, event->start_mark, error, "%s: a zero byte in the text", about);
+    /* A block ends with the end of its last line, which nobody means. */
+    if (event->data.scalar.style == YAML_LITERAL_SCALAR_STYLE ||
+        event->data.scalar.style == YAML_FOLDED_SCALAR_STYLE)
+        g_strchomp((char *)event->data.scalar.value);
     if (!is_plain(event) && (option->type == OPTION_TYPE_INT || option->type == OPTION_TYPE_BOOL))
         return wrong_type(reader, option, error);
     if (values_set(values, option, text, reader->folder, &cause))
@@ -195,6 +199,12 @@ static const struct option *read_key(struct reader *reader, const struct option 
     return option;
 }
 
+static struct value_place place_of(const yaml_event_t *event)
+{
+    return (struct value_place){(unsigned)event->start_mark.line + 1,
+                                (unsigned)event->start_mark.column + 1};
+}
+
 /* From behind a mapping's start to its end. */
 static bool read_mapping(struct reader *reader, struct values *values, GError **error)
 {
@@ -202,13 +212,17 @@ static bool read_mapping(struct reader *reader, struct values *values, GError **
     g_autofree bool *seen = g_new0(bool, options_count(table));
 
     for (;;) {
+        struct value_place place;
+
         if (!next(reader, error))
             return false;
         if (reader->event.type == YAML_MAPPING_END_EVENT)
             return true;
+        place = place_of(&reader->event);
         option = read_key(reader, table, seen, error);
         if (!option || !next(reader, error) || !read_value(reader, values, option, error))
             return false;
+        values_set_place(values, option, place);
     }
 }
 

@@ -123,6 +123,13 @@ char *anima_definition_read(const char *name, struct anima_error **error);
  */
 bool anima_definition_replace(const char *name, const char *before, const char *text,
                               struct anima_error **error);
+/**
+ * Change single options of a machine's vm.yaml; the rest of the text stays as it is. `changes` is a
+ * NULL-terminated list of "OPTION=VALUE" (several of one list are its entries, "OPTION=" is the
+ * default), "OPTION+=ENTRY" and "OPTION-=ENTRY", made all or not at all.
+ */
+bool anima_definition_change(const char *name, const char *const *changes,
+                             struct anima_error **error);
 /** Remove a machine's folder with all that is in it. ANIMA_ERROR_STATE while it runs. */
 bool anima_definition_delete(const char *name, struct anima_error **error);
 /** The folder of the machine called `name`, whether or not there is one. */

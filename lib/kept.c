@@ -6,15 +6,15 @@
  * first, as it will be read when the machine starts, so that no faulty text replaces a good one.
  */
 #include <string.h>
+#include <unistd.h>
 
+#include "config/change.h"
 #include "config/definition.h"
 #include "config/nics.h"
 #include "config/paths.h"
 #include "config/store.h"
 #include "lib/connect.h"
 #include "lib/fault.h"
-
-#include <unistd.h>
 
 static bool outcome(bool good, GError *cause, struct anima_error **error)
 {
@@ -46,9 +46,13 @@ static bool check_text(const char *name, const char *text, GError **error)
     struct definition *definition = definition_create();
     g_autofree char *path = definition_path(name);
     bool good = read_text(definition, name, text, error);
+    GError *cause = NULL;
 
-    if (good && !definition_check(definition, error)) {
-        g_prefix_error(error, "%s: ", path);
+    if (good && !definition_check(definition, &cause)) {
+        /* What is missing stands on no line. */
+        if (!g_str_has_prefix(cause->message, path))
+            g_prefix_error(&cause, "%s: ", path);
+        g_propagate_error(error, cause);
         good = false;
     }
     definition_destroy(definition);
@@ -124,6 +128,26 @@ ANIMA_API bool anima_definition_replace(const char *name, const char *before, co
     GError *cause = NULL;
     bool good = store_check_name(name, &cause) && check_text(name, text, &cause) &&
                 store_replace(name, before, text, &cause);
+
+    return outcome(good, cause, error);
+}
+
+static bool change(const char *name, const char *const *changes, GError **error)
+{
+    g_autofree char *before = store_read(name, error), *after = NULL;
+    g_autofree char *here = g_get_current_dir(), *path = definition_path(name);
+
+    if (!before)
+        return false;
+    after = change_yaml(path, before, changes, here, error);
+    return after && (g_str_equal(before, after) || store_replace(name, before, after, error));
+}
+
+ANIMA_API bool anima_definition_change(const char *name, const char *const *changes,
+                                       struct anima_error **error)
+{
+    GError *cause = NULL;
+    bool good = change(name, changes, &cause);
 
     return outcome(good, cause, error);
 }

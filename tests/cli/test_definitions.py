@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""create, show, list, delete: machines as folders."""
+"""create, edit, show, list, delete: machines as folders."""
 import json
 import os
 import unittest
@@ -128,6 +128,88 @@ class Definitions(AnimaTest):
         with open(self.path(), "a", encoding="utf-8") as stream:
             stream.write("name: other\n")
         self.assert_refused(2, "vm.yaml: name: 'other' is not the name of its folder", "show", "web", "--json")
+
+    # ---- edit ----
+
+    def edit(self, status, *words, editor="false", message=""):
+        """The outcome of `anima edit`; an editor is shell words."""
+        self.env["EDITOR"] = editor
+        self.env.pop("VISUAL", None)
+        self.env["TMPDIR"] = self.folder
+        result = self.anima("edit", "web", *words)
+        self.assertEqual(result.returncode, status, result.stderr)
+        self.assertIn(message, result.stderr)
+        self.assertEqual(result.stdout, "")
+        return result.stderr
+
+    def test_edit_by_words_keeps_comments(self):
+        self.create()
+        text = (f"# mine\nkernel: {PAYLOAD}   # the payload\nmemory:    64M # enough\n"
+                "disk:\n  - /a # first\n\n# how many\ncpus: 2\n")
+        with open(self.path(), "w", encoding="utf-8") as stream:
+            stream.write(text)
+        self.edit(0, "memory=128M", "cpus=", "append=quiet: yes")
+        self.assertEqual(self.good("show", "web"),
+                         text.replace("64M", "128M").replace("cpus: 2\n", "append: 'quiet: yes'\n"))
+        self.edit(0, "disk+=b.img,readonly", "disk-=/a")
+        self.assertEqual(json.loads(self.good("show", "web", "--json"))["disk"][0]["file"], os.path.abspath("b.img"))
+        self.assertIn("# how many\n", self.good("show", "web"))
+
+    def test_wrong_words_change_nothing(self):
+        self.create("web", "--append", "x")
+        before = self.good("show", "web")
+        for message, words in (
+                ("memory: expected a size such as 512M, not 'much'", ["cpus=2", "memory=much"]),
+                ("unknown option 'mem'; did you mean 'memory'?", ["mem=1G"]),
+                ("expected OPTION=VALUE", ["memory"]),
+                ("memory: this is no list", ["memory+=1G"]),
+                ("disk: there is no entry '/a'", ["disk-=/a"]),
+                ("name: a kept machine has the name of its folder", ["name=other"]),
+                ("append: there is no kernel to take it", ["kernel="])):
+            self.assertEqual(self.edit(2, *words, message=message).count("\n"), 1)
+            self.assertEqual(self.good("show", "web"), before)
+
+    def test_edit_in_an_editor(self):
+        self.create()
+        before = self.good("show", "web")
+        self.edit(0, editor="sed -i -e '1i # by hand' -e s/64M/65M/")
+        self.assertEqual(self.good("show", "web"), "# by hand\n" + before.replace("64M", "65M"))
+        self.edit(0, editor="true", message="nothing was changed")
+        self.assertEqual(os.listdir(self.folder), ["data"])
+
+    def test_a_faulty_text_replaces_nothing_and_is_not_lost(self):
+        self.create()
+        before = self.good("show", "web")
+        stderr = self.edit(2, editor="sed -i s/64M/much/", message="vm.yaml:3:9: memory: expected a size")
+        copy = stderr.rsplit(" ", 1)[1].strip()
+        with open(copy, encoding="utf-8") as stream:
+            self.assertEqual(stream.read(), before.replace("64M", "much"))
+        os.unlink(copy)
+        # Options that do not fit together are told with the place of one.
+        copy = self.edit(2, editor="sed -i -e '$a module: /m' -e '$a initrd: /i'",
+                         message="vm.yaml:5:1: module: a kernel takes either").rsplit(" ", 1)[1].strip()
+        os.unlink(copy)
+        self.edit(1, editor="false", message="the editor failed")
+        self.assertEqual(self.good("show", "web"), before)
+        self.assertEqual(os.listdir(self.folder), ["data"])
+
+    def test_a_faulty_text_can_be_edited_again(self):
+        self.create()
+        self.env["EDITOR"] = "sed -i -e s/much/32M/ -e s/64M/much/"
+        session = pexpect.spawn(ANIMA, ["edit", "web"], env=self.env, timeout=PATIENCE, encoding="utf-8")
+        session.expect(r"memory: expected a size.*edit it again\? \[Y/n\] ")
+        session.sendline("")
+        self.assert_ends(session, 0)
+        self.assertIn("memory: 32M\n", self.good("show", "web"))
+
+    def test_two_who_edit_at_once(self):
+        self.create()
+        stderr = self.edit(1, editor=f"sh -c '{ANIMA} edit web cpus=2; echo \"# late\" >> $1' x",
+                           message="somebody else has changed it meanwhile")
+        self.assertIn("cpus: 2\n", self.good("show", "web"))
+        self.assertNotIn("late", self.good("show", "web"))
+        with open(stderr.rsplit(" ", 1)[1].strip(), encoding="utf-8") as stream:
+            self.assertIn("# late\n", stream.read())
 
     # ---- list ----
 

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A change is made twice: to the definition that the text means, and to the text, where the lines
+ * of the option are found by libyaml's marks. If the text does not mean the changed definition
+ * afterwards (it was in flow style, or a second document) it is written anew as a whole.
+ */
+#include "config/change.h"
+
+#include <stdbool.h>
+#include <string.h>
+#include <yaml.h>
+
+#include "config/definition.h"
+
+enum change_kind { CHANGE_SET, CHANGE_ADD, CHANGE_REMOVE };
+
+/* One word taken apart. */
+struct change {
+    enum change_kind kind;
+    const struct option *option;
+    const char *text; /* in the word */
+};
+
+/* Where an option stands in a text: byte offsets. */
+struct span {
+    bool plain;         /* the text is a mapping in block style, or empty */
+    bool found, scalar; /* the key is there; its value is one word on the key's line */
+    size_t first, last; /* from the key to behind the value */
+    size_t value;       /* where the value begins */
+};
+
+/* ---- words ---- */
+
+static bool no_change(const char *word, GError **error)
+{
+    g_autofree char *shown = text_show(word);
+
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
+                "expected OPTION=VALUE, OPTION+=ENTRY or OPTION-=ENTRY, not '%s'", shown);
+    return false;
+}
+
+/* Whether this kind of change can be made to the option. */
+static bool fits(const struct change *change, GError **error)
+{
+    const char *key = change->option->key;
+    const char *what = NULL;
+
+    if (change->option == &options[OPTION_NAME])
+        what = "a kept machine has the name of its folder";
+    else if (change->kind != CHANGE_SET && !change->option->list)
+        what = "this is no list; give it its value by '='";
+    if (what)
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "%s: %s", key, what);
+    return !what;
+}
+
+static bool parse(const char *word, struct change *change, GError **error)
+{
+    const char *equals = strchr(word, '='), *end = equals;
+    g_autofree char *key = NULL;
+
+    if (!equals || equals == word)
+        return no_change(word, error);
+    *change = (struct change){.kind = CHANGE_SET, .text = equals + 1};
+    if (end[-1] == '+')
+        change->kind = CHANGE_ADD;
+    else if (end[-1] == '-')
+        change->kind = CHANGE_REMOVE;
+    if (change->kind != CHANGE_SET)
+        end--;
+    key = g_strndup(word, end - word);
+    change->option = option_find(key);
+    if (!change->option)
+        return option_unknown(options, key, error);
+    return fits(change, error);
+}
+
+static bool parse_all(const char *const *words, struct change *changes, GError **error)
+{
+    for (unsigned i = 0; words[i]; i++)
+        if (!parse(words[i], &changes[i], error))
+            return false;
+    return true;
+}
+
+/* ---- the definition ---- */
+
+/* Whether an earlier change has set the same option: then this one adds to the list. */
+static bool was_set(const struct change *changes, unsigned index)
+{
+    for (unsigned i = 0; i < index; i++)
+        if (changes[i].kind == CHANGE_SET && changes[i].option == changes[index].option)
+            return true;
+    return false;
+}
+
+static bool apply(struct definition *definition, const struct change *changes, unsigned index,
+                  const char *folder, GError **error)
+{
+    const struct change *change = &changes[index];
+    const char *key = change->option->key;
+
+    if (change->kind == CHANGE_REMOVE)
+        return definition_remove(definition, key, change->text, folder, error);
+    if (change->kind == CHANGE_SET && !(change->option->list && was_set(changes, index)))
+        definition_reset(definition, change->option - options);
+    if (change->kind == CHANGE_SET && !*change->text)
+        return true;
+    return definition_set_in(definition, key, change->text, folder, error);
+}
+
+/* ---- the text ---- */
+
+/* libyaml counts characters, a text has bytes. */
+static size_t offset_of(const char *text, yaml_mark_t mark)
+{
+    return g_utf8_offset_to_pointer(text, mark.index) - text;
+}
+
+/* From an event of a value on, to behind the last word of it. The event is replaced. False when the
+ * text is no YAML. */
+static bool skip_value(yaml_parser_t *parser, yaml_event_t *event, yaml_mark_t *end)
+{
+    int depth = 0;
+
+    for (;;) {
+        bool opens =
+            event->type == YAML_MAPPING_START_EVENT || event->type == YAML_SEQUENCE_START_EVENT;
+        bool closes =
+            event->type == YAML_MAPPING_END_EVENT || event->type == YAML_SEQUENCE_END_EVENT;
+
+        /* What closes in block style has its mark at whatever comes behind it. */
+        if (!closes || event->end_mark.index > event->start_mark.index)
+            *end = event->end_mark;
+        depth += opens - closes;
+        if (!depth)
+            return true;
+        yaml_event_delete(event);
+        if (!yaml_parser_parse(parser, event))
+            return false;
+    }
+}
+
+/* From behind the start of the outermost mapping. */
+static void find_key(yaml_parser_t *parser, const char *text, const char *key, struct span *span)
+{
+    yaml_event_t event;
+
+    while (!span->found && yaml_parser_parse(parser, &event)) {
+        yaml_mark_t start = event.start_mark, value, end = event.end_mark;
+        bool good = event.type == YAML_SCALAR_EVENT;
+        bool wanted = good && g_str_equal((char *)event.data.scalar.value, key);
+
+        yaml_event_delete(&event);
+        if (!good || !yaml_parser_parse(parser, &event))
+            return;
+        value = event.start_mark;
+        span->scalar = event.type == YAML_SCALAR_EVENT && event.end_mark.line == start.line &&
+                       event.end_mark.index > value.index;
+        if (skip_value(parser, &event, &end))
+            yaml_event_delete(&event);
+        else
+            return;
+        span->found = wanted;
+        span->first = offset_of(text, start);
+        span->value = offset_of(text, value);
+        span->last = offset_of(text, end);
+    }
+}
+
+/* Find the option `key` in the text, which was read as a definition before. */
+static struct span find(const char *text, const char *key)
+{
+    struct span span = {0};
+    yaml_parser_t parser;
+    yaml_event_t event;
+
+    if (!yaml_parser_initialize(&parser))
+        return span;
+    yaml_parser_set_input_string(&parser, (const unsigned char *)text, strlen(text));
+    for (unsigned i = 0; i < 3 && yaml_parser_parse(&parser, &event); i++) {
+        span.plain = event.type == YAML_STREAM_END_EVENT ||
+                     (event.type == YAML_MAPPING_START_EVENT &&
+                      event.data.mapping_start.style == YAML_BLOCK_MAPPING_STYLE &&
+                      event.start_mark.column == 0);
+        yaml_event_delete(&event);
+        if (span.plain)
+            break;
+    }
+    if (span.plain)
+        find_key(&parser, text, key, &span);
+    yaml_parser_delete(&parser);
+    return span;
+}
+
+/* Take out the lines from the key's to the value's last. */
+static void cut_lines(GString *text, const struct span *span)
+{
+    /* A literal block ends at the beginning of the line behind it. */
+    size_t last =
+        span->last > span->first && text->str[span->last - 1] == '\n' ? span->last - 1 : span->last;
+    const char *end = strchr(text->str + last, '\n');
+
+    g_string_erase(text, span->first, end ? end + 1 - text->str - span->first : -1);
+}
+
+/* Give the option in the text the value that it has in the definition. False: it cannot be done. */
+static bool edit(GString *text, const struct definition *definition, const struct option *option)
+{
+    struct span span = find(text->str, option->key);
+    g_autofree char *lines = NULL;
+    size_t at = text->len;
+
+    if (definition_given(definition, option - options))
+        lines = definition_option_to_yaml(definition, option);
+    if (!span.plain)
+        return false;
+    if (span.found && span.scalar && lines && !option->list) {
+        g_string_erase(text, span.value, span.last - span.value);
+        g_strchomp(lines);
+        g_string_insert(text, span.value, lines + strlen(option->key) + strlen(": "));
+        return true;
+    }
+    if (span.found) {
+        cut_lines(text, &span);
+        at = span.first;
+    } else if (text->len && text->str[text->len - 1] != '\n') {
+        g_string_append_c(text, '\n');
+        at = text->len;
+    }
+    if (lines)
+        g_string_insert(text, at, lines);
+    return true;
+}
+
+/* Whether the text means the definition. */
+static bool means(const char *text, const struct definition *definition)
+{
+    struct definition *read = definition_create();
+    json_t *wanted = definition_to_json(definition), *got = NULL;
+    bool same = definition_load_yaml(read, "", NULL, text, strlen(text), NULL);
+
+    if (same) {
+        got = definition_to_json(read);
+        same = json_equal(wanted, got);
+    }
+    json_decref(wanted);
+    json_decref(got);
+    definition_destroy(read);
+    return same;
+}
+
+/* The text changed in place; NULL when that does not do. */
+static char *edit_in_place(const char *text, const struct definition *definition,
+                           const struct change *changes, unsigned count)
+{
+    GString *changed = g_string_new(text);
+    bool good = g_utf8_validate(text, -1, NULL) && !g_str_has_prefix(text, "\xef\xbb\xbf");
+
+    for (unsigned i = 0; good && i < count; i++)
+        good = edit(changed, definition, changes[i].option);
+    return g_string_free(changed, !good || !means(changed->str, definition));
+}
+
+char *change_yaml(const char *name, const char *text, const char *const *words, const char *folder,
+                  GError **error)
+{
+    unsigned count = g_strv_length((char **)words);
+    g_autofree struct change *changes = g_new0(struct change, count + 1);
+    struct definition *definition = definition_create();
+    char *changed = NULL;
+    bool good = parse_all(words, changes, error) &&
+                definition_load_yaml(definition, name, NULL, text, strlen(text), error);
+
+    for (unsigned i = 0; good && i < count; i++)
+        good = apply(definition, changes, i, folder, error);
+    if (good && definition_check(definition, error)) {
+        changed = edit_in_place(text, definition, changes, count);
+        if (!changed)
+            changed = definition_to_yaml(definition, false);
+    }
+    definition_destroy(definition);
+    return changed;
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Changing single options in the text of a vm.yaml. What is not changed stays as its author wrote
+ * it: order, spacing, comments.
+ *
+ * A change is a word:
+ *
+ *     OPTION=VALUE    the value is this; several of one list are its entries; "OPTION=": the
+ * default OPTION+=ENTRY   one more entry of a list OPTION-=ENTRY   without the entries of this
+ * text, or whose first member it is
+ */
+#pragma once
+
+#include <glib.h>
+
+/* The text of a vm.yaml with the changes made, of which `words` is the NULL-terminated list; the
+ * caller frees it. `name` stands for the file in messages, paths in changes are relative to
+ * `folder`. The result was read again and means what the changes ask for, and its options fit
+ * together. CONFIG_ERROR_USAGE otherwise. */
+char *change_yaml(const char *name, const char *text, const char *const *words, const char *folder,
+                  GError **error);
