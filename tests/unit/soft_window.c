@@ -193,7 +193,7 @@ static bool shows(struct windows *w, uint64_t linear, uint64_t physical)
 /* Skips where the host has no FSGSBASE, or (under a sanitizer) no address space. */
 static struct soft_cpu *first_fault(struct windows *w)
 {
-    if (!w->windows || !soft_window_fault(w->base.cpu, LARGE, false))
+    if (!w->windows || soft_window_fault(w->base.cpu, LARGE, false) != WINDOW_ENTERED)
         skip();
     return w->base.cpu;
 }
@@ -214,7 +214,7 @@ static void test_fault_maps_large_pages_and_their_neighbours(void **state)
     set_pt(w, PD, 2, 0x600000 | KERNEL | PS);
     soft_window_flush_page(cpu, LARGE);
     assert_false(readable(w, cpu, LARGE));
-    assert_true(soft_window_fault(cpu, LARGE + 0x200000, true));
+    assert_int_equal(soft_window_fault(cpu, LARGE + 0x200000, true), WINDOW_ENTERED);
     assert_true(shows(w, LARGE + 0x3000, 0x203000));
     assert_true(shows(w, LARGE + 0x403000, 0x603000));
 }
@@ -224,11 +224,11 @@ static void test_fault_maps_runs_of_small_pages(void **state)
     struct windows *w = *state;
     struct soft_cpu *cpu = first_fault(w);
 
-    assert_true(soft_window_fault(cpu, SMALL + 0x3123, true));
+    assert_int_equal(soft_window_fault(cpu, SMALL + 0x3123, true), WINDOW_ENTERED);
     assert_true(shows(w, SMALL + 0x3000, 0x606000));
     assert_false(readable(w, cpu, SMALL + 0x4000));
     assert_false(readable(w, cpu, SMALL + 0x2000));
-    assert_true(soft_window_fault(cpu, OTHER + 0x4000, false));
+    assert_int_equal(soft_window_fault(cpu, OTHER + 0x4000, false), WINDOW_ENTERED);
     for (unsigned i = 0; i < 16; i++)
         assert_true(shows(w, OTHER + i * 0x1000, 0x700000 + i * 0x1000));
     assert_false(readable(w, cpu, OTHER + 0x10000));
@@ -245,19 +245,19 @@ static void test_rights_are_those_of_the_tables(void **state)
     set_pt(w, PT, 3, 0x603000 | KERNEL | U);    /* for the user */
     set_pt(w, PT, 4, 0);
     set_pt(w, PT, 5, 0x100000000000UL >> 4 | KERNEL); /* no memory */
-    assert_true(soft_window_fault(cpu, SMALL, false));
-    assert_false(soft_window_fault(cpu, SMALL, true));
+    assert_int_equal(soft_window_fault(cpu, SMALL, false), WINDOW_ENTERED);
+    assert_int_not_equal(soft_window_fault(cpu, SMALL, true), WINDOW_ENTERED);
     assert_true(shows(w, SMALL, 0x600000));
     assert_false(writable(w, cpu, SMALL));
     assert_false(readable(w, cpu, SMALL + 0x1000));
-    assert_true(soft_window_fault(cpu, SMALL + 0x1000, false));
+    assert_int_equal(soft_window_fault(cpu, SMALL + 0x1000, false), WINDOW_ENTERED);
     assert_int_equal(peek64(&w->base, PT + 8) & (A | D), A);
     assert_false(writable(w, cpu, SMALL + 0x1000));
-    assert_true(soft_window_fault(cpu, SMALL + 0x1000, true));
+    assert_int_equal(soft_window_fault(cpu, SMALL + 0x1000, true), WINDOW_ENTERED);
     assert_int_equal(peek64(&w->base, PT + 8) & (A | D), A | D);
     assert_true(writable(w, cpu, SMALL + 0x1000));
     for (unsigned i = 2; i < 6; i++)
-        assert_false(soft_window_fault(cpu, SMALL + i * 0x1000, false));
+        assert_int_not_equal(soft_window_fault(cpu, SMALL + i * 0x1000, false), WINDOW_ENTERED);
     assert_false(readable(w, cpu, SMALL + 0x3000));
 }
 
@@ -268,7 +268,7 @@ static void test_write_protection_off_is_not_for_windows(void **state)
 
     set_pt(w, PT, 0, 0x600000 | P | A | D | G);
     cpu->cr0 &= ~CR0_WP;
-    assert_false(soft_window_fault(cpu, SMALL, true));
+    assert_int_not_equal(soft_window_fault(cpu, SMALL, true), WINDOW_ENTERED);
     assert_false(writable(w, cpu, SMALL));
 }
 
@@ -277,11 +277,11 @@ static void test_lower_half_and_holes_in_the_tables_are_refused(void **state)
     struct windows *w = *state;
     struct soft_cpu *cpu = first_fault(w);
 
-    assert_false(soft_window_fault(cpu, 0x1000, false));
-    assert_false(soft_window_fault(cpu, 0x00007ffffffff000, false));
-    assert_false(soft_window_fault(cpu, 0x8000000000000000, false));
-    assert_false(soft_window_fault(cpu, ~0UL << 48 | 0x1ffUL << 39, false));
-    assert_false(soft_window_fault(cpu, LARGE + (1UL << 30), false));
+    assert_int_not_equal(soft_window_fault(cpu, 0x1000, false), WINDOW_ENTERED);
+    assert_int_not_equal(soft_window_fault(cpu, 0x00007ffffffff000, false), WINDOW_ENTERED);
+    assert_int_not_equal(soft_window_fault(cpu, 0x8000000000000000, false), WINDOW_ENTERED);
+    assert_int_not_equal(soft_window_fault(cpu, ~0UL << 48 | 0x1ffUL << 39, false), WINDOW_ENTERED);
+    assert_int_not_equal(soft_window_fault(cpu, LARGE + (1UL << 30), false), WINDOW_ENTERED);
 }
 
 static void test_invlpg_drops_the_whole_guest_page(void **state)
@@ -289,7 +289,7 @@ static void test_invlpg_drops_the_whole_guest_page(void **state)
     struct windows *w = *state;
     struct soft_cpu *cpu = first_fault(w);
 
-    assert_true(soft_window_fault(cpu, OTHER, true));
+    assert_int_equal(soft_window_fault(cpu, OTHER, true), WINDOW_ENTERED);
     soft_window_flush_page(cpu, OTHER + 0x5fff);
     assert_false(readable(w, cpu, OTHER + 0x5000));
     assert_true(readable(w, cpu, OTHER + 0x4000));
@@ -304,9 +304,9 @@ static void test_flush_drops_what_has_changed(void **state)
     struct windows *w = *state;
     struct soft_cpu *cpu = first_fault(w);
 
-    assert_true(soft_window_fault(cpu, SMALL, true));
-    assert_true(soft_window_fault(cpu, SMALL + 0x1000, true));
-    assert_true(soft_window_fault(cpu, SMALL + 0x2000, true));
+    assert_int_equal(soft_window_fault(cpu, SMALL, true), WINDOW_ENTERED);
+    assert_int_equal(soft_window_fault(cpu, SMALL + 0x1000, true), WINDOW_ENTERED);
+    assert_int_equal(soft_window_fault(cpu, SMALL + 0x2000, true), WINDOW_ENTERED);
     set_pt(w, PT, 0, 0x650000 | KERNEL);             /* elsewhere */
     set_pt(w, PT, 1, 0x602000 | (KERNEL & ~D));      /* clean again */
     set_pt(w, PD, 0, 0x200000 | (KERNEL & ~W) | PS); /* read-only */
@@ -327,7 +327,7 @@ static void test_flush_drops_what_became_a_larger_page(void **state)
 
     for (unsigned i = 0; i < 16; i++)
         set_pt(w, PT, i, (0x600000 + i * 0x1000UL) | KERNEL);
-    assert_true(soft_window_fault(cpu, SMALL, true));
+    assert_int_equal(soft_window_fault(cpu, SMALL, true), WINDOW_ENTERED);
     set_pt(w, PD, 1, 0x600000 | KERNEL | PS);
     soft_window_flush(cpu);
     assert_false(readable(w, cpu, SMALL));
@@ -339,7 +339,7 @@ static void test_code_and_dirty_pages_take_write_access_away(void **state)
     struct soft_cpu *cpu = first_fault(w);
     uint64_t bitmap[64], stamp = 0x203000;
 
-    assert_true(soft_window_fault(cpu, OTHER, true));
+    assert_int_equal(soft_window_fault(cpu, OTHER, true), WINDOW_ENTERED);
     memory_mark_code(w->base.memory, 0x203000);
     memory_mark_code(w->base.memory, 0x702000);
     assert_true(shows(w, LARGE + 0x3000, 0x203000));
@@ -349,18 +349,18 @@ static void test_code_and_dirty_pages_take_write_access_away(void **state)
     assert_false(writable(w, cpu, OTHER + 0x2000));
     /* A new mapping keeps it so; a write throws the code away first. */
     soft_window_flush_page(cpu, LARGE);
-    assert_true(soft_window_fault(cpu, LARGE, true));
+    assert_int_equal(soft_window_fault(cpu, LARGE, true), WINDOW_ENTERED);
     assert_true(writable(w, cpu, LARGE));
     assert_false(writable(w, cpu, LARGE + 0x3000));
-    assert_false(soft_window_fault(cpu, LARGE + 0x3000, true));
+    assert_int_not_equal(soft_window_fault(cpu, LARGE + 0x3000, true), WINDOW_ENTERED);
     assert_true(memory_has_code(w->base.memory, 0x203000));
     assert_true(memory_write(w->base.memory, 0x203000, &stamp, sizeof(stamp)));
-    assert_true(soft_window_fault(cpu, LARGE + 0x3000, true));
+    assert_int_equal(soft_window_fault(cpu, LARGE + 0x3000, true), WINDOW_ENTERED);
     assert_true(writable(w, cpu, LARGE + 0x3000));
 
     memory_dirty_start(w->base.memory, MEMORY_CLIENT_MIGRATION);
     assert_false(readable(w, cpu, LARGE));
-    assert_true(soft_window_fault(cpu, LARGE + 0x8000, true));
+    assert_int_equal(soft_window_fault(cpu, LARGE + 0x8000, true), WINDOW_ENTERED);
     assert_true(writable(w, cpu, LARGE + 0x8000));
     assert_true(readable(w, cpu, LARGE + 0x9000));
     assert_false(writable(w, cpu, LARGE + 0x9000));
@@ -376,7 +376,7 @@ static void test_two_addresses_of_a_page_are_protected_both(void **state)
     struct soft_cpu *cpu = first_fault(w);
 
     set_pt(w, PT2, 0, 0x205000 | KERNEL);
-    assert_true(soft_window_fault(cpu, OTHER, true));
+    assert_int_equal(soft_window_fault(cpu, OTHER, true), WINDOW_ENTERED);
     memory_mark_code(w->base.memory, 0x205000);
     assert_false(writable(w, cpu, OTHER));
     assert_false(writable(w, cpu, LARGE + 0x5000));
@@ -392,12 +392,12 @@ static void test_memory_that_goes_is_dropped(void **state)
     close(fd);
     for (unsigned i = 0; i < 16; i++)
         set_pt(w, PT, i, (0x10000000 + i * 0x1000UL) | KERNEL);
-    assert_true(soft_window_fault(cpu, SMALL + 0x3000, true));
+    assert_int_equal(soft_window_fault(cpu, SMALL + 0x3000, true), WINDOW_ENTERED);
     assert_true(writable(w, cpu, SMALL + 0xf000));
     memory_remove(w->base.memory, 0x10000000);
     for (unsigned i = 0; i < 16; i++)
         assert_false(readable(w, cpu, SMALL + i * 0x1000UL));
-    assert_false(soft_window_fault(cpu, SMALL + 0x3000, false));
+    assert_int_not_equal(soft_window_fault(cpu, SMALL + 0x3000, false), WINDOW_ENTERED);
     assert_true(writable(w, cpu, LARGE));
 }
 
@@ -410,7 +410,7 @@ static void test_pages_of_rom_stay_out(void **state)
     assert_true(memory_add(w->base.memory, "rom", MEMORY_ROM, 0x10000000, 0x10000, fd, 0, NULL));
     close(fd);
     set_pt(w, PT, 0, 0x10000000 | KERNEL);
-    assert_false(soft_window_fault(cpu, SMALL, false));
+    assert_int_not_equal(soft_window_fault(cpu, SMALL, false), WINDOW_ENTERED);
 }
 
 static void test_registers_over_ram_are_a_hole(void **state)
@@ -421,15 +421,15 @@ static void test_registers_over_ram_are_a_hole(void **state)
     soft_window_set_hole(w->second, 0x207000);
     assert_false(readable(w, cpu, LARGE + 0x7000));
     assert_true(readable(w, cpu, LARGE + 0x6000));
-    assert_false(soft_window_fault(cpu, LARGE + 0x7000, false));
+    assert_int_not_equal(soft_window_fault(cpu, LARGE + 0x7000, false), WINDOW_ENTERED);
     soft_window_flush_page(cpu, LARGE);
-    assert_true(soft_window_fault(cpu, LARGE + 0x9000, true));
+    assert_int_equal(soft_window_fault(cpu, LARGE + 0x9000, true), WINDOW_ENTERED);
     assert_false(readable(w, cpu, LARGE + 0x7000));
-    assert_true(soft_window_fault(cpu, LARGE + 0x5000, true));
+    assert_int_equal(soft_window_fault(cpu, LARGE + 0x5000, true), WINDOW_ENTERED);
     assert_true(readable(w, cpu, LARGE));
     assert_false(readable(w, cpu, LARGE + 0x7000));
     soft_window_set_hole(w->second, SOFT_TLB_NONE);
-    assert_true(soft_window_fault(cpu, LARGE + 0x7000, false));
+    assert_int_equal(soft_window_fault(cpu, LARGE + 0x7000, false), WINDOW_ENTERED);
     assert_true(shows(w, LARGE + 0x7000, 0x207000));
 }
 
@@ -438,14 +438,14 @@ static void test_a_vcpu_with_other_tables_is_kept_out(void **state)
     struct windows *w = *state;
     struct soft_cpu *cpu = first_fault(w), *second = w->second;
 
-    assert_true(soft_window_fault(second, LARGE, false));
+    assert_int_equal(soft_window_fault(second, LARGE, false), WINDOW_ENTERED);
     assert_int_equal(second->window_delta, cpu->window_delta);
     set_pt(w, ROOT2, SLOT, PDPT2 | P | W | U | A);
     second->cr3 = ROOT2;
     soft_window_update(second);
     assert_int_equal(second->window_delta, SOFT_WINDOW_NOWHERE);
     assert_false(readable(w, second, LARGE));
-    assert_false(soft_window_fault(second, LARGE, false));
+    assert_int_not_equal(soft_window_fault(second, LARGE, false), WINDOW_ENTERED);
     assert_true(shows(w, LARGE, 0x200000));
     second->cr3 = ROOT;
     soft_window_update(second);
@@ -458,7 +458,7 @@ static void test_a_vcpu_with_other_tables_is_kept_out(void **state)
     cpu->cr3 = ROOT2;
     soft_window_update(cpu);
     assert_false(readable(w, cpu, LARGE));
-    assert_true(soft_window_fault(cpu, LARGE, false));
+    assert_int_equal(soft_window_fault(cpu, LARGE, false), WINDOW_ENTERED);
     assert_true(shows(w, LARGE, 0x700000));
     second->cr0 |= CR0_PG;
     soft_window_update(second);
@@ -472,12 +472,12 @@ static void test_a_slot_is_opened_only_if_all_have_it(void **state)
 
     set_pt(w, ROOT2, SLOT2, PDPT | P | W | U | A);
     second->cr3 = ROOT2;
-    assert_true(soft_window_fault(second, LARGE, false));
-    assert_false(soft_window_fault(cpu, OTHER, false));
-    assert_false(soft_window_fault(second, OTHER, false));
+    assert_int_equal(soft_window_fault(second, LARGE, false), WINDOW_ENTERED);
+    assert_int_not_equal(soft_window_fault(cpu, OTHER, false), WINDOW_ENTERED);
+    assert_int_not_equal(soft_window_fault(second, OTHER, false), WINDOW_ENTERED);
     second->cr3 = ROOT;
     soft_window_update(second);
-    assert_true(soft_window_fault(cpu, OTHER, false));
+    assert_int_equal(soft_window_fault(cpu, OTHER, false), WINDOW_ENTERED);
     assert_true(readable(w, second, OTHER));
 }
 
@@ -493,7 +493,7 @@ static void test_who_attaches_sees_no_old_translation(void **state)
     soft_window_update(second);
     assert_int_equal(second->window_delta, cpu->window_delta);
     assert_false(readable(w, second, LARGE));
-    assert_true(soft_window_fault(second, LARGE, false));
+    assert_int_equal(soft_window_fault(second, LARGE, false), WINDOW_ENTERED);
     assert_true(shows(w, LARGE, 0x600000));
 }
 
@@ -506,11 +506,11 @@ static void test_breakpoints_and_local_pages_keep_out(void **state)
     soft_window_update(cpu);
     assert_int_equal(cpu->window_delta, SOFT_WINDOW_NOWHERE);
     assert_int_equal(gs_base(), SOFT_WINDOW_NOWHERE);
-    assert_false(soft_window_fault(cpu, LARGE, false));
+    assert_int_not_equal(soft_window_fault(cpu, LARGE, false), WINDOW_ENTERED);
     cpu->break_data = 0;
     cpu->cr4 &= ~CR4_PGE;
     soft_window_update(cpu);
-    assert_false(soft_window_fault(cpu, LARGE, false));
+    assert_int_not_equal(soft_window_fault(cpu, LARGE, false), WINDOW_ENTERED);
     cpu->cr4 |= CR4_PGE;
     soft_window_flush(cpu);
     assert_true(readable(w, cpu, LARGE));
@@ -526,10 +526,10 @@ static void test_fragments_are_bounded(void **state)
         uint64_t page = i * 2 % 512 * 0x1000UL, stamp = 0x200000 + page;
 
         if (!readable(w, cpu, LARGE + page))
-            assert_true(soft_window_fault(cpu, LARGE + page, false));
+            assert_int_equal(soft_window_fault(cpu, LARGE + page, false), WINDOW_ENTERED);
         if (i & 256) {
             assert_true(memory_write(w->base.memory, stamp, &stamp, sizeof(stamp)));
-            assert_true(soft_window_fault(cpu, LARGE + page, true));
+            assert_int_equal(soft_window_fault(cpu, LARGE + page, true), WINDOW_ENTERED);
         } else {
             memory_mark_code(w->base.memory, stamp);
         }
@@ -603,7 +603,7 @@ static void check_page(struct windows *w, struct soft_cpu *cpu, uint64_t linear)
 static void random_fault(struct windows *w, struct soft_cpu *cpu)
 {
     uint64_t linear = random_page();
-    bool write = roll(2), served = soft_window_fault(cpu, linear, write);
+    bool write = roll(2), served = soft_window_fault(cpu, linear, write) == WINDOW_ENTERED;
     struct soft_translation translation;
     bool fits = soft_walk_quietly(cpu, linear, &translation) && translation.global &&
                 !translation.user &&

@@ -92,7 +92,7 @@ void soft_write_cr3(struct soft_cpu *cpu, uint64_t value)
         soft_tlb_switch(cpu, old, cpu->cr3, value & CR3_NO_FLUSH);
     else if (!keep)
         soft_tlb_flush(cpu, false);
-    soft_window_update(cpu);
+    soft_window_switch(cpu, pcid && (value & CR3_NO_FLUSH));
     cpu->block_end = true;
 }
 
@@ -193,7 +193,11 @@ void soft_write_xcr0(struct soft_cpu *cpu, uint64_t value)
 
 void soft_write_pkru(struct soft_cpu *cpu, uint32_t value)
 {
-    if (value != cpu->pkru)
-        soft_tlb_flush(cpu, true);
+    bool changed = value != cpu->pkru;
+
     cpu->pkru = value;
+    if (!changed)
+        return;
+    soft_tlb_flush(cpu, true);
+    soft_window_update(cpu);
 }

@@ -119,6 +119,13 @@ static void invlpg(struct soft_cpu *cpu, const struct insn *insn)
     cpu->block_end = true;
 }
 
+/* All of another PCID. */
+static void flush_other(struct soft_cpu *cpu, unsigned pcid)
+{
+    soft_tlb_flush_context(cpu, pcid);
+    soft_window_flush_others(cpu);
+}
+
 /* Of a page of another PCID than the current one all of that PCID is dropped. */
 static void invpcid(struct soft_cpu *cpu, const struct insn *insn)
 {
@@ -135,18 +142,22 @@ static void invpcid(struct soft_cpu *cpu, const struct insn *insn)
     if (type == INVPCID_ADDRESS) {
         if (!soft_canonical(descriptor[1]))
             soft_general_protection(cpu, 0);
-        if (current)
+        if (current) {
             soft_tlb_flush_page(cpu, descriptor[1]);
-        else
-            soft_tlb_flush_context(cpu, (unsigned)descriptor[0]);
+            soft_window_flush_user_page(cpu, descriptor[1]);
+        } else {
+            flush_other(cpu, (unsigned)descriptor[0]);
+        }
     } else if (type == INVPCID_CONTEXT && !current) {
-        soft_tlb_flush_context(cpu, (unsigned)descriptor[0]);
+        flush_other(cpu, (unsigned)descriptor[0]);
     } else {
         soft_tlb_flush(cpu, type == INVPCID_ALL);
         if (type == INVPCID_ALL_BUT_GLOBAL)
             soft_tlb_flush_contexts(cpu);
         if (type == INVPCID_ALL)
             soft_window_flush(cpu);
+        else
+            soft_window_flush_user(cpu);
     }
     cpu->block_end = true;
 }

@@ -31,7 +31,9 @@
     X(pages_dropped, "pages whose blocks were thrown away, since they were written") \
     X(vector_loads, "times that vector registers were loaded for translated code")   \
     X(window_faults, "faults that entered pages into windows")                       \
-    X(promotions, "times that it got windows, having had none")
+    X(window_attaches, "times that supervisor code got windows, having had none")    \
+    X(promotions, "address spaces of user code that got windows")                    \
+    X(demotions, "of these: lost them, since they cost more than they brought")
 
 struct soft_counters {
 #define SOFT_COUNTER_FIELD(name, description) uint64_t name;

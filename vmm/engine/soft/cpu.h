@@ -352,6 +352,14 @@ struct soft_cpu {
     struct soft_windows *windows; /* NULL: none; translator/window.h */
     uint64_t window_delta;        /* the host's GS base for translated code */
     uint64_t window_root;         /* the table with which it uses windows; window.c's */
+    /* Windows of user code, user_window.h; NULL: none. By slot of 512 GB, how far away from the
+     * guest's addresses the host shows them to code of the mode that is translated for windows, as
+     * all user code of the present address space is if `user_windowed`. Tables of indirect targets
+     * of the present modes of 64-bit and 32-bit user code. */
+    struct user_windows *user_windows;
+    bool user_windowed;
+    const uint8_t **user_table[2];
+    uint64_t user_delta[256];
     struct soft_counters counters;
     _Atomic bool asleep; /* waits for `requests`, or is about to: request.c */
     struct soft_spin spin;

@@ -14,6 +14,7 @@
 #include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/system.h"
 #include "vmm/engine/soft/translator/translator.h"
+#include "vmm/engine/soft/translator/window.h"
 
 #define SHADOW_MOV_SS 2
 #define DR6_BS        (1U << 14)
@@ -159,6 +160,7 @@ static void take_interrupt(struct soft_cpu *cpu)
         return;
     }
     cpu->mp_state = CPU_RUNNABLE;
+    soft_window_sample(cpu);
     soft_deliver(cpu, SOFT_EVENT_EXTERNAL, (uint8_t)vector, false, 0, cpu->rip);
 }
 

@@ -250,11 +250,9 @@ static void remember(struct soft_cpu *cpu, const struct walk *walk)
     memo->generation = cpu->tlb_log.generation;
 }
 
-/* Choose the tables by the paging mode and go down them. */
-static bool walk_tables(struct soft_cpu *cpu, struct walk *walk, uint32_t *error)
+/* Choose the tables by the paging mode: the first one. False where that is not present. */
+static bool find_root(const struct soft_cpu *cpu, struct walk *walk)
 {
-    struct place place;
-
     walk->root = cpu->cr3 & physical_mask(cpu) & ~PAGE_OFFSET;
     if (soft_long_mode(cpu)) {
         walk->format = &format_long;
@@ -262,7 +260,6 @@ static bool walk_tables(struct soft_cpu *cpu, struct walk *walk, uint32_t *error
         uint64_t pdpte = cpu->pdptr[walk->linear >> 30 & 3];
 
         walk->format = &format_pae;
-        *error = 0;
         if (!(pdpte & PTE_PRESENT))
             return false;
         walk->root = pdpte & physical_mask(cpu) & ~PAGE_OFFSET;
@@ -270,10 +267,25 @@ static bool walk_tables(struct soft_cpu *cpu, struct walk *walk, uint32_t *error
         walk->format = &format_32bit;
         walk->root = (uint32_t)walk->root;
     }
-    place.table = walk->root;
-    place.shift = 12 + (walk->format->levels - 1) * walk->format->index_bits;
+    return true;
+}
+
+static struct place first_place(struct walk *walk)
+{
     walk->rights = PTE_WRITE | PTE_USER;
     walk->resumed = false;
+    return (struct place){walk->root, 12 + (walk->format->levels - 1) * walk->format->index_bits};
+}
+
+/* Go down the tables. */
+static bool walk_tables(struct soft_cpu *cpu, struct walk *walk, uint32_t *error)
+{
+    struct place place;
+
+    *error = 0;
+    if (!find_root(cpu, walk))
+        return false;
+    place = first_place(walk);
     resume(cpu, walk, &place);
     return descend(cpu, walk, place, error);
 }
@@ -395,6 +407,35 @@ bool soft_walk_quietly(struct soft_cpu *cpu, uint64_t linear, struct soft_transl
     if (!walk_tables(cpu, &walk, &error))
         return false;
     fill_translation(cpu, &walk, out);
+    return true;
+}
+
+bool soft_walk_path(struct soft_cpu *cpu, uint64_t linear, struct soft_path *path)
+{
+    struct walk walk = {.linear = linear};
+    uint32_t error;
+
+    if (!(cpu->cr0 & CR0_PG) || !(cpu->cr4 & CR4_PAE) || !find_root(cpu, &walk) ||
+        !descend(cpu, &walk, first_place(&walk), &error))
+        return false;
+    path->root = walk.root;
+    path->count = walk.used;
+    memcpy(path->gpa, walk.entry_gpa, sizeof(path->gpa));
+    memcpy(path->entry, walk.entry, sizeof(path->entry));
+    fill_translation(cpu, &walk, &path->translation);
+    return true;
+}
+
+bool soft_path_holds(struct soft_cpu *cpu, uint64_t linear, const struct soft_path *path,
+                     unsigned count)
+{
+    struct walk walk = {.linear = linear};
+
+    if (!find_root(cpu, &walk) || walk.root != path->root)
+        return false;
+    for (unsigned i = 0; i < count; i++)
+        if (load_entry(cpu, path->gpa[i], 8) != path->entry[i])
+            return false;
     return true;
 }
 

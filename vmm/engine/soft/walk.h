@@ -34,6 +34,22 @@ bool soft_walk(struct soft_cpu *cpu, uint64_t linear, enum soft_access access, u
 /* The same for a debugger: no rights are checked, nothing is changed. false when not mapped. */
 bool soft_walk_quietly(struct soft_cpu *cpu, uint64_t linear, struct soft_translation *out);
 
+/* The entries that lead to a page, as they are in the guest's tables now, with where they lie. */
+struct soft_path {
+    uint64_t root; /* guest-physical address of the first table */
+    unsigned count;
+    uint64_t gpa[4], entry[4];
+    struct soft_translation translation;
+};
+
+/* As soft_walk_quietly, and how it came there. False for paging of 32-bit entries and without
+ * paging, too. */
+bool soft_walk_path(struct soft_cpu *cpu, uint64_t linear, struct soft_path *path);
+
+/* Whether the first `count` entries of a path to `linear` are what a walk would find now. */
+bool soft_path_holds(struct soft_cpu *cpu, uint64_t linear, const struct soft_path *path,
+                     unsigned count);
+
 /* Load the four PDPTEs of PAE paging from the table that `cr3` names (SDM 3A, 4.4.1). false: one of
  * them has reserved bits set, a #GP; cpu->pdptr is then as it was. */
 bool soft_load_pdptr(struct soft_cpu *cpu, uint64_t cr3);

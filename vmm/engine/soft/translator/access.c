@@ -42,6 +42,12 @@ void access_check_segment(struct build *build, unsigned segment)
     build_cold(build, COLD_INTERPRET, emit_jump_if_forward(&build->emitter, 5));
 }
 
+/* Whether the access needs an address of 32 bits, whatever registers hold. */
+static bool window_is_small(const struct build *build)
+{
+    return build->window != WINDOW_NONE && mode_is_small(build->translation->mode);
+}
+
 /* The linear address in T0, by itself. */
 static void use_t0(struct access *access)
 {
@@ -181,7 +187,7 @@ bool access_prepare(struct build *build, const struct insn *insn, unsigned size,
         return prepare_constant(build, insn, size, access);
     if (prepare_grouped(build, insn, size, write, access))
         return true;
-    if (access_key(build, insn, &key) && key.index == EMIT_NONE)
+    if (access_key(build, insn, &key) && key.index == EMIT_NONE && !window_is_small(build))
         prepare_simple(build, insn, access);
     else
         prepare_general(build, insn, access);
@@ -193,6 +199,16 @@ void access_prepare_stack(struct build *build, unsigned base, int displacement,
 {
     uint8_t host = host_register(base);
 
+    if (window_is_small(build)) {
+        const struct emit_memory sum = {
+            .base = host, .index = EMIT_NONE, .displacement = displacement};
+
+        held_lose(build, T0);
+        emit_lea(&build->emitter, false, T0, &sum);
+        *access = (struct access){0};
+        use_t0(access);
+        return;
+    }
     *access = (struct access){
         .simple = true,
         .base = (uint8_t)base,

@@ -119,14 +119,16 @@ static bool flat_segments(const struct soft_cpu *cpu)
 /* The mode's number, or MODE_COUNT where code is not translated. */
 static uint8_t present_mode(const struct soft_cpu *cpu)
 {
+    uint8_t window = cpu->user_windowed && cpu->mmu_mode == SOFT_MMU_USER ? MODE_WINDOW : 0;
+
     if (cpu->mmu_mode == SOFT_MMU_USER_ALIGNED)
         return MODE_COUNT;
     if (cpu->flat)
-        return cpu->mmu_mode;
+        return cpu->mmu_mode | window;
     /* Its TLB may hold addresses that are none of 32-bit code (soft_tlb_drop_high). */
     if (soft_long_mode(cpu) && cpu->mmu_mode != SOFT_MMU_USER)
         return MODE_COUNT;
-    return flat_segments(cpu) ? cpu->mmu_mode | MODE_32 : MODE_COUNT;
+    return flat_segments(cpu) ? cpu->mmu_mode | MODE_32 | window : MODE_COUNT;
 }
 
 bool translator_need_table(struct soft_translator *translator, uint8_t mode)
@@ -338,9 +340,12 @@ uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t l
 
     live_leave(cpu);
     if (access == ACCESS_WINDOW) {
-        if (soft_window_fault(cpu, linear, site->window_writes))
+        enum window_fault fault = soft_window_fault(cpu, linear, site->window_writes);
+
+        if (fault == WINDOW_ENTERED)
             return retry_window(cpu, site);
-        window_refuse(translator, site);
+        if (fault == WINDOW_NEVER)
+            window_refuse(translator, site);
     } else if (access) {
         window_learn(translator, site, linear);
         soft_count(&cpu->counters.misses);

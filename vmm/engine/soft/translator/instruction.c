@@ -117,7 +117,7 @@ static bool emit_high(struct build *build, const uint8_t map[16], struct access 
     uint8_t high = copy_high_register(&entry->decoded.instruction, entry->decoded.operands);
     uint8_t exchange[] = {0x86, (uint8_t)(0xe0 | high << 3 | high)}; /* XCHG CL, CH */
 
-    if (high == EMIT_NONE || (build->windowed && !build->soft) || entry->form.faults ||
+    if (high == EMIT_NONE || build->window != WINDOW_NONE || entry->form.faults ||
         access->host.base == high || access->host.index == high)
         return false;
     emit_bytes(&build->emitter, exchange, sizeof(exchange));
@@ -126,6 +126,13 @@ static bool emit_high(struct build *build, const uint8_t map[16], struct access 
         return false;
     emit_bytes(&build->emitter, exchange, sizeof(exchange));
     return true;
+}
+
+/* Whether emit_high may have to do it. */
+static bool uses_high(const struct build *build)
+{
+    return copy_high_register(&build->now->decoded.instruction, build->now->decoded.operands) !=
+           EMIT_NONE;
 }
 
 static bool build_copy(struct build *build)
@@ -139,7 +146,7 @@ static bool build_copy(struct build *build)
     uint8_t map[16];
 
     if (form->memory) {
-        if (!form->pointers && !form->control)
+        if (!form->pointers && !form->control && !uses_high(build))
             build_window_choose(build);
         build_begin_access(build);
         if (!access_prepare(build, build_now(build), form->size, form->writes, &access))

@@ -64,7 +64,7 @@ static bool divert(int number, const siginfo_t *info, ucontext_t *user)
     if (site->flags == FLAGS_HOST)
         current->flags_carrier = (uint16_t)flags_pack((uint64_t)registers[REG_EFL]);
     registers[REG_R13] = site - translator->sites;
-    registers[REG_R11] = (greg_t)((uintptr_t)info->si_addr - current->window_delta);
+    registers[REG_R11] = (greg_t)window_linear(translator, site, (uintptr_t)info->si_addr);
     registers[REG_R14] = access;
     registers[REG_RIP] =
         (greg_t)((uintptr_t)translator->interpret + (uintptr_t)translator->cache.execute);

@@ -10,6 +10,7 @@
 #include "vmm/engine/soft/translator/translation.h"
 
 #define JUMP_BYTES 5 /* of a jump that build_jump makes */
+#define SHL        4
 
 static void move_rsp(struct build *build, uint8_t base, int32_t distance)
 {
@@ -140,6 +141,13 @@ void build_jump_behind(struct build *build, uint64_t rip)
     jump_by(build, EXIT_BEHIND, rip);
 }
 
+/* Whether the mode is left for that of user code, which may have windows or not. */
+static bool leads_to_user(const struct build *build, uint8_t mode)
+{
+    return build->cpu->user_windows && (mode & 3) == SOFT_MMU_USER &&
+           (build->translation->mode & 3) != SOFT_MMU_USER;
+}
+
 void build_jump_indirect(struct build *build, uint8_t mode, int undo)
 {
     struct emit_memory table = {
@@ -159,6 +167,13 @@ void build_jump_indirect(struct build *build, uint8_t mode, int undo)
         emit_flags_save(build);
     emit_op_register(&build->emitter, 0x0fb7, false, T1, T0); /* MOVZX: INDIRECT_BITS */
     emit_mov_immediate(&build->emitter, T2, number);
+    if (leads_to_user(build, mode)) {
+        struct emit_memory present = BUILD_FIELD(build, user_table[mode & MODE_32 ? 1 : 0]);
+
+        emit_shift(&build->emitter, SHL, true, T1, 3);
+        emit_op_memory(&build->emitter, 0, 0x03, true, T1, &present);
+        table = (struct emit_memory){.base = T1, .index = EMIT_NONE};
+    }
     emit_op_memory(&build->emitter, 0, 0xff, false, 4, &table);
 }
 
@@ -183,6 +198,7 @@ static bool load_target(struct build *build)
     if (!access_prepare(build, build_now(build), build_word(build), false, &access))
         return false;
     access_check(build, &access, build_word(build), false);
+    build_window_commit(build, false);
     emit_load(&build->emitter, build->long_mode, T0, &access.host);
     return true;
 }
@@ -207,6 +223,8 @@ static bool jump(struct build *build)
             build_jump(build, target);
         return true;
     }
+    if (build->now->decoded.operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY)
+        build_window_choose(build);
     if (!load_target(build))
         return false;
     jump_indirect(build, 0);
@@ -230,7 +248,9 @@ static bool call(struct build *build)
     struct access access;
     uint64_t target = 0;
 
-    if (build->now->decoded.operands[0].type != ZYDIS_OPERAND_TYPE_MEMORY)
+    /* The target takes T0, and memory is accessed once by a window. */
+    if (direct || (build->now->decoded.operands[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+                   !mode_is_small(build->translation->mode)))
         build_window_choose_stack(build, GPR_RSP);
     if (!direct && build->long_mode)
         build_carry_flags(build);

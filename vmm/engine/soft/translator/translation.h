@@ -44,9 +44,10 @@
 
 /* Translations of different modes never meet: enum soft_mmu_mode, and MODE_32 for 32-bit code with
  * flat segments. */
-#define MODE_32    4
-#define MODE_PLAIN 8 /* without groups of accesses: group.c */
-#define MODE_COUNT 16
+#define MODE_32     4
+#define MODE_PLAIN  8  /* without groups of accesses: group.c */
+#define MODE_WINDOW 16 /* user code of an address space that has windows */
+#define MODE_COUNT  32
 
 #define INDIRECT_BITS 16 /* of the target's address choose its place in the table */
 #define INDIRECT_WAYS 4  /* targets of one place, tried in turn */
@@ -70,6 +71,8 @@ struct site {
     uint32_t start;  /* of its code, to be replaced by a jump */
     uint32_t soft;   /* the instruction in the soft form */
     uint32_t slot;   /* the operand of the check, or 0 */
+    uint32_t delta;  /* of user code: the address of the delta that is added, or 0 */
+    uint32_t check;  /* the site that checks for this one, or 0 */
     uint32_t guess;  /* of a soft form: the site that could not use its window, or 0 */
 };
 
@@ -176,6 +179,13 @@ struct soft_translator {
     unsigned generation;   /* counts how often all was dropped */
 };
 
+/* Whether a mode is one of code of user space that has windows, in its 32-bit form: all addresses
+ * are of one slot then. */
+static inline bool mode_is_small(uint8_t mode)
+{
+    return (mode & (MODE_WINDOW | MODE_32)) == (MODE_WINDOW | MODE_32);
+}
+
 /* Where the guest's status flags are. */
 enum flags_place {
     FLAGS_HOST,    /* in the host's register */
@@ -214,6 +224,7 @@ struct cold {
     /* Of COLD_SOFT, whose `flags` are at the beginning: */
     bool relied;   /* what follows relies on the check that failed */
     uint8_t index; /* of the instruction, whose address is `rip` */
+    uint32_t slot; /* that was guessed */
     enum flags_place flags_behind;
     uint64_t rip;
     uint8_t *behind; /* what follows it */
@@ -287,7 +298,9 @@ struct build {
     enum window_form window; /* of the present instruction */
     uint8_t window_base;     /* the guest's register that is checked, or EMIT_NONE */
     uint8_t window_flags;    /* enum flags_place at the beginning */
+    bool window_user;        /* windows of user code, reached by deltas */
     uint32_t window_slot;    /* that is guessed */
+    uint8_t *window_delta;
     uint8_t *window_immediate, *window_failed;
     uint16_t verified;    /* registers that point into a slot that was checked, or near */
     uint16_t written;     /* registers that no longer are as at the block's beginning */
@@ -462,6 +475,9 @@ void build_window_note(struct build *build, bool native);
 void window_learn(struct soft_translator *translator, const struct site *soft, uint64_t linear);
 /* A window could not serve an access: after some of them the site uses the soft form. */
 void window_refuse(struct soft_translator *translator, struct site *site);
+/* The guest's address that the site's access wanted when it faulted at `host`. */
+uint64_t window_linear(const struct soft_translator *translator, const struct site *site,
+                       uintptr_t host);
 
 /* The host's register of a guest's that is not in memory. */
 static inline uint8_t host_register(unsigned gpr)

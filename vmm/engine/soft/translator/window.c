@@ -34,6 +34,7 @@
 #include <sys/auxv.h>
 
 #include "vmm/engine/soft/system.h"
+#include "vmm/engine/soft/translator/user_window.h"
 #include "vmm/engine/soft/translator/window_space.h"
 #include "vmm/engine/soft/walk.h"
 #include "vmm/util/rcu.h"
@@ -61,6 +62,8 @@ struct soft_windows {
     unsigned vcpus;
     struct soft_cpu *vcpu[VCPUS_MAX];
     uint64_t hole[VCPUS_MAX]; /* by place in `vcpu` */
+    struct user_host user;
+    bool has_user; /* `user` is there */
 };
 
 /* The vCPU that this thread runs. */
@@ -86,6 +89,7 @@ struct soft_windows *soft_windows_create(struct memory *memory)
         g_free(windows);
         return NULL;
     }
+    windows->has_user = user_host_init(&windows->user, memory);
     pthread_mutex_init(&windows->lock, NULL);
     return windows;
 }
@@ -95,6 +99,8 @@ void soft_windows_destroy(struct soft_windows *windows)
     if (!windows)
         return;
     window_space_fini(&windows->space);
+    if (windows->has_user)
+        user_host_fini(&windows->user);
     pthread_mutex_destroy(&windows->lock);
     g_free(windows);
 }
@@ -250,14 +256,14 @@ static bool attach(struct soft_windows *windows, struct soft_cpu *cpu)
     }
     if (anew) {
         drop_changed(windows, cpu);
-        soft_count(&cpu->counters.promotions);
+        soft_count(&cpu->counters.window_attaches);
     }
     cpu->window_root = root;
     set_delta(cpu, windows->space.placed ? windows->space.delta : SOFT_WINDOW_NOWHERE);
     return true;
 }
 
-void soft_window_update(struct soft_cpu *cpu)
+void soft_window_switch(struct soft_cpu *cpu, bool kept)
 {
     struct soft_windows *windows = cpu->windows;
 
@@ -265,7 +271,14 @@ void soft_window_update(struct soft_cpu *cpu)
         return;
     pthread_mutex_lock(&windows->lock);
     attach(windows, cpu);
+    if (cpu->user_windows)
+        user_window_switch(cpu, cpu->user_windows, kept);
     pthread_mutex_unlock(&windows->lock);
+}
+
+void soft_window_update(struct soft_cpu *cpu)
+{
+    soft_window_switch(cpu, false);
 }
 
 bool soft_window_join(struct soft_windows *windows, struct soft_cpu *cpu)
@@ -279,6 +292,8 @@ bool soft_window_join(struct soft_windows *windows, struct soft_cpu *cpu)
         windows->hole[windows->vcpus] = cpu->lapic_page;
         windows->vcpu[windows->vcpus++] = cpu;
         detach(cpu);
+        if (windows->has_user && cpu->translator)
+            cpu->user_windows = user_windows_create(cpu, &windows->user);
     }
     pthread_mutex_unlock(&windows->lock);
     return joined;
@@ -302,6 +317,8 @@ void soft_window_leave(struct soft_cpu *cpu)
         return;
     pthread_mutex_lock(&windows->lock);
     detach(cpu);
+    user_windows_destroy(cpu, cpu->user_windows);
+    cpu->user_windows = NULL;
     place = place_of(windows, cpu);
     windows->vcpus--;
     windows->vcpu[place] = windows->vcpu[windows->vcpus];
@@ -546,21 +563,32 @@ static bool enter(struct soft_windows *windows, struct soft_cpu *cpu, uint64_t l
     return window_space_map(&windows->space, windows->memory, &region);
 }
 
-bool soft_window_fault(struct soft_cpu *cpu, uint64_t linear, bool write)
+static bool upper_fault(struct soft_windows *windows, struct soft_cpu *cpu, uint64_t linear,
+                        bool write)
 {
-    struct soft_windows *windows = cpu->windows;
-    bool entered;
+    bool entered = (cpu->window_root != NO_ROOT || attach(windows, cpu)) &&
+                   use_slot(windows, cpu, slot_of(linear)) && enter(windows, cpu, linear, write);
 
-    if (!windows || !in_upper_half(linear))
-        return false;
-    linear &= PAGE_MASK;
-    pthread_mutex_lock(&windows->lock);
-    entered = (cpu->window_root != NO_ROOT || attach(windows, cpu)) &&
-              use_slot(windows, cpu, slot_of(linear)) && enter(windows, cpu, linear, write);
     if (cpu->window_root != NO_ROOT && windows->space.placed)
         set_delta(cpu, windows->space.delta);
-    pthread_mutex_unlock(&windows->lock);
     return entered;
+}
+
+enum window_fault soft_window_fault(struct soft_cpu *cpu, uint64_t linear, bool write)
+{
+    struct soft_windows *windows = cpu->windows;
+    enum window_fault result = WINDOW_NEVER;
+
+    linear &= PAGE_MASK;
+    if (!windows)
+        return result;
+    pthread_mutex_lock(&windows->lock);
+    if (in_upper_half(linear))
+        result = upper_fault(windows, cpu, linear, write) ? WINDOW_ENTERED : WINDOW_NEVER;
+    else if (cpu->user_windows)
+        result = user_window_fault(cpu, cpu->user_windows, linear, write);
+    pthread_mutex_unlock(&windows->lock);
+    return result;
 }
 
 /* ---- dropping ---- */
@@ -574,6 +602,8 @@ void soft_window_flush(struct soft_cpu *cpu)
     pthread_mutex_lock(&windows->lock);
     detach(cpu);
     attach(windows, cpu);
+    if (cpu->user_windows)
+        user_window_flush(cpu, cpu->user_windows);
     pthread_mutex_unlock(&windows->lock);
 }
 
@@ -581,11 +611,56 @@ void soft_window_flush_page(struct soft_cpu *cpu, uint64_t linear)
 {
     struct soft_windows *windows = cpu->windows;
 
+    soft_window_flush_user_page(cpu, linear);
     if (!windows || !in_upper_half(linear))
         return;
     pthread_mutex_lock(&windows->lock);
     drop_page(&windows->space, linear);
     pthread_mutex_unlock(&windows->lock);
+}
+
+void soft_window_flush_user(struct soft_cpu *cpu)
+{
+    if (!cpu->user_windows)
+        return;
+    pthread_mutex_lock(&cpu->windows->lock);
+    user_window_flush(cpu, cpu->user_windows);
+    pthread_mutex_unlock(&cpu->windows->lock);
+}
+
+void soft_window_flush_user_page(struct soft_cpu *cpu, uint64_t linear)
+{
+    if (!cpu->user_windows || in_upper_half(linear))
+        return;
+    pthread_mutex_lock(&cpu->windows->lock);
+    user_window_flush_page(cpu, cpu->user_windows, linear);
+    pthread_mutex_unlock(&cpu->windows->lock);
+}
+
+void soft_window_flush_others(struct soft_cpu *cpu)
+{
+    if (!cpu->user_windows)
+        return;
+    pthread_mutex_lock(&cpu->windows->lock);
+    user_window_flush_others(cpu->user_windows);
+    pthread_mutex_unlock(&cpu->windows->lock);
+}
+
+void soft_window_sample(struct soft_cpu *cpu)
+{
+    if (!cpu->user_windows || cpu->cpl != 3)
+        return;
+    pthread_mutex_lock(&cpu->windows->lock);
+    user_window_sample(cpu, cpu->user_windows);
+    pthread_mutex_unlock(&cpu->windows->lock);
+}
+
+static void cut_physical(struct soft_windows *windows, uint64_t base, uint64_t size)
+{
+    window_space_cut_physical(&windows->space, base, size);
+    for (unsigned i = 0; i < windows->vcpus; i++)
+        if (windows->vcpu[i]->user_windows)
+            user_windows_unmapped(windows->vcpu[i]->user_windows, base, size);
 }
 
 void soft_window_set_hole(struct soft_cpu *cpu, uint64_t page)
@@ -597,7 +672,7 @@ void soft_window_set_hole(struct soft_cpu *cpu, uint64_t page)
     pthread_mutex_lock(&windows->lock);
     windows->hole[place_of(windows, cpu)] = page;
     if (page != SOFT_TLB_NONE)
-        window_space_cut_physical(&windows->space, page, PAGE_SIZE);
+        cut_physical(windows, page, PAGE_SIZE);
     pthread_mutex_unlock(&windows->lock);
 }
 
@@ -606,7 +681,7 @@ void soft_windows_unmapped(struct soft_windows *windows, uint64_t base, uint64_t
     if (!windows)
         return;
     pthread_mutex_lock(&windows->lock);
-    window_space_cut_physical(&windows->space, base, size);
+    cut_physical(windows, base, size);
     pthread_mutex_unlock(&windows->lock);
 }
 
@@ -616,5 +691,8 @@ void soft_windows_protect(struct soft_windows *windows, uint64_t page)
         return;
     pthread_mutex_lock(&windows->lock);
     window_space_protect(&windows->space, page);
+    for (unsigned i = 0; i < windows->vcpus; i++)
+        if (windows->vcpu[i]->user_windows)
+            user_windows_protect(windows->vcpu[i]->user_windows, page);
     pthread_mutex_unlock(&windows->lock);
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Windows: the guest's upper half of linear addresses, mirrored in the host's address space, so
- * that translated supervisor code reaches guest memory by one instruction with a GS prefix.
- * window.c has the argument why that is right.
+ * Windows: guest memory at addresses of the host that follow from the guest's linear ones, so that
+ * translated code needs no TLB. Here are those of supervisor code, the guest's upper half, reached
+ * by a GS prefix, and what the engine says to both; user_window.h has those of user code. window.c
+ * has the argument why that is right.
  *
  * An access may go through a window whose linear address lies in a slot of 512 GB of the upper half
  * (bits 63 to 39 are compared) and which is executed with supervisor rights in 64-bit mode. The
@@ -46,18 +47,33 @@ bool soft_window_attached(const struct soft_cpu *cpu);
  * has no place. */
 bool soft_window_reserve(struct soft_cpu *cpu, uint64_t linear);
 
-/* Paging was switched or altered, CR3 was written, or data breakpoints changed. */
+/* CR3 was written; `kept`: without a flush. */
+void soft_window_switch(struct soft_cpu *cpu, bool kept);
+/* Paging was switched or altered, the rights of a protection key, or data breakpoints changed. */
 void soft_window_update(struct soft_cpu *cpu);
 
 /* The guest demands that translations be dropped: all of them with the global ones, or those of the
  * page of `linear`. */
 void soft_window_flush(struct soft_cpu *cpu);
 void soft_window_flush_page(struct soft_cpu *cpu, uint64_t linear);
+/* Those that are not global: of the present PCID, or of one page of it; of others. */
+void soft_window_flush_user(struct soft_cpu *cpu);
+void soft_window_flush_user_page(struct soft_cpu *cpu, uint64_t linear);
+void soft_window_flush_others(struct soft_cpu *cpu);
 
-/* A supervisor access to `linear` raised SIGSEGV. True: the page is mapped now, do it again. False:
- * have it interpreted; nothing was raised. A page with translated code is never mapped for writing:
- * the interpreter's write throws the code away first. */
-bool soft_window_fault(struct soft_cpu *cpu, uint64_t linear, bool write);
+/* An interrupt is about to be delivered. */
+void soft_window_sample(struct soft_cpu *cpu);
+
+enum window_fault {
+    WINDOW_ENTERED, /* the page is mapped now, do the access again */
+    WINDOW_ABSENT,  /* the guest's tables do not allow it: have it interpreted */
+    WINDOW_NEVER,   /* it is not to be in a window: have it interpreted, now and later */
+};
+
+/* An access to `linear` by a window raised SIGSEGV: of supervisor code in the upper half, of user
+ * code in the lower one. Nothing was raised. A page with translated code is never mapped for
+ * writing: the interpreter's write throws the code away first. */
+enum window_fault soft_window_fault(struct soft_cpu *cpu, uint64_t linear, bool write);
 
 /* Never show the guest-physical page to any vCPU: registers lie over it, for `cpu` at least. It
  * takes the place of the page that was named before; SOFT_TLB_NONE: there is none. */

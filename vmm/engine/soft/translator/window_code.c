@@ -13,6 +13,17 @@
  *     jne  soft form
  *     op   gs:[base + displacement]
  *
+ * User code adds the delta of the slot itself, since each address space has its own ones:
+ *
+ *     mov  T1, base
+ *     shr  T1, 39
+ *     cmp  T1, slot
+ *     jne  soft form
+ *     mov  T1, [user_delta + slot * 8]
+ *     op   [base + T1 + displacement]
+ *
+ * 32-bit user code has one slot only, and no check: its addresses are computed with 32 bits.
+ *
  * Where a base register was checked earlier in the block and has only moved by constants since, no
  * check is needed: all displacements of a block are less than the slots around. Nor for an address
  * that is known. What goes on in the soft form after a failed check must not come back to where the
@@ -40,11 +51,6 @@ static const struct insn *now(const struct build *build)
     return build_now(build);
 }
 
-static uint32_t offset_of(const struct build *build, const uint8_t *at)
-{
-    return (uint32_t)(at - build->translator->cache.write);
-}
-
 static bool in_upper_half(uint64_t linear)
 {
     return (int64_t)linear >> 47 == -1;
@@ -54,8 +60,10 @@ void build_window_begin(struct build *build)
 {
     unsigned mode = build->translation->mode & ~MODE_PLAIN;
 
-    build->windowed = build->long_mode && soft_window_attached(build->cpu) &&
-                      (mode == SOFT_MMU_SUPERVISOR || mode == SOFT_MMU_SUPERVISOR_AC);
+    build->window_user = mode & MODE_WINDOW;
+    build->windowed =
+        build->window_user || (build->long_mode && soft_window_attached(build->cpu) &&
+                               (mode == SOFT_MMU_SUPERVISOR || mode == SOFT_MMU_SUPERVISOR_AC));
     build->window = WINDOW_NONE;
     build->verified = build->written = 0;
 }
@@ -69,20 +77,36 @@ static bool value_of(const struct build *build, unsigned gpr, uint64_t *value)
     return !(build->written >> gpr & 1);
 }
 
-/* An address in the slot where data is likely: what the kernel's GS base points to. */
+/* An address in the slot where data is likely: of the kernel, or of the thread. */
 static uint64_t likely(const struct build *build)
 {
-    return build->cpu->seg[SEG_GS].base;
+    const struct soft_cpu *cpu = build->cpu;
+
+    if (!build->window_user)
+        return cpu->seg[SEG_GS].base;
+    return cpu->seg[SEG_FS].base ? cpu->seg[SEG_FS].base : cpu->gpr[GPR_RSP];
 }
 
-/* Where the operand may lie; an address of the lower half for what windows are not for. */
+/* Whether windows of the block's kind may show the address. */
+static bool in_reach(const struct build *build, uint64_t linear)
+{
+    return build->window_user ? !(linear >> 47) : in_upper_half(linear);
+}
+
+/* Whether the displacement is the address of an object that does not move. */
+static bool is_static(const struct build *build, int64_t displacement)
+{
+    return build->window_user ? displacement > SMALL : displacement < -SMALL;
+}
+
+/* Where the operand may lie. */
 static uint64_t guess(const struct build *build, const struct insn *insn)
 {
     uint64_t linear = (uint64_t)insn->displacement, value;
 
     if (insn->segment >= SEG_FS && build->cpu->seg[insn->segment].base)
         return build->cpu->seg[insn->segment].base;
-    if (insn->displacement < -SMALL)
+    if (is_static(build, insn->displacement))
         return linear;
     if (insn->base < GPR_COUNT) {
         if (!value_of(build, insn->base, &value))
@@ -94,15 +118,35 @@ static uint64_t guess(const struct build *build, const struct insn *insn)
             return likely(build);
         linear += value << insn->scale;
     }
-    return linear;
+    return in_reach(build, linear) || !build->window_user ? linear : likely(build);
 }
 
 static enum window_form choose_guess(struct build *build, uint64_t linear)
 {
-    if (!in_upper_half(linear) || !soft_window_reserve(build->cpu, linear))
+    if (!in_reach(build, linear) ||
+        (!build->window_user && !soft_window_reserve(build->cpu, linear)))
         return WINDOW_NONE;
     build->window_slot = (uint32_t)(linear >> SLOT_SHIFT);
     return WINDOW_CHECKED;
+}
+
+/* An address without registers. */
+static enum window_form choose_constant(struct build *build, uint64_t linear)
+{
+    build->window_slot = (uint32_t)(linear >> SLOT_SHIFT);
+    if (build->window_user)
+        return in_reach(build, linear) ? WINDOW_FREE : WINDOW_NONE;
+    return in_upper_half(linear) && (int64_t)linear == (int32_t)linear &&
+                   soft_window_reserve(build->cpu, linear)
+               ? WINDOW_FREE
+               : WINDOW_NONE;
+}
+
+/* 32-bit user code: any address. A segment's base takes flags to add. */
+static enum window_form choose_small(struct build *build, unsigned segment)
+{
+    build->window_slot = 0;
+    return segment >= SEG_FS ? WINDOW_CHECKED : WINDOW_FREE;
 }
 
 /* [base + a small displacement] */
@@ -112,6 +156,7 @@ static enum window_form choose_base(struct build *build, unsigned base, uint64_t
     if (!(build->verified >> base & 1))
         return choose_guess(build, linear);
     build->cold[build->checker[base]].relied = true;
+    build->window_slot = build->cold[build->checker[base]].slot;
     return WINDOW_FREE;
 }
 
@@ -121,15 +166,14 @@ static enum window_form choose(struct build *build, const struct insn *insn)
     uint64_t linear = (uint64_t)insn->displacement;
 
     build->window_base = EMIT_NONE;
-    if (!build->windowed || build->soft || insn->address_size != 8)
+    if (!build->windowed || build->soft || insn->address_size != build_word(build))
         return WINDOW_NONE;
+    if (mode_is_small(build->translation->mode))
+        return choose_small(build, insn->segment);
     if (lone) {
         if (insn->base == INSN_RIP)
             linear += build->rip + insn->length;
-        return in_upper_half(linear) && (int64_t)linear == (int32_t)linear &&
-                       soft_window_reserve(build->cpu, linear)
-                   ? WINDOW_FREE
-                   : WINDOW_NONE;
+        return choose_constant(build, linear);
     }
     if (insn->base < GPR_COUNT && insn->index >= GPR_COUNT && insn->segment < SEG_FS &&
         insn->displacement < SMALL && insn->displacement > -SMALL)
@@ -146,10 +190,15 @@ void build_window_choose_stack(struct build *build, unsigned base)
 {
     uint64_t linear;
 
+    build->window_base = EMIT_NONE;
     if (!build->windowed || build->soft)
         return;
+    if (mode_is_small(build->translation->mode)) {
+        build->window = choose_small(build, SEG_SS);
+        return;
+    }
     if (!value_of(build, base, &linear) && !value_of(build, GPR_RSP, &linear))
-        linear = likely(build);
+        linear = build->window_user ? build->cpu->gpr[GPR_RSP] : likely(build);
     build->window = choose_base(build, base, linear);
 }
 
@@ -171,11 +220,29 @@ static void check(struct build *build, const struct access *access)
     build->window_failed = emit_jump_if_forward(emitter, NOT_EQUAL);
 }
 
-void build_window_check(struct build *build, struct access *access)
+/* The delta of the slot to T1. */
+static void load_delta(struct build *build, struct access *access)
 {
-    build->window_failed = build->window_immediate = NULL;
-    if (build->window == WINDOW_CHECKED)
-        check(build, access);
+    struct emit_memory delta = BUILD_FIELD(build, user_delta[build->window_slot]);
+    struct emitter *emitter = &build->emitter;
+
+    held_lose(build, T1);
+    emit_load(emitter, true, T1, &delta);
+    build->window_delta = emitter->at - sizeof(uint32_t);
+    if (!access->constant)
+        return;
+    access->host = (struct emit_memory){.base = T1, .index = EMIT_NONE};
+    if (access->linear <= INT32_MAX) {
+        access->host.displacement = (int32_t)access->linear;
+    } else {
+        held_lose(build, T2);
+        emit_mov_immediate(emitter, T2, access->linear);
+        access->host.index = T2;
+    }
+}
+
+static void use_gs(struct access *access)
+{
     if (access->constant)
         access->host = (struct emit_memory){
             .base = EMIT_NONE, .index = EMIT_NONE, .displacement = (int32_t)access->linear};
@@ -183,6 +250,17 @@ void build_window_check(struct build *build, struct access *access)
         access->host = access->address;
     access->host.gs = true;
     access->scratch &= access->constant ? 0 : 1U << T0;
+}
+
+void build_window_check(struct build *build, struct access *access)
+{
+    build->window_failed = build->window_immediate = build->window_delta = NULL;
+    if (build->window == WINDOW_CHECKED && !mode_is_small(build->translation->mode))
+        check(build, access);
+    if (build->window_user)
+        load_delta(build, access);
+    else
+        use_gs(access);
 }
 
 void build_window_commit(struct build *build, bool write)
@@ -194,9 +272,20 @@ void build_window_commit(struct build *build, bool write)
     site = build_site(build);
     if (!site)
         return;
-    site->window = offset_of(build, build->emitter.at);
+    site->window = build_offset(build, build->emitter.at);
     site->window_writes = write;
     site->flags = (uint8_t)build->flags;
+    if (build->window_delta)
+        site->delta = build_offset(build, build->window_delta);
+}
+
+/* Which site checks for the present one. */
+static uint32_t checking_site(const struct build *build, uint32_t number)
+{
+    if (build->window == WINDOW_CHECKED)
+        return number;
+    return build->window_base == EMIT_NONE ? 0
+                                           : build->cold[build->checker[build->window_base]].number;
 }
 
 void build_window_finish(struct build *build)
@@ -211,14 +300,16 @@ void build_window_finish(struct build *build)
     number = (uint32_t)(site - build->translator->sites);
     site->start = site->retry;
     if (build->window_immediate)
-        site->slot = offset_of(build, build->window_immediate);
-    while (offset_of(build, emitter->at) < site->start + PATCH_BYTES && !emitter->full)
+        site->slot = build_offset(build, build->window_immediate);
+    site->check = checking_site(build, number);
+    while (build_offset(build, emitter->at) < site->start + PATCH_BYTES && !emitter->full)
         emit_byte(emitter, 0x90);
     cold = build_cold(build, COLD_SOFT, build->window_failed);
     if (!cold)
         return;
     cold->number = number;
     cold->index = (uint8_t)build->index;
+    cold->slot = build->window_slot;
     cold->rip = build->rip;
     cold->flags = build->window_flags;
     cold->flags_behind = build->flags;
@@ -330,17 +421,48 @@ void build_window_note(struct build *build, bool native)
 
 /* ---- while it executes ---- */
 
+/* Let all that the check at `site` serves add the delta of another slot. */
+static void change_delta(struct soft_translator *translator, const struct site *site, uint32_t slot)
+{
+    const struct translation *translation = site->translation;
+    uint32_t address = (uint32_t)(uintptr_t)&translator->cpu->user_delta[slot];
+    uint32_t number = (uint32_t)(site - translator->sites);
+
+    for (uint32_t i = 0; i < translation->sites; i++) {
+        const struct site *other = &translator->sites[translation->site + i];
+
+        if (other->delta && other->check == number)
+            memcpy(translator->cache.write + other->delta, &address, sizeof(address));
+    }
+}
+
 void window_learn(struct soft_translator *translator, const struct site *soft, uint64_t linear)
 {
     struct site *site = &translator->sites[soft->guess];
     uint32_t slot = (uint32_t)(linear >> SLOT_SHIFT);
+    bool user = site->delta;
 
-    if (!soft->guess || !site->slot || site->moved == MOVED_MAX || !in_upper_half(linear) ||
+    if (!soft->guess || !site->slot || site->moved == MOVED_MAX ||
+        (user ? linear >> 47 != 0 : !in_upper_half(linear)) ||
         !memcmp(translator->cache.write + site->slot, &slot, sizeof(slot)) ||
-        !soft_window_reserve(translator->cpu, linear))
+        (!user && !soft_window_reserve(translator->cpu, linear)))
         return;
     site->moved++;
     memcpy(translator->cache.write + site->slot, &slot, sizeof(slot));
+    if (user)
+        change_delta(translator, site, slot);
+}
+
+uint64_t window_linear(const struct soft_translator *translator, const struct site *site,
+                       uintptr_t host)
+{
+    const struct soft_cpu *cpu = translator->cpu;
+    uint32_t address;
+
+    if (!site->delta)
+        return host - cpu->window_delta;
+    memcpy(&address, translator->cache.write + site->delta, sizeof(address));
+    return host - *(const uint64_t *)(uintptr_t)address;
 }
 
 void window_refuse(struct soft_translator *translator, struct site *site)

@@ -12,18 +12,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "vmm/util/rcu.h"
-
 #define PAGE_SIZE 0x1000UL
 #define PAGE_MASK (~(PAGE_SIZE - 1))
-#define LARGE     (2UL << 20) /* of the host, and worth asking for */
-#define USER_BITS 47          /* a GS base must be canonical */
+#define USER_BITS 47 /* a GS base must be canonical */
 #define RESERVED  (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
-
-/* Slots of the host that are never tried: the first has the addresses below 2 GB, the last ones
- * the stacks and libraries. */
-#define FIRST_SLOT 1
-#define LAST_SLOT  (WINDOW_SLOTS - 2)
 
 bool window_space_init(struct window_space *space)
 {
@@ -33,52 +25,35 @@ bool window_space_init(struct window_space *space)
     return space->regions != MAP_FAILED;
 }
 
-static void *slot_address(int slot)
-{
-    return (void *)((uint64_t)slot << WINDOW_SLOT_SHIFT);
-}
-
 void window_space_fini(struct window_space *space)
 {
     for (int i = 0; i < WINDOW_SLOTS; i++)
         if (space->owned[i])
-            munmap(slot_address(i), WINDOW_SLOT_SIZE);
+            window_slot_release(i);
     munmap(space->regions, WINDOW_REGIONS * sizeof(struct window_region));
 }
 
 /* ---- reservation ---- */
 
-/* Reserve a slot of the host, which holds nothing. */
 static bool reserve(struct window_space *space, int slot)
 {
-    void *at = slot_address(slot), *got;
-
-    if (slot < FIRST_SLOT || slot > LAST_SLOT)
+    if (slot < 0 || slot >= WINDOW_SLOTS)
         return false;
-    if (space->owned[slot])
-        return true;
-    got = mmap(at, WINDOW_SLOT_SIZE, PROT_NONE, RESERVED | MAP_FIXED_NOREPLACE, -1, 0);
-    if (got == MAP_FAILED)
-        return false;
-    if (got != at) { /* a host before Linux 4.17 takes it for a hint */
-        munmap(got, WINDOW_SLOT_SIZE);
-        return false;
-    }
-    space->owned[slot] = true;
-    return true;
+    space->owned[slot] = space->owned[slot] || window_slot_reserve(slot);
+    return space->owned[slot];
 }
 
 static void release(struct window_space *space, int slot)
 {
-    munmap(slot_address(slot), WINDOW_SLOT_SIZE);
+    window_slot_release(slot);
     space->owned[slot] = false;
 }
 
 /* Whether the three slots around one of the host are free. */
 static bool fits(const bool vacant[WINDOW_SLOTS], int slot)
 {
-    return slot > FIRST_SLOT && slot < LAST_SLOT && vacant[slot - 1] && vacant[slot] &&
-           vacant[slot + 1];
+    return slot > WINDOW_FIRST_SLOT && slot < WINDOW_LAST_SLOT && vacant[slot - 1] &&
+           vacant[slot] && vacant[slot + 1];
 }
 
 /* The slot of the host for one of the guest's upper half under a delta. */
@@ -99,7 +74,7 @@ bool window_space_place(struct window_space *space, const bool wanted[WINDOW_SLO
         if (vacant[i])
             release(space, i);
     }
-    for (int at = FIRST_SLOT; at <= LAST_SLOT; at++) {
+    for (int at = WINDOW_FIRST_SLOT; at <= WINDOW_LAST_SLOT; at++) {
         uint64_t delta = ((uint64_t)at << WINDOW_SLOT_SHIFT) -
                          (~0UL << 47 | (uint64_t)slot << WINDOW_SLOT_SHIFT);
         unsigned score = 1;
@@ -114,6 +89,10 @@ bool window_space_place(struct window_space *space, const bool wanted[WINDOW_SLO
             space->placed = true;
         }
     }
+    /* Before windows of user space take what will be wanted. */
+    for (unsigned i = 0; i < WINDOW_SLOTS && best > 0; i++)
+        if (wanted[i])
+            window_space_open(space, i);
     return best > 0;
 }
 
@@ -121,8 +100,8 @@ bool window_space_open(struct window_space *space, unsigned slot)
 {
     int at = host_slot(space->delta, slot);
 
-    if (!space->placed || at <= FIRST_SLOT || at >= LAST_SLOT || !reserve(space, at - 1) ||
-        !reserve(space, at) || !reserve(space, at + 1))
+    if (!space->placed || at <= WINDOW_FIRST_SLOT || at >= WINDOW_LAST_SLOT ||
+        !reserve(space, at - 1) || !reserve(space, at) || !reserve(space, at + 1))
         return false;
     space->opened[at] = true;
     return true;
@@ -207,9 +186,8 @@ static void *host_address(const struct window_space *space, uint64_t linear)
 void window_space_clear(struct window_space *space)
 {
     for (int i = 0; i < WINDOW_SLOTS && space->pieces; i++)
-        if (space->opened[i] && mmap(slot_address(i), WINDOW_SLOT_SIZE, PROT_NONE,
-                                     RESERVED | MAP_FIXED, -1, 0) == MAP_FAILED)
-            mprotect(slot_address(i), WINDOW_SLOT_SIZE, PROT_NONE);
+        if (space->opened[i] && !window_hide(window_slot_address(i), WINDOW_SLOT_SIZE))
+            mprotect(window_slot_address(i), WINDOW_SLOT_SIZE, PROT_NONE);
     space->count = 0;
     space->pieces = 0;
 }
@@ -218,8 +196,7 @@ void window_space_clear(struct window_space *space)
 static void make_inaccessible(struct window_space *space, uint64_t linear, uint64_t size)
 {
     space->pieces += 2;
-    if (space->pieces >= WINDOW_PIECES || mmap(host_address(space, linear), size, PROT_NONE,
-                                               RESERVED | MAP_FIXED, -1, 0) == MAP_FAILED)
+    if (space->pieces >= WINDOW_PIECES || !window_hide(host_address(space, linear), size))
         window_space_clear(space);
 }
 
@@ -291,78 +268,18 @@ void window_space_cut_physical(struct window_space *space, uint64_t physical, ui
     }
 }
 
-/* Map one run of pages with the same rights. */
-static bool map_run(struct window_space *space, uint64_t linear, uint64_t size, int fd,
-                    uint64_t offset, bool write)
-{
-    void *host = host_address(space, linear);
-
-    space->pieces += 2;
-    if (mmap(host, size, PROT_READ | (write ? PROT_WRITE : 0),
-             MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED)
-        return false;
-    /* Both are advice. */
-    if (size >= LARGE)
-        madvise(host, size, MADV_HUGEPAGE);
-    madvise(host, size, MADV_DONTDUMP);
-    return true;
-}
-
-static bool find_range(const struct memory *memory, uint64_t physical, struct memory_range *range)
-{
-    rcu_reader_lock();
-    const struct memory_range *found = memory_find(memory, physical);
-    if (found)
-        *range = *found;
-    rcu_reader_unlock();
-    return found && found->kind == MEMORY_RAM;
-}
-
-/* How many bytes from `offset` in the view on, at most `size`, are alike: a writable alias may be
- * kept of all pages, or of none. */
-static uint64_t run_of(const struct memory_view *view, uint64_t offset, uint64_t size, bool *write)
-{
-    uint64_t run = PAGE_SIZE;
-
-    *write = memory_view_writable(view, offset);
-    while (run < size && memory_view_writable(view, offset + run) == *write)
-        run += PAGE_SIZE;
-    return run;
-}
-
-static bool map_runs(struct window_space *space, const struct memory_view *view,
-                     const struct window_region *region, const struct memory_range *range, int fd)
-{
-    for (uint64_t done = 0, run; done < region->size; done += run) {
-        uint64_t physical = region->physical + done;
-        bool write = false;
-
-        run = region->size - done;
-        if (region->writable)
-            run = run_of(view, physical - view->base, run, &write);
-        if (space->pieces >= WINDOW_PIECES ||
-            !map_run(space, region->linear + done, run, fd,
-                     range->block_offset + (physical - range->base), write))
-            return false;
-    }
-    return true;
-}
-
 bool window_space_map(struct window_space *space, struct memory *memory,
                       const struct window_region *region)
 {
-    struct memory_range range;
-    struct memory_view view;
-    int fd = memory_file(memory, region->physical);
+    unsigned count;
 
-    if (fd < 0 || !memory_view(memory, region->physical, &view) ||
-        !find_range(memory, region->physical, &range) ||
-        range.base + range.size - region->physical < region->size)
-        return false;
     /* What cuts a region in two takes another one. */
     if (space->count >= WINDOW_REGIONS - 1 || space->pieces >= WINDOW_PIECES / 2)
         window_space_clear(space);
-    if (!map_runs(space, &view, region, &range, fd)) {
+    count = window_show(memory, host_address(space, region->linear), region->physical, region->size,
+                        region->writable, (WINDOW_PIECES - space->pieces) / 2);
+    space->pieces += 2 * count;
+    if (!count) {
         make_inaccessible(space, region->linear, region->size);
         return false;
     }

@@ -15,16 +15,10 @@
  */
 #pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "vmm/engine/soft/translator/window_map.h"
 
-#include "vmm/memory/memory.h"
-
-#define WINDOW_SLOT_SHIFT 39
-#define WINDOW_SLOT_SIZE  (1UL << WINDOW_SLOT_SHIFT)
-#define WINDOW_SLOTS      256   /* of the upper half; the host's user space has as many */
-#define WINDOW_REGIONS    4096U /* most that are kept */
-#define WINDOW_PIECES     32000 /* of the host's 65,530 mappings of a process */
+#define WINDOW_REGIONS 4096U /* most that are kept */
+#define WINDOW_PIECES  32000 /* of the host's 65,530 mappings of a process */
 
 struct window_region {
     uint64_t linear, size; /* bytes, whole pages */
