@@ -150,6 +150,14 @@ bool access_prepare_sum(struct build *build, const struct insn *insn, struct acc
     return true;
 }
 
+bool access_covered(const struct build *build, const struct insn *insn, unsigned size, bool write)
+{
+    struct address_key key;
+
+    return access_key(build, insn, &key) &&
+           group_holds(build, &key, (int)insn->displacement, size, write);
+}
+
 /* By a group that needs more than one register for its addresses. */
 static bool prepare_grouped(struct build *build, const struct insn *insn, unsigned size, bool write,
                             struct access *access)

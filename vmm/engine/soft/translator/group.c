@@ -219,6 +219,12 @@ static bool within(const struct group *group, const struct address_key *key, int
            (group->write || !write);
 }
 
+bool group_holds(const struct build *build, const struct address_key *key, int displacement,
+                 unsigned size, bool write)
+{
+    return build->group.active && within(&build->group, key, displacement, size, write);
+}
+
 bool group_covers(struct build *build, const struct address_key *key, int displacement,
                   unsigned size, bool write)
 {

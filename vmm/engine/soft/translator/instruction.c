@@ -148,7 +148,8 @@ static bool build_copy(struct build *build)
     if (form->memory) {
         if (!form->pointers && !form->control && !uses_high(build))
             build_window_choose(build);
-        build_begin_access(build);
+        if (!access_covered(build, build_now(build), form->size, form->writes))
+            build_begin_access(build);
         if (!access_prepare(build, build_now(build), form->size, form->writes, &access))
             return false;
         access_check(build, &access, form->size, form->writes);

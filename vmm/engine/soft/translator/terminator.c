@@ -21,6 +21,16 @@ static void move_rsp(struct build *build, uint8_t base, int32_t distance)
 
 /* ---- the stack ---- */
 
+/* Before the access of a word at [base + displacement], the instruction's only one. */
+static void begin_stack(struct build *build, unsigned base, int displacement, bool write)
+{
+    const struct address_key key = {.base = (uint8_t)base, .index = EMIT_NONE};
+
+    build_window_choose_stack(build, base);
+    if (!group_holds(build, &key, displacement, build_word(build), write))
+        build_begin_access(build);
+}
+
 /* Check the slot below RSP; it is [access->host]. */
 static void push_check(struct build *build, struct access *access)
 {
@@ -33,8 +43,7 @@ static void push_register(struct build *build, unsigned gpr)
     struct access access;
     uint8_t reg;
 
-    build_window_choose_stack(build, GPR_RSP);
-    build_begin_access(build);
+    begin_stack(build, GPR_RSP, -(int)build_word(build), true);
     push_check(build, &access);
     reg = held_load(build, gpr, T2);
     build_window_commit(build, true);
@@ -61,8 +70,7 @@ static void push_constant(struct build *build, uint64_t value)
 {
     struct access access;
 
-    build_window_choose_stack(build, GPR_RSP);
-    build_begin_access(build);
+    begin_stack(build, GPR_RSP, -(int)build_word(build), true);
     push_check(build, &access);
     store_constant(build, &access.host, value);
     move_rsp(build, HOST_RSP, -(int)build_word(build));
@@ -90,8 +98,7 @@ static void pop_register(struct build *build, unsigned gpr)
     bool in_memory = IN_MEMORY >> gpr & 1;
     struct access access;
 
-    build_window_choose_stack(build, GPR_RSP);
-    build_begin_access(build);
+    begin_stack(build, GPR_RSP, 0, false);
     access_prepare_stack(build, GPR_RSP, 0, &access);
     access_check(build, &access, build_word(build), false);
     build_window_commit(build, false);
@@ -108,8 +115,7 @@ static void leave(struct build *build)
 {
     struct access access;
 
-    build_window_choose_stack(build, GPR_RBP);
-    build_begin_access(build);
+    begin_stack(build, GPR_RBP, 0, false);
     access_prepare_stack(build, GPR_RBP, 0, &access);
     access_check(build, &access, build_word(build), false);
     held_lose(build, T2);
@@ -257,7 +263,7 @@ static bool call(struct build *build)
     if (direct ? !relative(build, &target) : !load_target(build))
         return false;
     if (direct)
-        build_begin_access(build);
+        begin_stack(build, GPR_RSP, -(int)build_word(build), true);
     else if (build->long_mode)
         check_canonical(build);
     push_check(build, &access);
@@ -277,8 +283,7 @@ static bool ret(struct build *build)
 
     if (drop > INT8_MAX)
         return false;
-    build_window_choose_stack(build, GPR_RSP);
-    build_begin_access(build);
+    begin_stack(build, GPR_RSP, 0, false);
     access_prepare_stack(build, GPR_RSP, 0, &access);
     access_check(build, &access, build_word(build), false);
     build_window_commit(build, false);

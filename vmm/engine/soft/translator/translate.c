@@ -87,6 +87,27 @@ void emit_flags_save(struct build *build)
     emit_mov_register(emitter, true, GPR_RAX, T2);
 }
 
+/* CF alone, where no other flag is live: additions of long numbers, between whose memory operands
+ * a carry lives. Not around instructions behind which interrupts are taken, whose frames show all
+ * flags. */
+static void emit_carry_save(struct build *build)
+{
+    struct emit_memory carrier = BUILD_FIELD(build, flags_carrier);
+
+    carrier.displacement++;
+    emit_op_memory(&build->emitter, 0, 0x0f92, false, 0, &carrier); /* SETC */
+}
+
+static void emit_carry_restore(struct build *build, uint8_t scratch)
+{
+    struct emit_memory carrier = BUILD_FIELD(build, flags_carrier);
+
+    carrier.displacement++;
+    held_lose(build, scratch);
+    emit_op_memory(&build->emitter, 0, 0x0fb6, false, scratch, &carrier); /* MOVZX */
+    emit_shift(&build->emitter, 5, false, scratch, 1);
+}
+
 static void emit_flags_restore(struct build *build, uint8_t scratch)
 {
     struct emitter *emitter = &build->emitter;
@@ -104,7 +125,9 @@ void build_spare_flags(struct build *build, uint32_t live)
 {
     if (build->flags != FLAGS_HOST)
         return;
-    if (live)
+    if (live == FLAG_CF && build->now->form.copies)
+        emit_carry_save(build);
+    else if (live)
         emit_flags_save(build);
     build->flags = live ? FLAGS_CARRIER : FLAGS_DEAD;
 }
@@ -131,7 +154,10 @@ void build_need_flags(struct build *build, uint8_t scratch)
 {
     if (build->flags != FLAGS_CARRIER)
         return;
-    emit_flags_restore(build, scratch);
+    if (build->now->live_in == FLAG_CF)
+        emit_carry_restore(build, scratch);
+    else
+        emit_flags_restore(build, scratch);
     build->flags = FLAGS_HOST;
 }
 

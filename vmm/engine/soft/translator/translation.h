@@ -397,6 +397,9 @@ struct access {
     uint32_t scratch; /* registers that must be kept for the commit */
 };
 
+/* Whether the operand is covered by a check before, so that flags and scratch registers outlive
+ * its access: build_begin_access is not needed then. */
+bool access_covered(const struct build *build, const struct insn *insn, unsigned size, bool write);
 /* Bring the address of the present instruction's operand into a form. Emits loads into T0 and T1.
  * False when the interpreter must do it. After build_clobber_flags. */
 bool access_prepare(struct build *build, const struct insn *insn, unsigned size, bool write,
@@ -447,8 +450,10 @@ void held_reload(struct build *build, const uint8_t held[SCRATCH_COUNT]);
 
 /* group.c */
 
-/* Whether the access at `displacement` needs no check, since a group covers it; a new group if that
- * is worth while. */
+/* Whether the access at `displacement` needs no check, since a group covers it already. */
+bool group_holds(const struct build *build, const struct address_key *key, int displacement,
+                 unsigned size, bool write);
+/* Whether it needs none, since a group covers it; a new group if that is worth while. */
 bool group_covers(struct build *build, const struct address_key *key, int displacement,
                   unsigned size, bool write);
 /* Around each instruction: whether the group outlives it, and where its base is then. */
