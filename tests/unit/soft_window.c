@@ -320,6 +320,36 @@ static void test_flush_drops_what_has_changed(void **state)
     assert_false(readable(w, cpu, SMALL + 0x2000));
 }
 
+/* Sixteen megabytes at 512 addresses, first in large pages, then in small ones. */
+static void test_a_flush_makes_no_more_walks_than_it_may(void **state)
+{
+    enum { COPIES = 512, LARGE_PAGES = FIXTURE_RAM >> 21, TABLES = 0x10000 };
+    const uint64_t last = SMALL + ((COPIES - 1UL) << 30);
+    struct windows *w = *state;
+    struct soft_cpu *cpu = first_fault(w);
+
+    for (unsigned i = 0; i < COPIES; i++)
+        set_pt(w, PDPT, i, PD | P | W | U | A);
+    for (unsigned i = 0; i < LARGE_PAGES; i++)
+        set_pt(w, PD, i, (uint64_t)i << 21 | KERNEL | PS);
+    for (unsigned i = 0; i < COPIES; i++)
+        assert_int_equal(soft_window_fault(cpu, SMALL + ((uint64_t)i << 30), false),
+                         WINDOW_ENTERED);
+    soft_window_flush(cpu);
+    assert_true(readable(w, cpu, SMALL));
+    assert_true(readable(w, cpu, last));
+
+    for (unsigned i = 0; i < LARGE_PAGES * 512; i++)
+        set_pt(w, TABLES, i, (uint64_t)i << 12 | KERNEL);
+    for (unsigned i = 0; i < LARGE_PAGES; i++)
+        set_pt(w, PD, i, (TABLES + i * 0x1000UL) | P | W | U | A);
+    soft_window_flush(cpu);
+    assert_false(readable(w, cpu, SMALL));
+    assert_false(readable(w, cpu, last));
+    assert_int_equal(soft_window_fault(cpu, SMALL, false), WINDOW_ENTERED);
+    assert_true(readable(w, cpu, SMALL));
+}
+
 static void test_flush_drops_what_became_a_larger_page(void **state)
 {
     struct windows *w = *state;
@@ -741,6 +771,7 @@ int main(void)
         TEST(test_lower_half_and_holes_in_the_tables_are_refused),
         TEST(test_invlpg_drops_the_whole_guest_page),
         TEST(test_flush_drops_what_has_changed),
+        TEST(test_a_flush_makes_no_more_walks_than_it_may),
         TEST(test_flush_drops_what_became_a_larger_page),
         TEST(test_code_and_dirty_pages_take_write_access_away),
         TEST(test_two_addresses_of_a_page_are_protected_both),

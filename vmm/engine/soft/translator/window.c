@@ -51,6 +51,10 @@
 #define AROUND_SMALL (64UL << 10)
 #define AROUND_LARGE (32UL << 20)
 
+/* Walks that a flush makes at most. The vCPU hears no kick meanwhile, and others wait for the lock:
+ * who shows memory at thousands of addresses, in small pages, has all dropped instead. */
+#define WALKS_MAX 65536U
+
 struct soft_windows {
     struct memory *memory;
     pthread_mutex_t lock; /* of all below, and of each vCPU's window_root and window_delta */
@@ -205,14 +209,14 @@ static bool may_write(const struct soft_translation *translation)
     return translation->writable && translation->dirty;
 }
 
-/* Whether the tables map the whole region as they did. */
-static bool still_holds(struct soft_cpu *cpu, const struct window_region *region)
+/* Whether the tables map the whole region as they did, and `walks` are enough to tell. */
+static bool still_holds(struct soft_cpu *cpu, const struct window_region *region, unsigned *walks)
 {
-    for (uint64_t done = 0; done < region->size;) {
+    for (uint64_t done = 0; done < region->size; (*walks)--) {
         struct soft_translation translation;
         uint64_t linear = region->linear + done;
 
-        if (!soft_walk_quietly(cpu, linear, &translation) || !may_show(&translation) ||
+        if (!*walks || !soft_walk_quietly(cpu, linear, &translation) || !may_show(&translation) ||
             translation.physical != region->physical + done || translation.shift > region->shift ||
             (region->writable && !may_write(&translation)))
             return false;
@@ -224,15 +228,18 @@ static bool still_holds(struct soft_cpu *cpu, const struct window_region *region
 static void drop_changed(struct soft_windows *windows, struct soft_cpu *cpu)
 {
     struct window_space *space = &windows->space;
+    unsigned walks = WALKS_MAX;
 
-    for (unsigned i = 0; i < space->count;) {
+    for (unsigned i = 0; i < space->count && walks;) {
         const struct window_region region = space->regions[i];
 
-        if (still_holds(cpu, &region))
+        if (still_holds(cpu, &region, &walks))
             i++;
         else
             window_space_cut(space, region.linear, region.size);
     }
+    if (!walks)
+        window_space_clear(space);
 }
 
 static void detach(struct soft_cpu *cpu)
