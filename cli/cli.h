@@ -96,6 +96,7 @@ int command_reset(const struct command *command, int argc, char **argv);
 int command_resume(const struct command *command, int argc, char **argv);
 int command_run(const struct command *command, int argc, char **argv);
 int command_show(const struct command *command, int argc, char **argv);
+int command_start(const struct command *command, int argc, char **argv);
 int command_state(const struct command *command, int argc, char **argv);
 int command_stop(const struct command *command, int argc, char **argv);
 int command_upgrade(const struct command *command, int argc, char **argv);

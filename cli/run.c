@@ -113,6 +113,10 @@ static void on_event(struct session *session, const json_t *event)
             json_string_value(json_object_get(event, "why")));
     else if (strcmp(type, "crashed") == 0)
         say("anima: the guest crashed: %s", reason ? reason : "without a reason");
+    else if (strcmp(type, "restarting") == 0)
+        say("anima: %s; it starts again in %lld s",
+            json_string_value(json_object_get(event, "message")),
+            json_integer_value(json_object_get(event, "delay_ms")) / 1000);
     else if (strcmp(type, "pty") == 0 && line)
         say("anima: %s is %s", line, json_string_value(json_object_get(event, "pty")));
 }

@@ -51,6 +51,7 @@ static const char *const bus_choices[] = {"virtio", NULL};
 static const char *const format_choices[] = {"raw", NULL};
 static const char *const cache_choices[] = {"writeback", "writethrough", "none", NULL};
 static const char *const on_reboot_choices[] = {"restart", "exit", NULL};
+static const char *const restart_choices[] = {"never", "on-failure", "always", NULL};
 static const char *const on_crash_choices[] = {"exit", "pause", "restart", NULL};
 
 static const char *const network_choices[] = {"user", "tap=", "none", NULL};
@@ -398,6 +399,21 @@ const struct option options[OPTION_COUNT + 1] = {
             .choices = on_crash_choices,
             .help = "what follows when the guest crashes",
             .manual = "A crash is a triple fault, or a report by *pvpanic*.",
+        },
+    [OPTION_RESTART] =
+        {
+            .key = "restart",
+            .type = OPTION_TYPE_ENUM,
+            .argument = "WHEN",
+            .preset = "never",
+            .choices = restart_choices,
+            .help = "whether the machine is started again when it has ended",
+            .manual =
+                "*on-failure*: when the guest's crash has ended it (*--on-crash exit*), or its "
+                "processes have died; *always*: also when the guest has powered off. Not "
+                "after *anima stop* or *kill*. It waits a second before the first attempt, "
+                "twice as long before each further one, up to a minute, and anew from a "
+                "second when it has lived for a minute.",
         },
     [OPTION_STATE] =
         {

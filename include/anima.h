@@ -147,6 +147,19 @@ struct anima_machine;
 struct anima_machine *anima_machine_start(const struct anima_definition *definition, int serial_fd,
                                           struct anima_error **error);
 
+/**
+ * Let a machine that this handle started live on when the handle is destroyed. With `log_fd` not
+ * negative, messages about it are appended to that file.
+ */
+bool anima_machine_detach(struct anima_machine *machine, int log_fd, struct anima_error **error);
+
+/**
+ * Start the machine whose definition is kept as `name`, and let it live on without this process.
+ * What it tells is in the file "log" in its folder; where its definition leads a line to `stdio`,
+ * that is the file "console.log". Returns a connection to it.
+ */
+struct anima_machine *anima_machine_start_named(const char *name, struct anima_error **error);
+
 /** Connect to the running machine of this user called `name`. */
 struct anima_machine *anima_machine_connect(const char *name, struct anima_error **error);
 
@@ -193,7 +206,8 @@ char *anima_machine_list(struct anima_error **error);
 /**
  * All machines of this user, as a JSON list of objects in the order of their names. Each has
  * "name", "defined" (whether its definition is kept) and "state". One that runs has what its
- * "query" tells, or the state "silent" when it did not answer; of the others, those "off" have
+ * "query" tells, or the state "silent" when it did not answer, or "restarting" when it has ended
+ * and will be started again; of the others, those "off" have
  * "cpus" and "memory", those "faulty" a "problem": their definition cannot be read.
  */
 char *anima_inventory(struct anima_error **error);

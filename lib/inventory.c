@@ -32,21 +32,26 @@ static void ask(struct asked *asked, const char *name)
                     json_pack("{s:s, s:i, s:s}", "jsonrpc", "2.0", "id", 1, "method", "query"), -1);
 }
 
-/* What the machine says of itself, as a new object; NULL when it has gone, or is silent. */
+/* What the machine says of itself, as a new object. One that refuses has a monitor alone: it waits
+ * to be started again. */
 static json_t *hear(struct asked *asked, gint64 deadline)
 {
+    const char *state = "silent";
     json_t *answer, *result = NULL;
+    bool ours = false;
 
-    while (!result && wire_receive(&asked->wire, deadline, &answer) == WIRE_MESSAGE) {
-        bool ours = json_integer_value(json_object_get(answer, "id")) == 1;
-
+    while (!ours && wire_receive(&asked->wire, deadline, &answer) == WIRE_MESSAGE) {
+        ours = json_integer_value(json_object_get(answer, "id")) == 1;
         if (ours)
             result = json_incref(json_object_get(answer, "result"));
+        if (ours && json_object_get(answer, "error"))
+            state = "restarting";
         json_decref(answer);
-        if (ours)
-            break;
     }
-    return result;
+    if (json_is_object(result))
+        return result;
+    json_decref(result);
+    return json_pack("{s:s, s:s}", "name", asked->name, "state", state);
 }
 
 /* What is known of a machine that does not run: from its definition, or why that cannot be read. */
@@ -90,8 +95,6 @@ static GHashTable *describe_running(char **names)
             continue;
         machine = hear(&asked[i], deadline);
         wire_finish(&asked[i].wire);
-        if (!machine)
-            machine = json_pack("{s:s, s:s}", "name", names[i], "state", "silent");
         g_hash_table_insert(machines, g_strdup(names[i]), machine);
     }
     return machines;

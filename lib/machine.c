@@ -241,6 +241,16 @@ ANIMA_API struct anima_machine *anima_machine_start(const struct anima_definitio
     return machine;
 }
 
+ANIMA_API bool anima_machine_detach(struct anima_machine *machine, int log_fd,
+                                    struct anima_error **error)
+{
+    json_t *result = call(machine, "detach", NULL, log_fd, -1, error);
+    bool good = result;
+
+    json_decref(result);
+    return good;
+}
+
 ANIMA_API struct anima_machine *anima_machine_connect(const char *name, struct anima_error **error)
 {
     GError *cause = NULL;

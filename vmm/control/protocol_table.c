@@ -178,6 +178,11 @@ const struct control_method control_methods[] = {
     {"start", "Start the machine. Only for the connection that the monitor was started with.",
      CONTROL_OWN, .fds_max = 1, .fds_about = "the line on stdio, if \"serial\" is true",
      .params = start_params, .result = start_result},
+    {"detach",
+     "Let the machine live on when the connection that the monitor was started with is closed.",
+     CONTROL_OWN, .fds_max = 1,
+     .fds_about = "a file for the machine's log, to which messages are appended", .params = none,
+     .result = none},
     {"query", "Tell how the machine is.", CONTROL_OBSERVE, .in_vmm = true, .params = none,
      .result = query_result},
     {"metrics", "Tell what the engine counted.", CONTROL_OBSERVE, .in_vmm = true, .params = none,
@@ -270,6 +275,14 @@ static const struct control_field stopping_fields[] = {
     {0},
 };
 
+static const struct control_field restarting_fields[] = {
+    {"cause", CONTROL_TEXT, true, "as in \"ended\""},
+    {"message", CONTROL_TEXT, true, "one phrase more"},
+    {"delay_ms", CONTROL_INT, true, "until then"},
+    {"attempt", CONTROL_INT, true, "how many there were in a row, with this one"},
+    {0},
+};
+
 static const struct control_field missed_fields[] = {
     {"first", CONTROL_INT, true, "number of the first of them"},
     {0},
@@ -296,6 +309,8 @@ const struct control_event control_events[] = {
     {"restarted", "The machine begins anew, as after its reset button.", reason_fields,
      .in_vmm = true},
     {"stopping", "The power button was pressed.", stopping_fields},
+    {"restarting", "The machine has ended, and will be started again by its restart policy.",
+     restarting_fields},
     {"upgraded", "Another vmm has the machine.", upgrade_result},
     {"helper-restarted", "A helper died, and another one is in its place.", helper_fields},
     {"job-started", "Work that may take long has begun.", job_fields},

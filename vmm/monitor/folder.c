@@ -59,6 +59,15 @@ static bool is_current(const struct folder *folder)
            held.st_ino == named.st_ino && held.st_dev == named.st_dev;
 }
 
+/* The lock's file tells whose it is, as systemd's PIDFile= wants it. What cannot be written is not
+ * worth a machine. */
+static bool tell_pid(const struct folder *folder)
+{
+    if (ftruncate(folder->lock_fd, 0) == 0)
+        dprintf(folder->lock_fd, "%d\n", getpid());
+    return true;
+}
+
 /* One attempt. False with no error: somebody removed the folder meanwhile, try again. */
 static bool try_claim(struct folder *folder, GError **error)
 {
@@ -83,7 +92,7 @@ static bool try_claim(struct folder *folder, GError **error)
                     folder->name);
         return false;
     }
-    return is_current(folder);
+    return is_current(folder) && tell_pid(folder);
 }
 
 struct folder *folder_claim(const char *name, GError **error)

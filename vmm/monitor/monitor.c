@@ -6,7 +6,12 @@
  *     -> calls are answered here or forwarded -> the vmm ends -> "ended" told, all removed
  *
  * The owner's connection is the machine's lifeline: when it closes, the machine is killed. So a
- * terminal that goes away, or a command that crashes, never leaves a machine behind.
+ * terminal that goes away, or a command that crashes, never leaves a machine behind. A machine that
+ * shall outlive the command is let go by "detach".
+ *
+ * When the vmm ends, the option `restart` may have the machine begin anew: vmm, helpers and files
+ * are closed and, after a wait, made again from the same definition. The name and the connections
+ * of clients stay.
  */
 #include "vmm/monitor/monitor.h"
 
@@ -27,6 +32,7 @@
 #include "vmm/monitor/jobs.h"
 #include "vmm/monitor/nats.h"
 #include "vmm/monitor/process.h"
+#include "vmm/monitor/restart.h"
 #include "vmm/monitor/upgrade.h"
 #include "vmm/monitor/worker.h"
 
@@ -52,9 +58,33 @@ struct monitor {
     bool standing;                     /* calls wait for its end */
     char *program;                     /* path of this program */
     char *started_in;                  /* working folder of the command that started the machine */
-    guint stop_timer;
+    int stdio_fd;                      /* the line on stdio; -1: none */
+    bool detached;                     /* it lives on without its owner */
+    bool leaving;                      /* somebody asked for its end */
+    bool lives;                        /* the guest began to run */
+    gint64 born_us;                    /* when */
+    struct restart restart;
+    guint restart_source; /* 0: it is not being started again */
+    guint stop_timer;     /* 0: the guest has all the time that it wants */
+    gint64 stop_until_us; /* what that waits for */
     struct verdict verdict;
 };
+
+/* A line with the time of day in the log of a machine that was let go. */
+static void note(const struct monitor *monitor, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+static void note(const struct monitor *monitor, const char *format, ...)
+{
+    g_autoptr(GDateTime) now = g_date_time_new_now_local();
+    g_autofree char *time = g_date_time_format(now, "%F %T"), *line = NULL;
+    va_list arguments;
+
+    va_start(arguments, format);
+    line = g_strdup_vprintf(format, arguments);
+    va_end(arguments);
+    if (monitor->detached)
+        g_message("%s %s", time, line);
+}
 
 static void decide(struct monitor *monitor, int status, const char *cause, const char *message)
 {
@@ -66,6 +96,15 @@ static void decide(struct monitor *monitor, int status, const char *cause, const
     monitor->verdict.message = g_strdup(message);
 }
 
+/* An end that somebody wants, so that it is final. */
+static void leave(struct monitor *monitor, int status, const char *cause, const char *message)
+{
+    monitor->leaving = true;
+    decide(monitor, status, cause, message);
+}
+
+static void run_ended(struct monitor *monitor);
+
 /* ---- the vmm's end ---- */
 
 static void on_vmm_log(void *opaque, const char *line)
@@ -73,6 +112,7 @@ static void on_vmm_log(void *opaque, const char *line)
     struct monitor *monitor = opaque;
     json_t *details = json_object();
 
+    note(monitor, "%s", line);
     json_object_set_new(details, "line", json_string(line));
     clients_event(monitor->clients, "log", details);
 }
@@ -82,7 +122,7 @@ static void on_vmm_ended(void *opaque, struct worker *worker, const char *how)
     struct monitor *monitor = opaque;
 
     decide(monitor, 1, "failed", how);
-    g_main_loop_quit(monitor->loop);
+    run_ended(monitor);
 }
 
 /* ---- words from the vmm ---- */
@@ -109,6 +149,13 @@ static void on_answer(void *opaque, struct control_call *call, const struct rpc_
     control_reply(call, json_incref(answer->result));
 }
 
+static void begin_life(struct monitor *monitor)
+{
+    note(monitor, "started again");
+    monitor->lives = true;
+    monitor->born_us = g_get_monotonic_time();
+}
+
 static void on_started(void *opaque, struct control_call *call, const struct rpc_message *answer)
 {
     struct monitor *monitor = opaque;
@@ -118,8 +165,19 @@ static void on_started(void *opaque, struct control_call *call, const struct rpc
         control_fail_as(call, answer);
         return;
     }
+    begin_life(monitor);
     control_reply(call,
                   json_pack("{s:s}", "name", definition_text(monitor->definition, OPTION_NAME)));
+}
+
+/* Of a machine that is started again: nobody waits for the answer. */
+static void on_started_again(void *opaque, const struct rpc_message *answer, int *fds,
+                             unsigned count)
+{
+    if (answer->kind == RPC_FAILURE)
+        decide(opaque, 1, "failed", answer->text);
+    else
+        begin_life(opaque);
 }
 
 /* An event of the vmm's, which a guest may have taken over: what it may not tell, or not so, is
@@ -220,9 +278,27 @@ static bool claim(struct monitor *monitor, GError **error)
 
 /* ---- helpers ---- */
 
+static json_t *start_params(const struct monitor *monitor)
+{
+    json_t *params = json_object();
+
+    json_object_set_new(params, "definition", definition_to_json(monitor->definition));
+    json_object_set_new(params, "fds", files_names(monitor->files));
+    json_object_set_new(params, "folder", json_string(monitor->started_in));
+    return params;
+}
+
+/* The first vmm has a call that waits; one of a machine that is started again is told now. */
 static void on_nats_ready(void *opaque)
 {
-    calls_release(((struct monitor *)opaque)->calls);
+    struct monitor *monitor = opaque;
+    unsigned count;
+    const int *fds = files_fds(monitor->files, &count);
+
+    if (monitor->restart.attempts)
+        worker_ask(monitor->vmm, "vmm.start", start_params(monitor), fds, count, on_started_again,
+                   monitor);
+    calls_release(monitor->calls);
 }
 
 static void on_nats_failed(void *opaque, const char *message)
@@ -230,7 +306,7 @@ static void on_nats_failed(void *opaque, const char *message)
     struct monitor *monitor = opaque;
 
     decide(monitor, 1, "failed", message);
-    g_main_loop_quit(monitor->loop);
+    run_ended(monitor);
 }
 
 static void on_nat_restarted(void *opaque, json_t *details)
@@ -240,33 +316,44 @@ static void on_nat_restarted(void *opaque, json_t *details)
 
 /* ---- starting ---- */
 
-static bool prepare(struct monitor *monitor, const struct control_call *call, GError **error)
+/* Helpers and a vmm for what `definition` and `files` say. New calls wait until they are ready. */
+static bool spawn(struct monitor *monitor, GError **error)
 {
     const struct nats_listener listener = {on_nats_ready, on_nats_failed, on_vmm_log,
                                            on_nat_restarted, monitor};
 
+    monitor->nats = nats_create(monitor->definition, monitor->files, &listener, error);
+    if (!monitor->nats)
+        return false;
+    monitor->vmm = worker_create("vmm", NULL, &vmm_ops, monitor, error);
+    if (!monitor->vmm || !files_add_perf_map(monitor->files, worker_pid(monitor->vmm), error))
+        return false;
+    calls_set_worker(monitor->calls, monitor->vmm);
+    calls_hold(monitor->calls);
+    tell_ptys(monitor);
+    return true;
+}
+
+static bool prepare(struct monitor *monitor, const struct control_call *call, GError **error)
+{
     monitor->definition = definition_create();
     if (!definition_from_json(monitor->definition, json_object_get(call->params, "definition"),
                               error) ||
         !definition_check(monitor->definition, error))
         return false;
-    monitor->files = files_open(monitor->definition, call->count ? call->fds[0] : -1, error);
-    if (!monitor->files || !claim(monitor, error) ||
-        !definition_fill_macs(monitor->definition, error))
-        return false;
-    monitor->nats = nats_create(monitor->definition, monitor->files, &listener, error);
-    if (!monitor->nats)
-        return false;
-    monitor->vmm = worker_create("vmm", NULL, &vmm_ops, monitor, error);
-    calls_set_worker(monitor->calls, monitor->vmm);
-    return monitor->vmm && files_add_perf_map(monitor->files, worker_pid(monitor->vmm), error);
+    if (call->count)
+        monitor->stdio_fd = fcntl(call->fds[0], F_DUPFD_CLOEXEC, 3);
+    monitor->restart.policy =
+        restart_policy_find(definition_text(monitor->definition, OPTION_RESTART));
+    monitor->files = files_open(monitor->definition, monitor->stdio_fd, error);
+    return monitor->files && claim(monitor, error) &&
+           definition_fill_macs(monitor->definition, error) && spawn(monitor, error);
 }
 
 static void handle_start(void *opaque, struct control_call *call)
 {
     struct monitor *monitor = opaque;
     GError *error = NULL;
-    json_t *params;
     const int *fds;
     unsigned count;
 
@@ -280,26 +367,129 @@ static void handle_start(void *opaque, struct control_call *call)
         g_main_loop_quit(monitor->loop);
         return;
     }
-    params = json_object();
-    json_object_set_new(params, "definition", definition_to_json(monitor->definition));
-    json_object_set_new(params, "fds", files_names(monitor->files));
-    json_object_set_new(params, "folder", json_string(monitor->started_in));
     fds = files_fds(monitor->files, &count);
-    tell_ptys(monitor);
-    /* The vmm gets it when the helpers are ready. */
-    calls_hold(monitor->calls);
-    calls_forward(monitor->calls, "vmm.start", params, fds, count, call, on_started, monitor);
+    calls_forward(monitor->calls, "vmm.start", start_params(monitor), fds, count, call, on_started,
+                  monitor);
+}
+
+/* ---- starting again ---- */
+
+/* Whatever one life of the machine had. Whoever waits for an answer hears `message`. */
+static void tear_down(struct monitor *monitor, const char *message)
+{
+    if (monitor->stop_timer)
+        g_source_remove(monitor->stop_timer);
+    monitor->stop_timer = 0;
+    if (monitor->upgrade_call) {
+        jobs_end(monitor->jobs, monitor->upgrade_call, RPC_ERROR_FAILED, message);
+        control_fail(g_steal_pointer(&monitor->upgrade_call), RPC_ERROR_FAILED, message);
+    }
+    g_clear_pointer(&monitor->upgrade, upgrade_destroy);
+    monitor->standing = false;
+    calls_fail(monitor->calls, message);
+    calls_set_worker(monitor->calls, NULL);
+    g_clear_pointer(&monitor->vmm, worker_destroy);
+    g_clear_pointer(&monitor->nats, nats_destroy);
+    g_clear_pointer(&monitor->files, files_destroy);
+}
+
+static gboolean on_restart(gpointer opaque)
+{
+    struct monitor *monitor = opaque;
+    GError *error = NULL;
+
+    monitor->restart_source = 0;
+    monitor->files = files_open(monitor->definition, monitor->stdio_fd, &error);
+    if (monitor->files && spawn(monitor, &error))
+        return G_SOURCE_REMOVE;
+    decide(monitor, 1, "failed", error->message);
+    g_error_free(error);
+    run_ended(monitor);
+    return G_SOURCE_REMOVE;
+}
+
+/* Close what the last life had, and wait for the next one. Not on the stack of what is closed. */
+static gboolean on_run_over(gpointer opaque)
+{
+    struct monitor *monitor = opaque;
+    struct verdict *verdict = &monitor->verdict;
+    const char *cause = verdict->cause ? verdict->cause : "failed";
+    gint64 lived_us = monitor->lives ? g_get_monotonic_time() - monitor->born_us : 0;
+    int delay_ms = restart_delay(&monitor->restart, cause, lived_us);
+    const char *message = verdict->message ? verdict->message : "the machine has ended";
+
+    monitor->restart_source = 0;
+    if (monitor->leaving || delay_ms < 0) {
+        g_main_loop_quit(monitor->loop);
+        return G_SOURCE_REMOVE;
+    }
+    tear_down(monitor, message);
+    note(monitor, "%s: %s; it starts again in %d s", cause, message, delay_ms / 1000);
+    clients_event(monitor->clients, "restarting",
+                  json_pack("{s:s, s:s, s:i, s:i}", "cause", cause, "message", message, "delay_ms",
+                            delay_ms, "attempt", monitor->restart.attempts));
+    g_clear_pointer(&verdict->cause, g_free);
+    g_clear_pointer(&verdict->message, g_free);
+    verdict->known = monitor->lives = false;
+    monitor->restart_source = g_timeout_add(delay_ms, on_restart, monitor);
+    return G_SOURCE_REMOVE;
+}
+
+/* A life of the machine is over, as the verdict says. One that never began to run has told its
+ * fault to whoever started it. */
+static void run_ended(struct monitor *monitor)
+{
+    bool begun = monitor->lives || monitor->restart.attempts;
+
+    if (!begun || monitor->leaving)
+        g_main_loop_quit(monitor->loop);
+    else if (!monitor->restart_source)
+        monitor->restart_source = g_idle_add_full(G_PRIORITY_HIGH, on_run_over, monitor, NULL);
+}
+
+/* Whether the machine has no life at the moment: then whoever wants its end has it at once. */
+static bool leave_between_lives(struct monitor *monitor, const char *cause)
+{
+    if (monitor->vmm || !monitor->restart_source)
+        return false;
+    leave(monitor, 0, cause, "the machine is not started again");
+    g_main_loop_quit(monitor->loop);
+    return true;
+}
+
+/* ---- letting go and ending ---- */
+
+static void handle_detach(void *opaque, struct control_call *call)
+{
+    struct monitor *monitor = opaque;
+    int nothing = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+    if (!monitor->lives) {
+        close(nothing);
+        control_fail(call, RPC_ERROR_STATE, "no machine is running");
+        return;
+    }
+    /* Standard error is the command's. */
+    dup2(call->count ? call->fds[0] : nothing, STDERR_FILENO);
+    close(nothing);
+    monitor->detached = true;
+    note(monitor, "'%s' was started", definition_text(monitor->definition, OPTION_NAME));
+    control_reply(call, NULL);
 }
 
 static void handle_kill(void *opaque, struct control_call *call)
 {
     struct monitor *monitor = opaque;
 
+    if (leave_between_lives(monitor, "killed")) {
+        control_reply(call, NULL);
+        return;
+    }
     if (!monitor->vmm) {
         control_fail(call, RPC_ERROR_STATE, "no machine is running");
         return;
     }
-    decide(monitor, 0, "killed", "the machine was killed");
+    leave(monitor, 0, "killed", "the machine was killed");
     worker_kill(monitor->vmm);
     control_reply(call, NULL);
 }
@@ -309,9 +499,22 @@ static gboolean on_stop_timeout(gpointer opaque)
     struct monitor *monitor = opaque;
 
     monitor->stop_timer = 0;
-    decide(monitor, 0, "killed", "the guest did not power off in time and was killed");
+    leave(monitor, 0, "killed", "the guest did not power off in time and was killed");
     worker_kill(monitor->vmm);
     return G_SOURCE_REMOVE;
+}
+
+/* The shortest time that somebody gave counts. */
+static void limit_stop(struct monitor *monitor, json_int_t seconds)
+{
+    gint64 until = g_get_monotonic_time() + seconds * G_USEC_PER_SEC;
+
+    if (monitor->stop_timer && monitor->stop_until_us <= until)
+        return;
+    if (monitor->stop_timer)
+        g_source_remove(monitor->stop_timer);
+    monitor->stop_until_us = until;
+    monitor->stop_timer = g_timeout_add_seconds(seconds, on_stop_timeout, monitor);
 }
 
 static void handle_stop(void *opaque, struct control_call *call)
@@ -319,9 +522,13 @@ static void handle_stop(void *opaque, struct control_call *call)
     struct monitor *monitor = opaque;
     json_t *timeout = json_object_get(call->params, "timeout");
 
-    if (timeout && monitor->vmm && !monitor->stop_timer)
-        monitor->stop_timer =
-            g_timeout_add_seconds(json_integer_value(timeout), on_stop_timeout, monitor);
+    if (leave_between_lives(monitor, "stopped")) {
+        control_reply(call, NULL);
+        return;
+    }
+    if (timeout && monitor->vmm)
+        limit_stop(monitor, json_integer_value(timeout));
+    monitor->leaving |= monitor->vmm != NULL;
     if (monitor->vmm)
         clients_event(monitor->clients, "stopping", json_copy(call->params));
     calls_forward(monitor->calls, "vmm.power-button", NULL, NULL, 0, call, on_answer, monitor);
@@ -467,6 +674,7 @@ static void handle_describe(void *opaque, struct control_call *call)
 static const struct control_handler handlers[] = {
     {"protocol.describe", handle_describe},
     {"start", handle_start},
+    {"detach", handle_detach},
     {"stop", handle_stop},
     {"kill", handle_kill},
     {"upgrade", handle_upgrade},
@@ -483,9 +691,9 @@ static void on_client_gone(void *opaque, struct peer *peer, bool owner)
     calls_forget_peer(monitor->calls, peer);
     if (monitor->upgrade_call && monitor->upgrade_call->peer == peer)
         monitor->upgrade_call->peer = NULL;
-    if (!owner)
+    if (!owner || monitor->detached)
         return;
-    decide(monitor, 0, "abandoned", "the command that started the machine has gone");
+    leave(monitor, 0, "abandoned", "the command that started the machine has gone");
     g_main_loop_quit(monitor->loop);
 }
 
@@ -495,7 +703,7 @@ static gboolean on_terminate(gpointer opaque)
 {
     struct monitor *monitor = opaque;
 
-    decide(monitor, 1, "killed", "the monitor was told to end");
+    leave(monitor, 1, "killed", "the monitor was told to end");
     g_main_loop_quit(monitor->loop);
     return G_SOURCE_CONTINUE;
 }
@@ -509,26 +717,20 @@ static void tell_ended(struct monitor *monitor)
                         json_string(monitor->verdict.cause ? monitor->verdict.cause : "failed"));
     if (monitor->verdict.message)
         json_object_set_new(details, "message", json_string(monitor->verdict.message));
+    note(monitor, "ended: %s: %s", monitor->verdict.cause ? monitor->verdict.cause : "failed",
+         monitor->verdict.message ? monitor->verdict.message : "the machine has ended");
     clients_event(monitor->clients, "ended", details);
     clients_flush(monitor->clients);
 }
 
 static void monitor_finish(struct monitor *monitor)
 {
-    if (monitor->stop_timer)
-        g_source_remove(monitor->stop_timer);
-    const char *message =
-        monitor->verdict.message ? monitor->verdict.message : "the machine has ended";
-
-    if (monitor->upgrade_call) {
-        jobs_end(monitor->jobs, monitor->upgrade_call, RPC_ERROR_FAILED, message);
-        control_fail(monitor->upgrade_call, RPC_ERROR_FAILED, message);
-    }
-    upgrade_destroy(monitor->upgrade);
-    calls_fail(monitor->calls, message);
-    worker_destroy(monitor->vmm);
-    nats_destroy(monitor->nats);
-    files_destroy(monitor->files);
+    if (monitor->restart_source)
+        g_source_remove(monitor->restart_source);
+    tear_down(monitor,
+              monitor->verdict.message ? monitor->verdict.message : "the machine has ended");
+    if (monitor->stdio_fd >= 0)
+        close(monitor->stdio_fd);
     folder_release(monitor->folder);
     /* Last, so that whoever hears of the end finds nothing left. */
     tell_ended(monitor);
@@ -545,7 +747,7 @@ static void monitor_finish(struct monitor *monitor)
 
 int monitor_main(void)
 {
-    struct monitor monitor = {0};
+    struct monitor monitor = {.stdio_fd = -1};
     struct clients_config config = {
         .service = {.handlers = handlers,
                     .public = true,
