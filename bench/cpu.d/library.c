@@ -5,7 +5,7 @@
  */
 #include "programs.h"
 
-#ifdef __x86_64__
+#ifdef __LP64__
 #include <gmp.h>
 #include <lzma.h>
 #include <openssl/evp.h>
