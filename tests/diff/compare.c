@@ -75,7 +75,9 @@ static bool same_error(const struct diff_case *test, const struct diff_outcome *
 static bool either_fault(const struct diff_case *test, const struct diff_outcome *native,
                          const struct diff_outcome *interpreted)
 {
-    return goes_by_parts(test) && native->vector >= EXC_SS && native->vector <= EXC_PF &&
+    bool parts = goes_by_parts(test) || test->form->aaa;
+
+    return parts && native->vector >= EXC_SS && native->vector <= EXC_PF &&
            interpreted->vector >= EXC_SS && interpreted->vector <= EXC_PF &&
            test->form->code_size == 2;
 }
@@ -148,6 +150,23 @@ static void compare_fxsave(GString *text, const struct diff_state *native,
     }
 }
 
+static void compare_avx512(GString *text, const struct diff_state *native,
+                           const struct diff_state *interpreted)
+{
+    char name[16];
+
+    for (unsigned i = 0; i < 16; i++) {
+        g_snprintf(name, sizeof(name), "zmm%u high", i);
+        compare_bytes(text, name, native->zmm_high[i], interpreted->zmm_high[i], 32);
+        g_snprintf(name, sizeof(name), "zmm%u", 16 + i);
+        compare_bytes(text, name, native->zmm_upper[i], interpreted->zmm_upper[i], 64);
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        g_snprintf(name, sizeof(name), "k%u", i);
+        compare_word(text, name, native->opmask[i], interpreted->opmask[i]);
+    }
+}
+
 static void compare_memory(GString *text, const struct diff_outcome *native,
                            const struct diff_outcome *interpreted)
 {
@@ -178,12 +197,13 @@ char *outcome_compare(const struct diff_case *test, const struct diff_outcome *n
         g_string_append_printf(text, "  fault      native %d(%x) interpreted %d(%x)\n",
                                native->vector, native->error, interpreted->vector,
                                interpreted->error);
-    else if (native->vector == EXC_PF && !goes_by_parts(test))
+    else if (native->vector == EXC_PF && interpreted->vector == EXC_PF && !goes_by_parts(test))
         compare_word(text, "cr2", native->cr2, interpreted->cr2);
     compare_registers(text, test, native->vector, &native->state, &interpreted->state);
     /* AMD's MASKMOVQ has turned the x87 stack before it faults. */
     if (native->vector < 0 || test->instruction.mnemonic != ZYDIS_MNEMONIC_MASKMOVQ)
         compare_fxsave(text, &native->state, &interpreted->state);
+    compare_avx512(text, &native->state, &interpreted->state);
     compare_memory(text, native, interpreted);
     return g_string_free(text, text->len == 0);
 }

@@ -40,6 +40,8 @@ struct diff_state {
     uint64_t rip, rflags;
     uint8_t fxsave[512]; /* the 64-bit form */
     uint8_t ymm_high[16][16];
+    uint8_t zmm_high[16][32], zmm_upper[16][64]; /* of ZMM0 to 15; ZMM16 to 31 */
+    uint64_t opmask[8];
 };
 
 /* Where it went: vector -1 is no fault. */
@@ -57,12 +59,14 @@ struct diff_form {
     uint32_t key;      /* of what must stay the same */
     uint8_t code_size; /* 8: 64-bit code; 4 and 2: compatibility mode */
     bool invalid;      /* no instruction: it has to raise #UD */
-    bool vex;
+    bool vex, evex;
     uint8_t prefixes[3], prefix_count; /* legacy prefixes */
     uint8_t map;                       /* 0 one byte, 1 0F, 2 0F38, 3 0F3A */
     uint8_t opcode, w, l, pp;
     uint8_t modrm; /* one that has this form */
     bool vvvv;     /* VEX.vvvv is an operand */
+    bool b, z;     /* EVEX.b and z */
+    uint8_t aaa;   /* EVEX.aaa: 0, or 1 for a mask */
 };
 
 struct diff_case {
@@ -99,8 +103,10 @@ struct diff_forms {
     GArray *valid, *invalid;
 };
 
-/* All forms whose name contains `text`, or all, of code of `least_size` and more. */
-struct diff_forms form_list(const char *text, unsigned least_size);
+/* All forms whose name contains `text`, or all, of code of `least_size` and more. `avx512`: with
+ * those of AVX-512, of which cases then have the registers. */
+struct diff_forms form_list(const char *text, unsigned least_size, bool avx512);
+bool form_avx512(void);
 /* Decode as code of a size; false when invalid. */
 bool form_decode(unsigned code_size, const uint8_t *bytes, ZydisDecodedInstruction *instruction,
                  ZydisDecodedOperand *operands);

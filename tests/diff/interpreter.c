@@ -125,7 +125,11 @@ static void load_state(const struct diff_state *state)
     for (unsigned i = 0; i < 16; i++) {
         memcpy(cpu->vector[i].u8, state->fxsave + 160 + i * 16, 16);
         memcpy(cpu->vector[i].u8 + 16, state->ymm_high[i], 16);
+        memcpy(cpu->vector[i].u8 + 32, state->zmm_high[i], 32);
+        memcpy(cpu->vector[16 + i].u8, state->zmm_upper[i], 64);
     }
+    memcpy(cpu->opmask, state->opmask, sizeof(cpu->opmask));
+    cpu->avx512_used = true;
 }
 
 static void save_state(struct diff_state *state)
@@ -143,7 +147,10 @@ static void save_state(struct diff_state *state)
     for (unsigned i = 0; i < 16; i++) {
         memcpy(state->fxsave + 160 + i * 16, cpu->vector[i].u8, 16);
         memcpy(state->ymm_high[i], cpu->vector[i].u8 + 16, 16);
+        memcpy(state->zmm_high[i], cpu->vector[i].u8 + 32, 32);
+        memcpy(state->zmm_upper[i], cpu->vector[16 + i].u8, 64);
     }
+    memcpy(state->opmask, cpu->opmask, sizeof(state->opmask));
 }
 
 /* As the run loop does it: a repeated instruction comes back to itself until it is done. */

@@ -233,7 +233,7 @@ int main(int argc, char **argv)
     least_size = native_init();
     if (least_size > 2)
         printf("16-bit code is left out: this system has no LDT\n");
-    totals.forms = form_list(option_form, least_size);
+    totals.forms = form_list(option_form, least_size, diff_has_avx512());
     if (!totals.forms.valid->len && !totals.forms.invalid->len) {
         fprintf(stderr, "anima-difftest: no form contains '%s'; --list shows all\n", option_form);
         return 2;

@@ -21,10 +21,14 @@ __attribute__((target("xsave"))) static uint64_t read_xcr0(void)
 
 uint64_t diff_xcr0(void)
 {
+    static uint64_t known; /* CPUID takes long in a virtual machine */
     uint32_t words[CPU_WORDS];
 
-    cpu_host_words(words);
-    return words[CPU_1_ECX] & OSXSAVE ? read_xcr0() & XCR0_COVERED : XCR0_SSE;
+    if (!known) {
+        cpu_host_words(words);
+        known = words[CPU_1_ECX] & OSXSAVE ? read_xcr0() & XCR0_COVERED : XCR0_SSE;
+    }
+    return known;
 }
 
 bool diff_has_avx512(void)

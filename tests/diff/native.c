@@ -28,8 +28,12 @@
 
 #define XSAVE_HEADER 512
 #define XSAVE_YMM    576
-#define XSAVE_USED   (XSAVE_YMM + 256)
+#define FRAME_MAX    4096
 #define AVX_IN_FRAME 4
+
+#define OPMASK    5 /* components of AVX-512 */
+#define ZMM_HIGH  6
+#define ZMM_UPPER 7
 
 /* Flags that ring 3 can change and that a case may set. */
 #define FLAGS_SEEN 0x244dd5UL
@@ -39,7 +43,9 @@ static const struct diff_case *volatile current;
 static struct diff_outcome *volatile outcome;
 static volatile int phase;
 static greg_t saved_gregs[NGREG];
-static uint8_t saved_vector[XSAVE_USED];
+static uint8_t saved_vector[FRAME_MAX];
+static struct cpu_definition layout; /* of the frame: XSAVE's standard form */
+static unsigned frame_used = XSAVE_YMM + 256;
 
 /* REG_ numbers of the general registers in the order of their encoding. */
 static const uint8_t greg_order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
@@ -72,7 +78,23 @@ static void load_state(ucontext_t *user, const struct diff_case *test)
     memcpy(frame + XSAVE_YMM, state->ymm_high, 256);
     memcpy(&present, frame + XSAVE_HEADER, 8);
     present |= 7;
+    if (diff_has_avx512()) {
+        memcpy(frame + layout.xsave[OPMASK].offset, state->opmask, sizeof(state->opmask));
+        memcpy(frame + layout.xsave[ZMM_HIGH].offset, state->zmm_high, sizeof(state->zmm_high));
+        memcpy(frame + layout.xsave[ZMM_UPPER].offset, state->zmm_upper, sizeof(state->zmm_upper));
+        present |= 1 << OPMASK | 1 << ZMM_HIGH | 1 << ZMM_UPPER;
+    }
     memcpy(frame + XSAVE_HEADER, &present, 8);
+}
+
+/* A component of the frame; zeroes where it is in its initial state. */
+static void take_component(const uint8_t *frame, uint64_t present, unsigned component, void *out,
+                           size_t size)
+{
+    if (present >> component & 1)
+        memcpy(out, frame + layout.xsave[component].offset, size);
+    else
+        memset(out, 0, size);
 }
 
 static void save_state(const ucontext_t *user, struct diff_state *state)
@@ -93,6 +115,11 @@ static void save_state(const ucontext_t *user, struct diff_state *state)
         memcpy(state->ymm_high, frame + XSAVE_YMM, 256);
     else
         memset(state->ymm_high, 0, sizeof(state->ymm_high));
+    if (!diff_has_avx512())
+        present = 0;
+    take_component(frame, present, OPMASK, state->opmask, sizeof(state->opmask));
+    take_component(frame, present, ZMM_HIGH, state->zmm_high, sizeof(state->zmm_high));
+    take_component(frame, present, ZMM_UPPER, state->zmm_upper, sizeof(state->zmm_upper));
 }
 
 static void take_result(const ucontext_t *user)
@@ -134,7 +161,7 @@ void on_signal(int number, siginfo_t *info, void *context)
             _exit(2);
         }
         memcpy(saved_gregs, user->uc_mcontext.gregs, sizeof(saved_gregs));
-        memcpy(saved_vector, user->uc_mcontext.fpregs, sizeof(saved_vector));
+        memcpy(saved_vector, user->uc_mcontext.fpregs, frame_used);
         phase = 1;
         load_state(user, current);
         return;
@@ -148,7 +175,7 @@ void on_signal(int number, siginfo_t *info, void *context)
     user->uc_mcontext.gregs[REG_CSGSFS] = saved_gregs[REG_CSGSFS];
     memcpy(user->uc_mcontext.fpregs, saved_vector, 416);
     memcpy((uint8_t *)user->uc_mcontext.fpregs + XSAVE_HEADER, saved_vector + XSAVE_HEADER,
-           sizeof(saved_vector) - XSAVE_HEADER);
+           frame_used - XSAVE_HEADER);
 }
 
 /* Show `size` bytes of a new memory file at `at` with `protection`; gives a writable alias. */
@@ -200,6 +227,14 @@ unsigned native_init(void)
     stack_t alternate = {.ss_sp = stack, .ss_size = sizeof(stack)};
     struct sigaction action = {.sa_sigaction = signal_entry, .sa_flags = SA_SIGINFO | SA_ONSTACK};
 
+    diff_model(&layout);
+    for (unsigned i = 2; i < CPU_XSAVE_COMPONENTS; i++)
+        if (layout.xsave[i].offset + layout.xsave[i].size > frame_used)
+            frame_used = layout.xsave[i].offset + layout.xsave[i].size;
+    if (frame_used > FRAME_MAX) {
+        fprintf(stderr, "anima-difftest: the signal frame is of %u bytes\n", frame_used);
+        exit(2);
+    }
     read_only = map_pages(DIFF_READ_ONLY, 4096, PROT_READ);
     data = map_pages(DIFF_DATA, DIFF_DATA_SIZE, PROT_READ | PROT_WRITE);
     code = map_pages(DIFF_CODE, 4096, PROT_READ | PROT_EXEC);

@@ -11,6 +11,25 @@
 
 /* ---- encodings ---- */
 
+/* EVEX with random registers; its first byte and R, X, B are those of `extension`. The mask is any
+ * but k0 where the form has one. */
+static unsigned encode_evex(const struct diff_form *form, struct diff_random *random, bool plain,
+                            unsigned extension, uint8_t *out)
+{
+    uint64_t bits = random_bits(random);
+    bool wide = !plain && form->code_size == 8;
+    uint8_t vvvv = form->vvvv && !plain ? bits & (form->code_size < 8 ? 7 : 15) : form->vvvv;
+    uint8_t aaa = form->aaa && !plain ? (uint8_t)(1 + random_below(random, 7)) : form->aaa;
+    /* V' and R': vector registers 16 to 31. */
+    bool upper = wide && form->vvvv && bits >> 8 & 1, upper_reg = wide && bits >> 9 & 1;
+
+    out[0] = 0x62;
+    out[1] = (uint8_t)((~extension & 7) << 5 | !upper_reg << 4 | form->map);
+    out[2] = (uint8_t)(form->w << 7 | (~vvvv & 15) << 3 | 4 | form->pp);
+    out[3] = (uint8_t)(form->z << 7 | form->l << 5 | form->b << 4 | !upper << 3 | aaa);
+    return 4;
+}
+
 /* Bytes of the form with random registers, SIB, displacement and immediates. `plain` keeps the
  * ModRM and VEX fields of the form. */
 static void encode(const struct diff_form *form, struct diff_random *random, bool plain,
@@ -36,7 +55,9 @@ static void encode(const struct diff_form *form, struct diff_random *random, boo
         if (random_below(random, 2))
             modrm = (uint8_t)((modrm & ~0x38) | (form->modrm & 0x38));
     }
-    if (form->vex) {
+    if (form->evex) {
+        length += encode_evex(form, random, plain, extension, out + length);
+    } else if (form->vex) {
         uint8_t vvvv = form->vvvv ? (uint8_t)(bits >> 32 & 15) : 0;
 
         out[length++] = 0xc4;
@@ -101,6 +122,37 @@ static void randomize_x87(struct diff_random *random, uint8_t *fxsave)
         random_x87(random, fxsave + 32 + i * 16);
 }
 
+/* Masks with few bits, with many, and with all. */
+static void randomize_avx512(struct diff_random *random, struct diff_state *state)
+{
+    for (unsigned i = 0; i < 16; i++) {
+        random_vector(random, state->zmm_high[i]);
+        random_vector(random, state->zmm_upper[i]);
+        random_vector(random, state->zmm_upper[i] + 32);
+    }
+    for (unsigned i = 0; i < 8; i++)
+        switch (random_below(random, 6)) {
+        case 0:
+            state->opmask[i] = ~0UL;
+            break;
+        case 1:
+            state->opmask[i] = 0;
+            break;
+        case 2:
+            state->opmask[i] = random_bits(random) & random_bits(random) & random_bits(random);
+            break;
+        case 3:
+            state->opmask[i] = ~(random_bits(random) & random_bits(random) & random_bits(random));
+            break;
+        case 4:
+            state->opmask[i] = (1UL << random_below(random, 64)) - 1;
+            break;
+        default:
+            state->opmask[i] = random_bits(random);
+            break;
+        }
+}
+
 static void randomize_state(struct diff_random *random, uint64_t base, struct diff_state *state)
 {
     uint32_t mxcsr = 0x1f80, mask = 0xffff;
@@ -127,6 +179,8 @@ static void randomize_state(struct diff_random *random, uint64_t base, struct di
         memcpy(state->fxsave + 160 + i * 16, vector, 16);
         memcpy(state->ymm_high[i], vector + 16, 16);
     }
+    if (form_avx512())
+        randomize_avx512(random, state);
 }
 
 /* ---- addresses ---- */
@@ -213,21 +267,29 @@ static void aim(struct diff_case *test, struct diff_random *random,
         gpr[base] = (gpr[base] & 0xffff) | random_bits(random) << 16;
 }
 
-/* Gathers: small offsets in every index. */
+/* Eight bytes of a vector register. */
+static uint8_t *vector_part(struct diff_state *state, unsigned reg, unsigned part)
+{
+    if (reg >= 16)
+        return state->zmm_upper[reg & 15] + part * 8;
+    if (part < 2)
+        return state->fxsave + 160 + reg * 16 + part * 8;
+    return part < 4 ? state->ymm_high[reg] + (part - 2) * 8 : state->zmm_high[reg] + (part - 4) * 8;
+}
+
+/* Gathers and scatters: small offsets in every index. */
 static void aim_indices(struct diff_case *test, struct diff_random *random,
                         const ZydisDecodedOperand *operand)
 {
-    unsigned reg = (unsigned)ZydisRegisterGetId(operand->mem.index) & 15;
+    unsigned reg = (unsigned)ZydisRegisterGetId(operand->mem.index) & 31;
     bool wide = random_below(random, 2);
 
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < (test->form->evex ? 8 : 4); i++) {
         uint64_t low = random_below(random, 0x100) - 0x80UL;
         uint64_t value =
             wide ? low : (low & 0xffffffff) | (uint64_t)(random_below(random, 0x200) << 4) << 32;
 
-        memcpy(i < 2 ? test->state.fxsave + 160 + reg * 16 + i * 8
-                     : test->state.ymm_high[reg] + (i - 2) * 8,
-               &value, 8);
+        memcpy(vector_part(&test->state, reg, i), &value, 8);
     }
     if (gpr_number(operand->mem.base) >= 0)
         test->state.gpr[gpr_number(operand->mem.base)] =
@@ -301,6 +363,12 @@ static void adjust(struct diff_case *test, struct diff_random *random)
         state->gpr[2] = 0;
         if (random_below(random, 3) == 0)
             header[1] = 1UL << 63 | 7;
+        if (form_avx512() && random_below(random, 2)) {
+            state->gpr[0] |= random_below(random, 8) << 5;
+            header[0] |= random_below(random, 8) << 5;
+            if (header[1])
+                header[1] |= random_below(random, 4) ? 0xe0 : random_below(random, 8) << 5;
+        }
         if (random_below(random, 8) == 0)
             header[random_below(random, 8)] |= 1UL << random_below(random, 3);
         for (unsigned i = 0; i + 64 <= sizeof(test->data); i += 64) {
@@ -333,7 +401,7 @@ static bool asks_for_more(const struct diff_case *test)
     switch (test->instruction.meta.category) {
     case ZYDIS_CATEGORY_XSAVE:
     case ZYDIS_CATEGORY_XSAVEOPT:
-        return test->state.gpr[0] > 7 || test->state.gpr[2];
+        return (test->state.gpr[0] & ~(form_avx512() ? 0xe7UL : 7)) || test->state.gpr[2];
     default:
         return false;
     }

@@ -235,7 +235,7 @@ int main(int argc, char **argv)
         return 2;
     }
     catch_crashes();
-    test.forms = form_list(NULL, 4);
+    test.forms = form_list(NULL, 4, false);
     test.interpreter = side_create("interp");
     test.witness = side_create("interp");
     for (unsigned i = 0; i < VARIANTS; i++) {

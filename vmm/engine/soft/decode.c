@@ -16,6 +16,7 @@
 /* The CPUID bit that an instruction set needs. */
 struct isa_feature {
     uint8_t word, bit;
+    bool shorter; /* vectors of less than 512 bits, for which AVX512VL is needed too */
 };
 
 #define ALWAYS 0xfe
@@ -23,6 +24,11 @@ struct isa_feature {
     {                   \
         word, (bit) + 1 \
     }
+/* One of AVX-512, with its three vector lengths. */
+#define EVEX(name, word, bit)                               \
+    [ZYDIS_ISA_SET_##name##_128] = {word, (bit) + 1, true}, \
+    [ZYDIS_ISA_SET_##name##_256] = {word, (bit) + 1, true}, \
+    [ZYDIS_ISA_SET_##name##_512] = {word, (bit) + 1}
 
 /* Sets that are not listed have bit 0 here: unknown to every model. */
 static const struct isa_feature isa_features[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
@@ -100,6 +106,28 @@ static const struct isa_feature isa_features[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
     [ZYDIS_ISA_SET_XSAVEC] = F(CPU_D_1_EAX, 1),
     [ZYDIS_ISA_SET_XSAVEOPT] = F(CPU_D_1_EAX, 0),
     [ZYDIS_ISA_SET_XSAVES] = F(CPU_D_1_EAX, 3),
+    EVEX(AVX512F, CPU_7_EBX, 16),
+    EVEX(AVX512DQ, CPU_7_EBX, 17),
+    EVEX(AVX512CD, CPU_7_EBX, 28),
+    EVEX(AVX512BW, CPU_7_EBX, 30),
+    EVEX(AVX512_IFMA, CPU_7_EBX, 21),
+    EVEX(AVX512_VBMI, CPU_7_ECX, 1),
+    EVEX(AVX512_VBMI2, CPU_7_ECX, 6),
+    EVEX(AVX512_GFNI, CPU_7_ECX, 8),
+    EVEX(AVX512_VAES, CPU_7_ECX, 9),
+    EVEX(AVX512_VPCLMULQDQ, CPU_7_ECX, 10),
+    EVEX(AVX512_VNNI, CPU_7_ECX, 11),
+    EVEX(AVX512_BITALG, CPU_7_ECX, 12),
+    EVEX(AVX512_VPOPCNTDQ, CPU_7_ECX, 14),
+    EVEX(AVX512_BF16, CPU_7_1_EAX, 5),
+    [ZYDIS_ISA_SET_AVX512F_SCALAR] = F(CPU_7_EBX, 16),
+    [ZYDIS_ISA_SET_AVX512F_128N] = F(CPU_7_EBX, 16),
+    [ZYDIS_ISA_SET_AVX512F_KOP] = F(CPU_7_EBX, 16),
+    [ZYDIS_ISA_SET_AVX512DQ_SCALAR] = F(CPU_7_EBX, 17),
+    [ZYDIS_ISA_SET_AVX512DQ_128N] = F(CPU_7_EBX, 17),
+    [ZYDIS_ISA_SET_AVX512DQ_KOP] = F(CPU_7_EBX, 17),
+    [ZYDIS_ISA_SET_AVX512BW_128N] = F(CPU_7_EBX, 30),
+    [ZYDIS_ISA_SET_AVX512BW_KOP] = F(CPU_7_EBX, 30),
 };
 
 static void exec_undefined(struct soft_cpu *cpu, const struct insn *insn)
@@ -142,8 +170,13 @@ static bool instruction_shown(const struct cpu_definition *model,
     default:
         break;
     }
-    if (instruction->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && !vex)
+    if (instruction->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) {
+        if (!cpu_has_feature(model, CPU_AVX512F) ||
+            (feature->shorter && !cpu_has(model, CPU_7_EBX, 31)))
+            return false;
+    } else if (instruction->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && !vex) {
         return false;
+    }
     /* BMI needs no AVX; every other VEX form does. */
     if (vex && feature->word != CPU_7_EBX && !cpu_has(model, CPU_1_ECX, 28))
         return false;

@@ -8,7 +8,7 @@
  * SIGFPE on the host just where the guest gets #XM; the signal handler takes the stub's caller back
  * with the flags that the host's instruction left. Results and flags are exact by construction.
  */
-#include "vmm/engine/soft/vector.h"
+#include "vmm/engine/soft/evex.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -56,6 +56,10 @@ static void floating_point_signal(int number, siginfo_t *info, void *context)
 
     if (at >= (uintptr_t)vector_stubs && at < (uintptr_t)vector_stubs_end) {
         user->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)vector_trap;
+        return;
+    }
+    if (at >= (uintptr_t)evex_stubs && at < (uintptr_t)evex_stubs_end) {
+        user->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)evex_trap;
         return;
     }
     if (previous_action.sa_flags & SA_SIGINFO)
@@ -414,6 +418,11 @@ soft_exec_fn soft_select_vector(const struct soft_decoded *decoded, struct insn 
     soft_exec_fn exec;
 
     soft_vector_init();
+    if (decoded->instruction.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX)
+        return evex_select(decoded, insn);
+    exec = evex_select_opmask(decoded, insn);
+    if (exec)
+        return exec;
     vector_fill_aux(decoded, insn);
     (void)((exec = vector_select_move(decoded, insn)) ||
            (exec = vector_select_element(decoded, insn)) ||

@@ -45,6 +45,7 @@ enum vector_place {
     PLACE_GPR,
     PLACE_MEMORY,
     PLACE_FLAGS,
+    PLACE_MASK,
 };
 
 /* ---- host stubs ---- */
