@@ -64,6 +64,16 @@ static bool host_has_avx(const uint32_t host[CPU_WORDS])
     return host[CPU_1_ECX] & B(27) && (host_xcr0() & 6) == 6;
 }
 
+bool soft_host_has_avx512(void)
+{
+    const uint32_t wanted = B(16) | B(17) | B(28) | B(30) | B(31); /* F DQ CD BW VL */
+    uint32_t host[CPU_WORDS];
+
+    cpu_host_words(host);
+    return (host[CPU_7_EBX] & wanted) == wanted && host[CPU_1_ECX] & B(27) &&
+           (host_xcr0() & 0xe6) == 0xe6;
+}
+
 void soft_features(uint32_t words[CPU_WORDS])
 {
     uint32_t host[CPU_WORDS];

@@ -44,6 +44,8 @@ struct soft_engine {
 /* What soft_engine_ops gives to CPU models: what the interpreter implements, and what of it needs
  * instructions of the host only where the host has them. */
 void soft_features(uint32_t words[CPU_WORDS]);
+/* Whether this program may use AVX-512 as x86-64-v4 has it (F, DQ, CD, BW, VL). */
+bool soft_host_has_avx512(void);
 
 /* The vCPU's thread begins and ends to use aliases. `enter` drops what was asked to be dropped in
  * the meantime. May be called in the middle of an instruction that holds no pointer. */

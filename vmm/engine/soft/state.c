@@ -12,6 +12,7 @@
 #include "vmm/engine/soft/msr.h"
 #include "vmm/engine/soft/soft.h"
 #include "vmm/engine/soft/translator/window.h"
+#include "vmm/engine/soft/vector.h"
 #include "vmm/engine/soft/x87.h"
 
 static void get_events(struct soft_cpu *cpu, struct cpu_state *state)
@@ -113,7 +114,7 @@ static void set_registers(struct soft_cpu *cpu, const struct cpu_state *state)
     cpu->mxcsr = state->mxcsr;
     memcpy(cpu->vector, state->vector, sizeof(cpu->vector));
     memcpy(cpu->opmask, state->opmask, sizeof(cpu->opmask));
-    cpu->avx512_used = true;
+    soft_avx512_settle(cpu);
     cpu->pkru = state->pkru;
     cpu->msrs = state->msrs;
     cpu->mp_state = state->mp_state;

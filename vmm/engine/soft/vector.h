@@ -110,6 +110,9 @@ const void *vector_entry_stub(const struct vector_entry *entry, uint8_t immediat
 void vector_fill_aux(const struct soft_decoded *decoded, struct insn *insn);
 uint8_t vector_place_of(const ZydisDecodedOperand *operand);
 
+/* The registers of AVX-512 were replaced: find out whether any is in use. */
+void soft_avx512_settle(struct soft_cpu *cpu);
+
 /* ---- may it run ---- */
 
 _Noreturn void vector_refuse_sse(struct soft_cpu *cpu);

@@ -354,6 +354,12 @@ static uint64_t avx512_in_use(struct soft_cpu *cpu)
     return used;
 }
 
+void soft_avx512_settle(struct soft_cpu *cpu)
+{
+    cpu->avx512_used = true;
+    avx512_in_use(cpu);
+}
+
 /* XINUSE. */
 static uint64_t in_use(struct soft_cpu *cpu)
 {

@@ -17,7 +17,7 @@
 
 /* What the host can do natively; a switch hides features from the translator. */
 struct copy_features {
-    bool bmi2, avx;
+    bool bmi2, avx, avx512;
 };
 
 /* What an instruction needs to be copied. */
@@ -27,6 +27,7 @@ struct copy_form {
      * says. What follows is as if it were copied. */
     bool bits;
     bool vector;   /* touches XMM or YMM registers or MXCSR: the guest's must be live in the host */
+    bool avx512;   /* the same, and needs all of what AVX-512 has */
     bool x87;      /* the same for x87 and MMX registers */
     bool pointers; /* ..and it changes the pointers to the last x87 instruction and operand */
     bool control;  /* FLDCW or LDMXCSR: what it loads must be looked at; copy_emit refuses it */

@@ -27,11 +27,18 @@ static const uint8_t *executable(const struct soft_translator *translator, const
 
 /* ---- registers that are live in the host's ---- */
 
+static enum soft_vector_width vector_width(const struct soft_cpu *cpu)
+{
+    if (cpu->live & SOFT_LIVE_AVX512)
+        return SOFT_VECTOR_512;
+    return cpu->translator->features.avx ? SOFT_VECTOR_256 : SOFT_VECTOR_128;
+}
+
 /* Before C runs that may use them. */
 static void live_leave(struct soft_cpu *cpu)
 {
     if (cpu->live & SOFT_LIVE_VECTORS)
-        soft_vector_save(cpu, cpu->translator->features.avx);
+        soft_vector_save(cpu, vector_width(cpu));
     if (cpu->live & SOFT_LIVE_X87)
         soft_x87_save(cpu);
     cpu->live = 0;
@@ -45,14 +52,18 @@ static bool live_enter(struct soft_cpu *cpu, const struct translation *translati
 
     if (!live)
         return true;
-    if ((live & SOFT_LIVE_VECTORS && !soft_vector_allowed(cpu)) ||
+    if ((live & SOFT_LIVE_VECTORS && !soft_vector_allowed(cpu, live & SOFT_LIVE_AVX512)) ||
         (live & SOFT_LIVE_X87 && !soft_x87_allowed(cpu)))
         return false;
+    if (live & SOFT_LIVE_AVX512)
+        cpu->avx512_used = true;
+    else if (live & SOFT_LIVE_VECTORS && cpu->avx512_used && cpu->translator->features.avx512)
+        live |= SOFT_LIVE_AVX512; /* AVX's instructions clear what lies above */
     if (live & SOFT_LIVE_X87)
         soft_x87_load(cpu);
-    if (live & SOFT_LIVE_VECTORS)
-        soft_vector_load(cpu, cpu->translator->features.avx);
     cpu->live = live;
+    if (live & SOFT_LIVE_VECTORS)
+        soft_vector_load(cpu, vector_width(cpu));
     soft_count(&cpu->counters.vector_loads);
     return true;
 }
@@ -586,6 +597,7 @@ struct soft_translator *soft_translator_create(struct soft_cpu *cpu, GError **er
     cpu->heat = switches->eager ? 0 : SOFT_TRANSLATOR_HEAT;
     translator->features.bmi2 = !switches->nobmi2 && __builtin_cpu_supports("bmi2");
     translator->features.avx = !switches->noavx && __builtin_cpu_supports("avx2");
+    translator->features.avx512 = translator->features.avx && soft_host_has_avx512();
     translator->site_count = translator->exit_count = 1;
     translator->translations = reserve(sizeof(struct translation) * TRANSLATIONS_MAX);
     translator->sites = reserve(sizeof(struct site) * SITES_MAX);

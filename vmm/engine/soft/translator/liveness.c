@@ -134,7 +134,8 @@ static uint8_t live_registers(const struct copy_form *form)
 {
     if (!form->copies)
         return 0;
-    return (uint8_t)((form->vector ? SOFT_LIVE_VECTORS : 0) | (form->x87 ? SOFT_LIVE_X87 : 0));
+    return (uint8_t)((form->vector ? SOFT_LIVE_VECTORS : 0) | (form->x87 ? SOFT_LIVE_X87 : 0) |
+                     (form->avx512 ? SOFT_LIVE_AVX512 : 0));
 }
 
 /* A block's bytes, which may lie in two pages. (What is no instruction may be known to be none only

@@ -242,8 +242,9 @@ static void emit_poll(struct build *build)
     struct cold *cold;
 
     emit_compare_and_leave(build, &requests, 0, 5, number);
-    for (uint8_t bit = SOFT_LIVE_VECTORS; bit <= SOFT_LIVE_X87; bit <<= 1) {
-        if (!(translation->live & bit))
+    for (uint8_t bit = SOFT_LIVE_VECTORS; bit <= SOFT_LIVE_AVX512; bit <<= 1) {
+        if (!(translation->live & bit) ||
+            (bit == SOFT_LIVE_VECTORS && translation->live & SOFT_LIVE_AVX512))
             continue;
         emit_op_memory(&build->emitter, 0, 0xf6, false, 0, &live); /* TEST m8, imm8 */
         emit_byte(&build->emitter, bit);

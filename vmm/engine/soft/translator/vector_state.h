@@ -10,15 +10,20 @@
 
 #include "vmm/engine/soft/cpu.h"
 
-/* cpu->vector[0..15] and cpu->mxcsr to the host's registers: 32 bytes of each where `wide`, which
- * the host must have AVX for, else 16. */
-void soft_vector_load(const struct soft_cpu *cpu, bool wide);
+enum soft_vector_width {
+    SOFT_VECTOR_128, /* 16 bytes of the first 16 registers */
+    SOFT_VECTOR_256, /* 32 bytes; the host must have AVX */
+    SOFT_VECTOR_512, /* all of the 32 registers, and the mask registers; it must have AVX-512 */
+};
 
-/* The reverse, with the same `wide`. The host's MXCSR is then that of C, and no upper half is in
- * use. Bytes above those of the guest's are as they were. */
-void soft_vector_save(struct soft_cpu *cpu, bool wide);
+/* cpu->vector and cpu->mxcsr, with cpu->opmask, to the host's registers, as far as `width` says. */
+void soft_vector_load(const struct soft_cpu *cpu, enum soft_vector_width width);
 
-/* Whether the guest may use every vector instruction of its CPU model now: none would raise #UD or
- * #NM (SDM 2, 2.4 and 2.8). Where not, the interpreter knows what is due. To be asked before each
- * load; whoever changes CR0, CR4, XCR0 or the mode saves first. */
-bool soft_vector_allowed(const struct soft_cpu *cpu);
+/* The reverse, with the same `width`. The host's MXCSR is then that of C, and no upper half is in
+ * use. What was not loaded is as it was. */
+void soft_vector_save(struct soft_cpu *cpu, enum soft_vector_width width);
+
+/* Whether the guest may use every vector instruction of its CPU model now, those of AVX-512 only if
+ * `avx512`: none would raise #UD or #NM (SDM 2, 2.4 and 2.8). Where not, the interpreter knows what
+ * is due. To be asked before each load; whoever changes CR0, CR4, XCR0 or the mode saves first. */
+bool soft_vector_allowed(const struct soft_cpu *cpu, bool avx512);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The sixteen vector registers and MXCSR from and to memory; vector_state.c has the prototypes. The
- * registers lie 64 bytes apart.
+ * The vector registers and MXCSR from and to memory, with AVX-512 the mask registers too;
+ * vector_state.c has the prototypes. The vector registers lie 64 bytes apart.
  */
 .section .rodata
     .balign 4
@@ -23,6 +23,18 @@ default_mxcsr:
 
 .macro each_store mnemonic, register
     .irp number, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    \mnemonic %\register\number, \number * 64(%rdi)
+    .endr
+.endm
+
+.macro each_upper_load mnemonic, register
+    .irp number, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+    \mnemonic \number * 64(%rdi), %\register\number
+    .endr
+.endm
+
+.macro each_upper_store mnemonic, register
+    .irp number, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
     \mnemonic %\register\number, \number * 64(%rdi)
     .endr
 .endm
@@ -51,6 +63,26 @@ function vector_state_load_256
     ldmxcsr (%rsi)
     ret
 
+/* rdx mask registers. The upper parts of the first sixteen registers as above: programs that use
+ * the others with the lengths of SSE and AVX need never have an upper part in use. */
+function vector_state_load_512
+    each_load vmovdqa64, zmm
+    vmovdqa64 %zmm0, %zmm16
+    .irp number, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    vporq %zmm\number, %zmm16, %zmm16
+    .endr
+    vptestmq %zmm16, %zmm16, %k0
+    kshiftrb $2, %k0, %k0 /* above 128 bits */
+    kortestb %k0, %k0
+    jnz 1f
+    vzeroupper
+1:  each_upper_load vmovdqa64, zmm
+    .irp number, 0, 1, 2, 3, 4, 5, 6, 7
+    kmovq \number * 8(%rdx), %k\number
+    .endr
+    ldmxcsr (%rsi)
+    ret
+
 function vector_state_save_128
     stmxcsr (%rsi)
     each_store movaps, xmm
@@ -60,6 +92,17 @@ function vector_state_save_128
 function vector_state_save_256
     stmxcsr (%rsi)
     each_store vmovaps, ymm
+    vzeroupper
+    ldmxcsr default_mxcsr(%rip)
+    ret
+
+function vector_state_save_512
+    stmxcsr (%rsi)
+    each_store vmovdqa64, zmm
+    each_upper_store vmovdqa64, zmm
+    .irp number, 0, 1, 2, 3, 4, 5, 6, 7
+    kmovq %k\number, \number * 8(%rdx)
+    .endr
     vzeroupper
     ldmxcsr default_mxcsr(%rip)
     ret
