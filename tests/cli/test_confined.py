@@ -86,6 +86,7 @@ class Confined(AnimaTest):
         with open(os.path.join(machine, "vm.yaml"), "w", encoding="ascii") as stream:
             stream.write("kernel: kernel\nmemory: 32M\nappend: kept\nengine: soft\n")
         self.env["XDG_DATA_HOME"] = home
+        del self.env["ANIMA_DATA_DIR"]
         result = subprocess.run([program, "run", "kept", "--memory",
                                  "48M"], input=b"q", env=self.env, capture_output=True,
                                 timeout=PATIENCE, check=False, **nobody)
