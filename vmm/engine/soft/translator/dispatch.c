@@ -351,7 +351,9 @@ uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t l
 
     live_leave(cpu);
     if (access == ACCESS_WINDOW) {
-        enum window_fault fault = soft_window_fault(cpu, linear, site->window_writes);
+        enum window_fault fault = window_leads_to(translator, site, linear)
+                                      ? soft_window_fault(cpu, linear, site->window_writes)
+                                      : WINDOW_ABSENT;
 
         if (fault == WINDOW_ENTERED)
             return retry_window(cpu, site);

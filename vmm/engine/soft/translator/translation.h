@@ -483,6 +483,11 @@ void window_refuse(struct soft_translator *translator, struct site *site);
 /* The guest's address that the site's access wanted when it faulted at `host`. */
 uint64_t window_linear(const struct soft_translator *translator, const struct site *site,
                        uintptr_t host);
+/* Whether the site would find that address where it is shown. The slots of user code have each a
+ * place of its own, so an operand that goes on in the next slot, or lies there while its base was
+ * checked to be in this one, is not in the site's reach. */
+bool window_leads_to(const struct soft_translator *translator, const struct site *site,
+                     uint64_t linear);
 
 /* The host's register of a guest's that is not in memory. */
 static inline uint8_t host_register(unsigned gpr)

@@ -453,16 +453,30 @@ void window_learn(struct soft_translator *translator, const struct site *soft, u
         change_delta(translator, site, slot);
 }
 
+/* The one that the site of user code adds. */
+static const uint64_t *delta_of(const struct soft_translator *translator, const struct site *site)
+{
+    uint32_t address;
+
+    memcpy(&address, translator->cache.write + site->delta, sizeof(address));
+    return (const uint64_t *)(uintptr_t)address;
+}
+
 uint64_t window_linear(const struct soft_translator *translator, const struct site *site,
                        uintptr_t host)
 {
-    const struct soft_cpu *cpu = translator->cpu;
-    uint32_t address;
+    return host - (site->delta ? *delta_of(translator, site) : translator->cpu->window_delta);
+}
 
+bool window_leads_to(const struct soft_translator *translator, const struct site *site,
+                     uint64_t linear)
+{
     if (!site->delta)
-        return host - cpu->window_delta;
-    memcpy(&address, translator->cache.write + site->delta, sizeof(address));
-    return host - *(const uint64_t *)(uintptr_t)address;
+        return true;
+    if (mode_is_small(site->translation->mode) && linear > UINT32_MAX)
+        return false;
+    return (uint64_t)(delta_of(translator, site) - translator->cpu->user_delta) ==
+           linear >> SLOT_SHIFT;
 }
 
 void window_refuse(struct soft_translator *translator, struct site *site)

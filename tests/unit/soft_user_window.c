@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Windows of user address spaces, by user code that is translated and run: an operand beyond the
+ * end of the slot of 512 GB that its code has checked, pages that registers lie over, and pages
+ * that a context of the same number has invalidated.
+ *
+ * The code ends in UD2, which finds no IDT: the vCPU shuts down.
+ */
+#include <signal.h>
+
+#include "tests/unit/soft_paging.h"
+#include "vmm/engine/soft/block.h"
+#include "vmm/engine/soft/soft.h"
+#include "vmm/engine/soft/translator/translator.h"
+#include "vmm/engine/soft/translator/window.h"
+#include "vmm/machine/clock.h"
+
+#define CODE  0x300000UL /* guest-physical pages; DATA is the first one of several */
+#define SLOT2 (2UL << 39)
+#define USER  (P | W | U | A | D)
+
+struct user {
+    struct fixture base;
+    struct soft_engine engine;
+    struct soft_windows *windows;
+};
+
+/* The translator's, which cmocka replaces by its own around each test. */
+static struct sigaction on_fault;
+
+static void unmapped(void *opaque, uint64_t base, uint64_t size)
+{
+}
+
+static void code_written(void *opaque, uint64_t page)
+{
+    struct user *user = opaque;
+
+    soft_blocks_page_written(user->base.cpu, page);
+    soft_blocks_ask(user->base.cpu);
+}
+
+static void write_protected(void *opaque, uint64_t page)
+{
+    struct user *user = opaque;
+
+    soft_tlb_protect(user->base.cpu, page);
+    soft_windows_protect(user->windows, page);
+}
+
+/* The last page of one slot and the first pages of the next, all one after the other. */
+static void map_boundary(struct fixture *f)
+{
+    map_4kb(f, TARGET, CODE, USER);
+    for (int i = -1; i < 4; i++)
+        map_4kb(f, SLOT2 + (uint64_t)(i * 0x1000), DATA + 0x1000 + (uint64_t)(i * 0x1000), USER);
+}
+
+static void enter_user_mode(struct fixture *f)
+{
+    enter_long_mode(f);
+    f->cpu->seg[SEG_CS].attributes = 0x2fb;
+    f->cpu->seg[SEG_CS].selector = 0x33;
+    f->cpu->seg[SEG_SS].attributes = 0xf3;
+    f->cpu->cpl = 3;
+    soft_update_mode(f->cpu);
+}
+
+static int begin(void **state)
+{
+    struct user *user = calloc(1, sizeof(*user));
+    struct fixture *f = &user->base;
+    const struct memory_listener listener = {.unmapped = unmapped,
+                                             .write_protected = write_protected,
+                                             .code_written = code_written,
+                                             .opaque = user};
+
+    fixture_init(f);
+    *state = user;
+    f->cpu->clock = clock_create_manual(0);
+    user->engine = (struct soft_engine){.count = 1, .switches.eager = true};
+    f->cpu->engine = &user->engine;
+    f->cpu->blocks = soft_blocks_create(f->cpu);
+    f->cpu->translator = soft_translator_create(f->cpu, NULL);
+    if (!on_fault.sa_sigaction) /* it is installed once */
+        sigaction(SIGSEGV, NULL, &on_fault);
+    assert_true(memory_listen(f->memory, &listener, NULL));
+    map_boundary(f);
+    enter_user_mode(f);
+    if (f->cpu->translator && soft_windows_supported()) {
+        user->windows = soft_windows_create(f->memory);
+        assert_true(soft_window_join(user->windows, f->cpu));
+        soft_window_load(f->cpu);
+        soft_window_update(f->cpu);
+    }
+    return 0;
+}
+
+static int end(void **state)
+{
+    struct user *user = *state;
+    struct fixture *f = &user->base;
+    struct clock *clock = f->cpu->clock;
+
+    soft_window_load(NULL);
+    memory_unlisten(f->memory, user);
+    soft_window_leave(f->cpu);
+    soft_windows_destroy(user->windows);
+    soft_translator_destroy(f->cpu->translator);
+    soft_blocks_destroy(f->cpu->blocks);
+    clock_destroy(clock);
+    fixture_finish(f);
+    free(user);
+    return 0;
+}
+
+/* Skips where the address space has no windows: without FSGSBASE, or under a sanitizer. */
+static struct fixture *windowed(void **state)
+{
+    struct user *user = *state;
+
+    if (!user->base.cpu->user_windowed)
+        skip();
+    return &user->base;
+}
+
+static void run(struct fixture *f, const uint8_t *code, unsigned size)
+{
+    struct sigaction cmocka;
+
+    memory_write(f->memory, CODE, code, size);
+    f->cpu->mp_state = CPU_RUNNABLE;
+    f->cpu->delivering = -1;
+    f->cpu->rip = f->cpu->next_rip = TARGET;
+    sigaction(SIGSEGV, &on_fault, &cmocka);
+    assert_int_equal(soft_run(f->cpu), VCPU_EXIT_SHUTDOWN);
+    sigaction(SIGSEGV, &cmocka, NULL);
+}
+
+static void what_lies_in_the_next_slot_is_found_there(void **state)
+{
+    /* MOV RAX, [RSI]; ADD RSI, 8; MOV RBX, [RSI]; MOV [RSI + 8], RAX; UD2 */
+    static const uint8_t code[] = {0x48, 0x8b, 0x06, 0x48, 0x83, 0xc6, 0x08, 0x48,
+                                   0x8b, 0x1e, 0x48, 0x89, 0x46, 0x08, 0x0f, 0x0b};
+    struct fixture *f = windowed(state);
+
+    poke64(f, DATA + 0xff8, 0x1111);
+    poke64(f, DATA + 0x1000, 0x2222);
+    f->cpu->gpr[GPR_RSI] = SLOT2 - 8;
+    run(f, code, sizeof(code));
+    assert_int_equal(f->cpu->rip, TARGET + sizeof(code) - 2);
+    assert_int_equal(f->cpu->gpr[GPR_RAX], 0x1111);
+    assert_int_equal(f->cpu->gpr[GPR_RBX], 0x2222);
+    assert_int_equal(peek64(f, DATA + 0x1008), 0x1111);
+}
+
+static void an_operand_in_two_slots_is_one(void **state)
+{
+    /* MOV RAX, [RSI]; MOV [RSI], RBX; UD2 */
+    static const uint8_t code[] = {0x48, 0x8b, 0x06, 0x48, 0x89, 0x1e, 0x0f, 0x0b};
+    struct fixture *f = windowed(state);
+
+    poke64(f, DATA + 0xff8, 0x1111222200000000);
+    poke64(f, DATA + 0x1000, 0x33334444);
+    f->cpu->gpr[GPR_RSI] = SLOT2 - 4;
+    f->cpu->gpr[GPR_RBX] = 0x5555666677778888;
+    run(f, code, sizeof(code));
+    assert_int_equal(f->cpu->gpr[GPR_RAX], 0x3333444411112222);
+    assert_int_equal(peek64(f, DATA + 0xff8), 0x7777888800000000);
+    assert_int_equal(peek64(f, DATA + 0x1000), 0x55556666);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+        TEST(what_lies_in_the_next_slot_is_found_there),
+        TEST(an_operand_in_two_slots_is_one),
+    };
+
+    alarm(10); /* code that makes no progress hears no test */
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
