@@ -2,8 +2,12 @@
 /**
  * libanima: define, start and talk to machines.
  *
- * A definition is what a machine shall be; a machine is a connection to one that runs. Handles are
- * opaque and belong to one thread at a time. A function that can fail returns NULL, false or a
+ * A definition is what a machine shall be; a machine is a connection to one that runs; a call is a
+ * request to it that is under way. Handles are opaque. Machines and calls may be used by several
+ * threads at once, other handles by one at a time; who destroys a handle is its last user. The
+ * library has no threads of its own.
+ *
+ * A function that can fail returns NULL, false or a
  * negative number and, where `error` is not NULL, sets *error to a message that the caller frees
  * with anima_error_free. Strings that a function returns as `char *` are freed with anima_free.
  *
@@ -15,6 +19,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -26,12 +31,13 @@ const char *anima_version(void);
 /* ---- errors ---- */
 
 enum anima_error_code {
-    ANIMA_ERROR_FAILED = 1, /**< the host, a file or the machine did not play along */
-    ANIMA_ERROR_USAGE = 2,  /**< the words were wrong */
-    ANIMA_ERROR_DENIED = 3, /**< this user may not */
-    ANIMA_ERROR_STATE = 4,  /**< not in the machine's present state */
-    ANIMA_ERROR_ABSENT = 5, /**< there is no such machine, method or option */
-    ANIMA_ERROR_TIMEOUT = 6 /**< no answer came in time */
+    ANIMA_ERROR_FAILED = 1,   /**< the host, a file or the machine did not play along */
+    ANIMA_ERROR_USAGE = 2,    /**< the words were wrong */
+    ANIMA_ERROR_DENIED = 3,   /**< this user may not */
+    ANIMA_ERROR_STATE = 4,    /**< not in the machine's present state */
+    ANIMA_ERROR_ABSENT = 5,   /**< there is no such machine, method or option */
+    ANIMA_ERROR_TIMEOUT = 6,  /**< no answer came in time */
+    ANIMA_ERROR_CANCELLED = 7 /**< it was cancelled */
 };
 
 struct anima_error {
@@ -166,22 +172,28 @@ struct anima_machine *anima_machine_connect(const char *name, struct anima_error
 /** Close the connection. A machine that this handle started is killed. NULL is fine. */
 void anima_machine_destroy(struct anima_machine *machine);
 
-/** A descriptor to poll for reading: something has come for anima_machine_event. */
+/**
+ * A descriptor to poll for reading: it is readable as long as anima_machine_event or
+ * anima_machine_answered has something, or may have once it has looked. It belongs to the handle,
+ * and is for nothing but polling.
+ */
 int anima_machine_fd(const struct anima_machine *machine);
 
 /**
- * Call a method of the control protocol. `params` is the text of a JSON object, or NULL; `fd` goes
- * along unless it is negative. Returns the result as JSON text; NULL when the method failed, or
- * when no answer came in `timeout_ms` (negative: wait for ever). Events that come meanwhile are
- * kept for anima_machine_event.
+ * Call a method of the control protocol, anima-protocol(7), and wait for its answer. `params` is
+ * the text of a JSON object, or NULL; `fd` goes along unless it is negative. Returns the result as
+ * JSON text; NULL when the method failed, or when no answer came in `timeout_ms` (negative: wait
+ * for ever). Events that come meanwhile are kept for anima_machine_event.
  */
 char *anima_machine_call(struct anima_machine *machine, const char *method, const char *params,
                          int fd, int timeout_ms, struct anima_error **error);
 
 /**
- * The next event as JSON text, {"seq": N, "type": TYPE, ...}, waiting up to `timeout_ms`. NULL
- * without an error when there was none. A connected (not started) machine sends events after a
- * call of "events.subscribe". When the connection has closed, NULL with an error.
+ * The next event as JSON text, {"seq": N, "type": TYPE, ...}, waiting up to `timeout_ms` (negative:
+ * for ever). NULL without an error when there was none. A connected (not started) machine sends
+ * events after a call of "events.subscribe". When the connection has closed, NULL with an error.
+ * Events that are not taken are kept up to a bound; what was lost beyond it is told by an event of
+ * type "missed".
  */
 char *anima_machine_event(struct anima_machine *machine, int timeout_ms,
                           struct anima_error **error);
@@ -211,6 +223,50 @@ char *anima_machine_list(struct anima_error **error);
  * "cpus" and "memory", those "faulty" a "problem": their definition cannot be read.
  */
 char *anima_inventory(struct anima_error **error);
+
+/* ---- calls that are under way ---- */
+
+struct anima_call;
+
+/**
+ * Call a method like anima_machine_call, but do not wait for the answer. NULL when it cannot be
+ * sent. What does not fit into the connection now goes out when the library is next asked for
+ * anything, for which anima_machine_fd becomes readable.
+ */
+struct anima_call *anima_machine_begin(struct anima_machine *machine, const char *method,
+                                       const char *params, int fd, struct anima_error **error);
+
+/**
+ * A call begun on the machine that has been answered since; each is told of once. NULL when there
+ * is none now. Never waits.
+ */
+struct anima_call *anima_machine_answered(struct anima_machine *machine);
+
+/** Wait up to `timeout_ms` (negative: for ever) for the answer; whether it has come. */
+bool anima_call_wait(struct anima_call *call, int timeout_ms);
+
+/** The result as JSON text. NULL when the method failed, and ANIMA_ERROR_STATE before the answer.
+ */
+char *anima_call_result(struct anima_call *call, struct anima_error **error);
+
+/**
+ * How far work that lasts is: `done` of `total` bytes or steps. False when that is not known (yet).
+ * Never waits.
+ */
+bool anima_call_progress(struct anima_call *call, uint64_t *done, uint64_t *total);
+
+/**
+ * Stop work that lasts; the call is then answered with ANIMA_ERROR_CANCELLED. False when it is
+ * nothing that can be cancelled, or not any more, or when the machine did not answer in
+ * `timeout_ms` (negative: wait for ever).
+ */
+bool anima_call_cancel(struct anima_call *call, int timeout_ms, struct anima_error **error);
+
+/**
+ * Forget the call, whose answer nobody wants (any more); the machine goes on with it. It may be
+ * destroyed after its machine's handle. NULL is fine.
+ */
+void anima_call_destroy(struct anima_call *call);
 
 /* ---- the program ---- */
 

@@ -28,8 +28,9 @@ static void ask(struct asked *asked, const char *name)
     if (fd < 0)
         return;
     wire_init(&asked->wire, fd);
-    (void)wire_send(&asked->wire,
-                    json_pack("{s:s, s:i, s:s}", "jsonrpc", "2.0", "id", 1, "method", "query"), -1);
+    wire_queue(&asked->wire,
+               json_pack("{s:s, s:i, s:s}", "jsonrpc", "2.0", "id", 1, "method", "query"), -1);
+    wire_move(&asked->wire);
 }
 
 /* What the machine says of itself, as a new object. One that refuses has a monitor alone: it waits
@@ -38,16 +39,14 @@ static json_t *hear(struct asked *asked, gint64 deadline)
 {
     const char *state = "silent";
     json_t *answer, *result = NULL;
-    bool ours = false;
 
-    while (!ours && wire_receive(&asked->wire, deadline, &answer) == WIRE_MESSAGE) {
-        ours = json_integer_value(json_object_get(answer, "id")) == 1;
-        if (ours)
-            result = json_incref(json_object_get(answer, "result"));
-        if (ours && json_object_get(answer, "error"))
-            state = "restarting";
-        json_decref(answer);
-    }
+    while (!(answer = wire_take(&asked->wire)) && !asked->wire.closed &&
+           wire_wait(&asked->wire, deadline))
+        wire_move(&asked->wire);
+    result = json_incref(json_object_get(answer, "result"));
+    if (json_object_get(answer, "error"))
+        state = "restarting";
+    json_decref(answer);
     if (json_is_object(result))
         return result;
     json_decref(result);

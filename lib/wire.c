@@ -1,35 +1,73 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Reading and writing lines with a deadline.
+ * Lines on their way to and from a machine.
  */
 #include "lib/wire.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* On its way out. */
+struct wire_line {
+    char *text;
+    size_t length, sent;
+    int fd; /* -1: none, or sent */
+};
+
+static void line_free(void *opaque)
+{
+    struct wire_line *line = opaque;
+
+    if (line->fd >= 0)
+        close(line->fd);
+    free(line->text);
+    g_free(line);
+}
+
 void wire_init(struct wire *wire, int fd)
 {
-    wire->fd = fd;
-    wire->in = g_byte_array_new();
+    *wire = (struct wire){.fd = fd, .in = g_byte_array_new()};
+    g_queue_init(&wire->out);
 }
 
 void wire_finish(struct wire *wire)
 {
     close(wire->fd);
     g_byte_array_unref(wire->in);
+    g_queue_clear_full(&wire->out, line_free);
+}
+
+bool wire_queue(struct wire *wire, json_t *message, int fd)
+{
+    struct wire_line *line = g_new0(struct wire_line, 1);
+
+    line->text = json_dumps(message, JSON_COMPACT);
+    json_decref(message);
+    line->fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (!line->text || (fd >= 0 && line->fd < 0)) {
+        line_free(line);
+        return false;
+    }
+    line->length = strlen(line->text) + 1;
+    line->text[line->length - 1] = '\n'; /* in place of the terminating zero */
+    g_queue_push_tail(&wire->out, line);
+    return true;
 }
 
 /* One sendmsg, with the descriptor if there is one. */
-static ssize_t send_piece(int socket, const char *text, size_t length, int fd)
+static ssize_t send_piece(int socket, struct wire_line *line)
 {
-    char control[CMSG_SPACE(sizeof(int))] = {0};
-    struct iovec piece = {.iov_base = (char *)text, .iov_len = length};
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec piece = {line->text + line->sent, line->length - line->sent};
     struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
 
-    if (fd >= 0) {
+    if (line->fd >= 0) {
         struct cmsghdr *part = (struct cmsghdr *)control;
 
         message.msg_control = control;
@@ -37,81 +75,106 @@ static ssize_t send_piece(int socket, const char *text, size_t length, int fd)
         part->cmsg_level = SOL_SOCKET;
         part->cmsg_type = SCM_RIGHTS;
         part->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(part), &fd, sizeof(int));
+        memcpy(CMSG_DATA(part), &line->fd, sizeof(int));
     }
-    return sendmsg(socket, &message, MSG_NOSIGNAL);
+    return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-bool wire_send(struct wire *wire, json_t *message, int fd)
+static bool is_later(void)
 {
-    char *text = json_dumps(message, JSON_COMPACT);
-    size_t length = strlen(text), sent = 0;
+    return errno == EAGAIN || errno == EINTR;
+}
 
-    json_decref(message);
-    text[length++] = '\n'; /* in place of the terminating zero */
-    while (sent < length) {
-        ssize_t count = send_piece(wire->fd, text + sent, length - sent, fd);
+/* A connection that takes no more may still have last words to read. */
+static void flush(struct wire *wire)
+{
+    struct wire_line *line;
 
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count < 0)
-            break;
-        sent += count;
-        fd = -1;
+    while ((line = g_queue_peek_head(&wire->out))) {
+        ssize_t count = send_piece(wire->fd, line);
+
+        if (count < 0 && is_later())
+            return;
+        if (count < 0) {
+            g_queue_clear_full(&wire->out, line_free);
+            return;
+        }
+        if (line->fd >= 0)
+            close(line->fd);
+        line->fd = -1;
+        line->sent += count;
+        if (line->sent == line->length)
+            line_free(g_queue_pop_head(&wire->out));
     }
-    free(text);
-    return sent == length;
 }
 
-/* Cut the first line off the buffer. NULL when there is none. */
-static bool take_line(struct wire *wire, json_t **message)
+static void fill(struct wire *wire)
 {
-    uint8_t *newline = NULL;
-    size_t length;
-
-    if (wire->in->len)
-        newline = memchr(wire->in->data, '\n', wire->in->len);
-    if (!newline)
-        return false;
-    length = newline - wire->in->data;
-    *message = json_loadb((char *)wire->in->data, length, 0, NULL);
-    g_byte_array_remove_range(wire->in, 0, length + 1);
-    return true;
-}
-
-/* Wait for bytes and read them. 1: some came; 0: time is up; -1: closed. */
-static int fill(struct wire *wire, gint64 deadline)
-{
-    struct pollfd wait = {.fd = wire->fd, .events = POLLIN};
     char buffer[16384];
-    gint64 left = deadline - g_get_monotonic_time();
-    int timeout_ms = deadline < 0 ? -1 : CLAMP((left + 999) / 1000, 0, G_MAXINT);
-    int ready = poll(&wait, 1, timeout_ms);
     ssize_t count;
 
-    if (ready == 0)
-        return 0;
-    count = ready < 0 ? -1 : recv(wire->fd, buffer, sizeof(buffer), 0);
-    if (count < 0 && errno == EINTR)
-        return 1;
-    if (count <= 0 || wire->in->len + count > WIRE_LINE_MAX)
-        return -1;
-    g_byte_array_append(wire->in, (guint8 *)buffer, count);
-    return 1;
+    while (!wire->closed && wire->in->len <= WIRE_LINE_MAX) {
+        count = recv(wire->fd, buffer, sizeof(buffer), MSG_DONTWAIT);
+        if (count < 0 && is_later())
+            return;
+        if (count <= 0)
+            wire->closed = true;
+        else
+            g_byte_array_append(wire->in, (guint8 *)buffer, count);
+    }
 }
 
-enum wire_result wire_receive(struct wire *wire, gint64 deadline, json_t **message)
+void wire_move(struct wire *wire)
 {
-    while (!take_line(wire, message)) {
-        int got = fill(wire, deadline);
+    flush(wire);
+    fill(wire);
+}
 
-        if (got == 0)
-            return WIRE_TIMEOUT;
-        if (got < 0)
-            return WIRE_CLOSED;
+bool wire_wants_out(const struct wire *wire)
+{
+    return !g_queue_is_empty((GQueue *)&wire->out);
+}
+
+bool wire_wait(const struct wire *wire, gint64 deadline)
+{
+    struct pollfd wait = {.fd = wire->fd, .events = POLLIN};
+    gint64 left = deadline - g_get_monotonic_time();
+    int timeout_ms = deadline < 0 ? -1 : CLAMP((left + 999) / 1000, 0, G_MAXINT);
+
+    if (wire_wants_out(wire))
+        wait.events |= POLLOUT;
+    return poll(&wait, 1, timeout_ms) != 0;
+}
+
+/* Nothing of what else has come can be trusted. */
+static void give_up(struct wire *wire)
+{
+    wire->closed = true;
+    wire->seen = 0;
+    g_byte_array_set_size(wire->in, 0);
+}
+
+json_t *wire_take(struct wire *wire)
+{
+    uint8_t *newline = NULL;
+    json_t *message;
+    size_t length;
+
+    if (wire->in->len > wire->seen)
+        newline = memchr(wire->in->data + wire->seen, '\n', wire->in->len - wire->seen);
+    if (!newline) {
+        wire->seen = wire->in->len;
+        if (wire->seen > WIRE_LINE_MAX)
+            give_up(wire);
+        return NULL;
     }
-    if (json_is_object(*message))
-        return WIRE_MESSAGE;
-    json_decref(*message);
-    return WIRE_CLOSED;
+    length = newline - wire->in->data;
+    message = json_loadb((char *)wire->in->data, length, 0, NULL);
+    g_byte_array_remove_range(wire->in, 0, length + 1);
+    wire->seen = 0;
+    if (json_is_object(message))
+        return message;
+    json_decref(message);
+    give_up(wire);
+    return NULL;
 }

@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The client's end of the control protocol: JSON lines over a Unix socket, blocking with a time
- * limit. Private to libanima.
+ * The client's end of the control protocol: JSON lines over a Unix socket, with descriptors beside
+ * them. Nothing here waits; the caller polls the socket. Private to libanima.
  */
 #pragma once
 
 #include <glib.h>
 #include <jansson.h>
 #include <stdbool.h>
-#include <stdint.h>
 
 #define WIRE_LINE_MAX (8U << 20) /* bytes of one message from a machine */
 
 struct wire {
     int fd;
+    bool closed; /* nothing more will come */
     GByteArray *in;
+    size_t seen; /* bytes of `in` that are known to hold no newline */
+    GQueue out;  /* of struct wire_line * */
 };
 
 /* Takes `fd`, a connected Unix stream socket. */
@@ -22,12 +24,22 @@ void wire_init(struct wire *wire, int fd);
 /* Closes it. */
 void wire_finish(struct wire *wire);
 
-/* Send `message` (taken over) as a line, with `fd` beside it unless it is negative. False when the
- * connection is broken. */
-bool wire_send(struct wire *wire, json_t *message, int fd);
+/* Queue `message` (taken over) as a line, with a duplicate of `fd` beside it unless it is negative.
+ * False, with nothing queued, when there is no descriptor left to duplicate it to, or when the
+ * message cannot be written as JSON. */
+bool wire_queue(struct wire *wire, json_t *message, int fd);
 
-enum wire_result { WIRE_MESSAGE, WIRE_TIMEOUT, WIRE_CLOSED };
+/* Write and read what can be written and read now. A broken connection is `closed`, once all that
+ * came before its end has been read. */
+void wire_move(struct wire *wire);
 
-/* The next message, waiting until `deadline` (g_get_monotonic_time's microseconds; negative: for
- * ever). The caller owns it. A line that is no JSON object counts as a broken connection. */
-enum wire_result wire_receive(struct wire *wire, gint64 deadline, json_t **message);
+/* Whether something is still to be written: poll for that too. */
+bool wire_wants_out(const struct wire *wire);
+
+/* Wait until something can be moved. False when `deadline` (monotonic microseconds; negative:
+ * never) has come before. */
+bool wire_wait(const struct wire *wire, gint64 deadline);
+
+/* The next message that has come, for the caller; NULL when there is none. A line that is no JSON
+ * object counts as the connection's end. */
+json_t *wire_take(struct wire *wire);
