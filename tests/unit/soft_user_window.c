@@ -170,12 +170,87 @@ static void an_operand_in_two_slots_is_one(void **state)
     assert_int_equal(peek64(f, DATA + 0x1000), 0x55556666);
 }
 
+/* Whether the window has something at the address. */
+static bool is_shown(struct fixture *f, uint64_t linear)
+{
+    const void *host = (const void *)(linear + f->cpu->user_delta[linear >> 39]);
+    int fds[2];
+    bool shown;
+
+    assert_int_equal(pipe(fds), 0);
+    shown = write(fds[1], host, 8) == 8;
+    close(fds[0]);
+    close(fds[1]);
+    return shown;
+}
+
+static void show(struct fixture *f, uint64_t linear)
+{
+    assert_int_equal(soft_window_fault(f->cpu, linear, false), WINDOW_ENTERED);
+}
+
+static void pages_beside_registers_are_shown_without_them(void **state)
+{
+    struct fixture *f = windowed(state);
+
+    show(f, SLOT2);
+    assert_true(is_shown(f, SLOT2 + 0x2000));
+    f->cpu->lapic_page = DATA + 0x3000;
+    soft_window_set_hole(f->cpu, f->cpu->lapic_page);
+    assert_false(is_shown(f, SLOT2 + 0x2000));
+    show(f, SLOT2);
+    assert_true(is_shown(f, SLOT2 + 0x1000));
+    assert_false(is_shown(f, SLOT2 + 0x2000));
+    assert_false(is_shown(f, SLOT2 + 0x3000));
+    assert_int_equal(soft_window_fault(f->cpu, SLOT2 + 0x2000, false), WINDOW_NEVER);
+    show(f, SLOT2 + 0x3000);
+    assert_false(is_shown(f, SLOT2 + 0x2000));
+
+    poke64(f, PD, DATA | USER | PS); /* a large page that holds the registers' */
+    soft_window_flush(f->cpu);
+    assert_int_equal(soft_window_fault(f->cpu, SLOT2, false), WINDOW_NEVER);
+    assert_false(is_shown(f, SLOT2));
+}
+
+static void switch_to(struct fixture *f, uint64_t root, unsigned pcid, bool kept)
+{
+    f->cpu->cr3 = root | pcid;
+    soft_window_switch(f->cpu, kept);
+    assert_true(f->cpu->user_windowed);
+}
+
+/* Another address space under the same PCID, or not; its INVLPG, or its flush. */
+static void what_a_context_dropped_is_looked_at_again(void **state)
+{
+    const uint64_t other = 0x5000, entry = PT + index_of(SLOT2, 12) * 8;
+    struct fixture *f = windowed(state);
+
+    f->cpu->cr4 |= CR4_PCIDE;
+    memcpy(f->ram + other, f->ram + PML4, 0x1000);
+    for (unsigned i = 0; i < 8; i++) {
+        bool same = i & 1, invlpg = i & 2, changed = i & 4;
+
+        poke64(f, entry, (DATA + 0x1000) | USER);
+        switch_to(f, PML4, 1, false);
+        show(f, SLOT2);
+        switch_to(f, other, same ? 1 : 2, invlpg);
+        if (changed)
+            poke64(f, entry, (DATA + 0x8000) | USER);
+        if (invlpg)
+            soft_window_flush_page(f->cpu, SLOT2);
+        switch_to(f, PML4, 1, true);
+        assert_int_equal(is_shown(f, SLOT2), !(same && changed));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
         TEST(what_lies_in_the_next_slot_is_found_there),
         TEST(an_operand_in_two_slots_is_one),
+        TEST(pages_beside_registers_are_shown_without_them),
+        TEST(what_a_context_dropped_is_looked_at_again),
     };
 
     alarm(10); /* code that makes no progress hears no test */

@@ -213,7 +213,7 @@ static void set_pieces(struct user_host *host, struct user_leaf *leaf)
     for (unsigned i = 0; i < WORDS; i++)
         gaps += (unsigned)__builtin_popcountl(leaf->shown[i] & ~(leaf->shown[i] >> 1));
     if (leaf->large)
-        pieces = 2 + leaf->protected_pieces;
+        pieces = 2 + MIN(leaf->protected_pieces, LEAF_PAGES);
     else if (gaps > 2)
         pieces = count_pages(leaf->shown) + gaps;
     host->pieces += pieces - leaf->pieces;

@@ -155,6 +155,16 @@ static void compare(struct soft_cpu *cpu, struct user_windows *windows, struct u
     }
 }
 
+/* Translations of the present PCID were dropped: a space that was put aside under this number is to
+ * be compared when it comes back, even where CR3 says that nothing is flushed then. */
+static void doubt_others(const struct soft_cpu *cpu, struct user_windows *windows)
+{
+    for (unsigned i = 0; i < USER_SPACES && (cpu->cr4 & CR4_PCIDE); i++)
+        if (&windows->spaces[i] != windows->attached &&
+            windows->spaces[i].pcid == (cpu->cr3 & PAGE_OFFSET))
+            windows->spaces[i].flushes = windows->flushes - 1;
+}
+
 /* ---- spaces ---- */
 
 static uint64_t root_of(const struct soft_cpu *cpu)
@@ -245,6 +255,8 @@ void user_window_switch(struct soft_cpu *cpu, struct user_windows *windows, bool
     if (windows->attached && windows->attached == space && kept && may_attach(cpu))
         return;
     detach(cpu, windows);
+    if (!kept)
+        doubt_others(cpu, windows);
     if (!may_attach(cpu))
         return;
     if (space && space->paging != paging_of(cpu)) {
@@ -280,6 +292,7 @@ void user_window_flush_page(struct soft_cpu *cpu, struct user_windows *windows, 
     uint64_t mask[LEAF_PAGES / 64] = {0};
     unsigned index = linear >> 12 & (LEAF_PAGES - 1);
 
+    doubt_others(cpu, windows);
     if (!leaf)
         return;
     if (leaf->path.translation.shift == 30) {
@@ -317,11 +330,18 @@ void user_window_sample(struct soft_cpu *cpu, struct user_windows *windows)
 
 /* ---- entering pages ---- */
 
+/* Whether the vCPU's local APIC lies over some of the memory. */
+static bool is_over(const struct soft_cpu *cpu, uint64_t physical, uint64_t size)
+{
+    return cpu->lapic_page != SOFT_TLB_NONE && cpu->lapic_page - physical < size;
+}
+
 /* How many pages beside the one with `index`, in the direction, go on as it does: their entries
  * are alike, their frames follow. */
 static unsigned alike(struct soft_cpu *cpu, const struct user_leaf *leaf, unsigned index,
-                      uint64_t entry, int direction)
+                      const struct soft_path *path, int direction)
 {
+    uint64_t entry = path->entry[path->count - 1], physical = path->translation.physical;
     uint64_t table = leaf->path.gpa[leaf->path.count] & ~PAGE_OFFSET;
     const uint64_t *now = (const uint64_t *)soft_page_read(cpu, table);
     unsigned count = 0, first = index & ~(AROUND - 1U);
@@ -329,7 +349,8 @@ static unsigned alike(struct soft_cpu *cpu, const struct user_leaf *leaf, unsign
     for (int at = (int)index + direction; now && at >= (int)first && at < (int)(first + AROUND);
          at += direction) {
         entry += (uint64_t)(direction * (int)PAGE_SIZE);
-        if ((leaf->shown[at / 64] >> at % 64 & 1) ||
+        physical += (uint64_t)(direction * (int)PAGE_SIZE);
+        if (is_over(cpu, physical, PAGE_SIZE) || (leaf->shown[at / 64] >> at % 64 & 1) ||
             __atomic_load_n(&now[at], __ATOMIC_RELAXED) != entry)
             break;
         count++;
@@ -343,8 +364,8 @@ static bool show_small(struct soft_cpu *cpu, struct user_windows *windows, struc
     const struct soft_translation *found = &path->translation;
     unsigned index = linear >> 12 & (LEAF_PAGES - 1);
     uint64_t entry = path->entry[path->count - 1];
-    unsigned back = alike(cpu, leaf, index, entry, -1);
-    unsigned ahead = alike(cpu, leaf, index, entry, 1);
+    unsigned back = alike(cpu, leaf, index, path, -1);
+    unsigned ahead = alike(cpu, leaf, index, path, 1);
     bool writable = found->writable && found->dirty;
 
     return user_leaf_show(windows->host, space, leaf, index - back, back + 1 + ahead,
@@ -420,6 +441,14 @@ static bool begin_writing(struct soft_cpu *cpu, uint64_t physical)
            memory_write_begin(cpu->memory, physical, &keep) && keep;
 }
 
+/* Whether registers lie over what would be shown of the guest's page. */
+static bool has_registers(const struct soft_cpu *cpu, const struct soft_translation *translation)
+{
+    uint64_t size = translation->shift > 12 ? LEAF_SIZE : PAGE_SIZE;
+
+    return is_over(cpu, translation->physical & ~(size - 1), size);
+}
+
 enum window_fault user_window_fault(struct soft_cpu *cpu, struct user_windows *windows,
                                     uint64_t linear, bool write)
 {
@@ -443,7 +472,7 @@ enum window_fault user_window_fault(struct soft_cpu *cpu, struct user_windows *w
         return WINDOW_ABSENT;
     if (((cpu->cr4 & CR4_PKE) && path.entry[path.count - 1] & PTE_KEY) ||
         (write && !begin_writing(cpu, path.translation.physical)) ||
-        path.translation.physical == cpu->lapic_page || !have_room(cpu, windows) ||
+        has_registers(cpu, &path.translation) || !have_room(cpu, windows) ||
         !place(cpu, windows, space, linear))
         return WINDOW_NEVER;
     leaf = get_leaf(cpu, windows, space, linear, &path);
