@@ -105,6 +105,7 @@ int command_version(const struct command *command, int argc, char **argv);
 extern const struct cli_flag delete_flags[];
 extern const struct cli_flag list_flags[];
 extern const struct cli_flag show_flags[];
+extern const struct cli_flag start_flags[];
 extern const struct cli_flag stop_flags[];
 extern const struct cli_flag upgrade_flags[];
 extern const struct cli_flag version_flags[];

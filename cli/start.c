@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * anima start: start machines whose definitions are kept, in the background.
+ * anima start: start machines whose definitions are kept, in the background; by name, or those that
+ * start with the host, in their order.
  */
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/order.h"
+
+const struct cli_flag start_flags[] = {
+    {"autostart", NULL, "those that start with the host, in their order"},
+    {0},
+};
 
 /* 0 or the status of the failure, after a message. */
 static int start(const char *name)
@@ -13,7 +20,34 @@ static int start(const char *name)
     struct anima_machine *machine = anima_machine_start_named(name, &error);
 
     anima_machine_destroy(machine);
-    return machine ? CLI_GOOD : cli_fail_machine(NULL, error);
+    return machine ? CLI_GOOD : cli_fail_error(error);
+}
+
+/* One that cannot be started does not keep the others from it. */
+static int start_in_order(void)
+{
+    int status = CLI_GOOD;
+    json_t *machines = order_machines(&status), *machine;
+    json_int_t delay = 0;
+    size_t i;
+
+    json_array_foreach(machines, i, machine)
+    {
+        const char *problem = json_string_value(json_object_get(machine, "problem"));
+        int one;
+
+        /* Nobody knows whether a faulty one is to start. */
+        if (problem)
+            status = cli_fail(CLI_FAILED, "%s", problem);
+        if (!json_is_true(json_object_get(machine, "autostart")) || order_is_up(machine))
+            continue;
+        g_usleep(delay * G_USEC_PER_SEC);
+        one = start(json_string_value(json_object_get(machine, "name")));
+        delay = one ? 0 : order_number(machine, "start_delay", 0);
+        status = status ? status : one;
+    }
+    json_decref(machines);
+    return status;
 }
 
 int command_start(const struct command *command, int argc, char **argv)
@@ -21,7 +55,13 @@ int command_start(const struct command *command, int argc, char **argv)
     int status = CLI_GOOD;
     g_autoptr(cli_words) words = cli_words_parse(command, argc, argv, &status);
 
-    for (unsigned i = 0; words && cli_word(words, i); i++) {
+    if (!words)
+        return status;
+    if (!cli_word(words, 0) == !cli_flag(words, "autostart"))
+        return cli_fail(CLI_USAGE, "start: name machines, or say --autostart");
+    if (cli_flag(words, "autostart"))
+        return start_in_order();
+    for (unsigned i = 0; cli_word(words, i); i++) {
         int one = start(cli_word(words, i));
 
         status = status ? status : one;

@@ -319,6 +319,7 @@ const struct option options[OPTION_COUNT + 1] = {
             .argument = "WHERE",
             .preset = "stdio",
             .choices = line_choices,
+            .choice_is_path = true,
             .help = "where the first serial line goes",
             .manual = "*stdio* is the terminal of *anima run*, where Ctrl-] ends the machine; "
                       "*pty* a new pseudo-terminal, whose name is told; *file=F* a file that "
@@ -332,6 +333,7 @@ const struct option options[OPTION_COUNT + 1] = {
             .argument = "WHERE",
             .preset = "none",
             .choices = line_choices,
+            .choice_is_path = true,
             .help = "where a virtio console goes",
             .manual = "Linux calls it hvc0. The places are those of *--serial*; only one of the "
                       "two can have *stdio*.",
@@ -414,6 +416,46 @@ const struct option options[OPTION_COUNT + 1] = {
                 "after *anima stop* or *kill*. It waits a second before the first attempt, "
                 "twice as long before each further one, up to a minute, and anew from a "
                 "second when it has lived for a minute.",
+        },
+    [OPTION_STOP_TIMEOUT] =
+        {
+            .key = "stop-timeout",
+            .type = OPTION_TYPE_INT,
+            .argument = "SECONDS",
+            .preset = "90",
+            .max = CONFIG_STOP_TIMEOUT_MAX,
+            .help = "how long the guest has to power off",
+            .manual = "When *anima stop* waits for its end, as it does when the host goes down: "
+                      "then the machine is killed.",
+        },
+    [OPTION_AUTOSTART] =
+        {
+            .key = "autostart",
+            .type = OPTION_TYPE_BOOL,
+            .argument = "YES|NO",
+            .preset = "no",
+            .help = "start with the host",
+            .manual = "By *anima start --autostart*, which the unit _anima.service_ of systemd "
+                      "calls; see *SYSTEMD*.",
+        },
+    [OPTION_START_ORDER] =
+        {
+            .key = "start-order",
+            .type = OPTION_TYPE_INT,
+            .argument = "N",
+            .preset = "100",
+            .max = CONFIG_START_ORDER_MAX,
+            .help = "its turn among those that start with the host",
+            .manual = "Lower ones start first and are stopped last.",
+        },
+    [OPTION_START_DELAY] =
+        {
+            .key = "start-delay",
+            .type = OPTION_TYPE_INT,
+            .argument = "SECONDS",
+            .preset = "0",
+            .max = CONFIG_START_DELAY_MAX,
+            .help = "wait behind it before the next one starts with the host",
         },
     [OPTION_STATE] =
         {

@@ -55,6 +55,10 @@ enum option_id {
     OPTION_ON_REBOOT,
     OPTION_ON_CRASH,
     OPTION_RESTART,
+    OPTION_STOP_TIMEOUT,
+    OPTION_AUTOSTART,
+    OPTION_START_ORDER,
+    OPTION_START_DELAY,
     OPTION_STATE,
     OPTION_PAUSED,
     OPTION_GDB,
@@ -70,6 +74,7 @@ struct option {
     const char *preset;         /* default, as text; NULL: unset */
     uint64_t min, max, align;   /* INT and SIZE; align 0: any */
     const char *const *choices; /* ENUM: NULL-terminated */
+    bool choice_is_path;        /* ENUM: what follows '=' is the name of a file, as of a PATH */
     /* GROUP: a table of its own, none of a GROUP, ended by a row without key. The first member's
      * key may be left out on the command line. */
     const struct option *members;

@@ -87,17 +87,30 @@ static const struct slot *slot_at(const struct values *values, const struct opti
 
 /* ---- from text ---- */
 
-/* The value's paths made relative to `folder`: a path itself, and the first word of a module. */
+/* Where in the text a path begins: a path itself, the first word of a module, or what follows a
+ * choice. NULL: it has none. */
+static const char *find_path(const struct option *option, const char *text)
+{
+    const char *equals = option->choice_is_path ? strchr(text, '=') : NULL;
+
+    if (option->type == OPTION_TYPE_PATH || option == &options[OPTION_MODULE])
+        return text;
+    return equals ? equals + 1 : NULL;
+}
+
+/* The value's path made relative to `folder`. */
 static char *place_in_folder(const struct option *option, char *text, const char *folder)
 {
-    bool path = option->type == OPTION_TYPE_PATH || option == &options[OPTION_MODULE];
-    char *placed;
+    const char *path = find_path(option, text);
+    g_autofree char *placed = NULL;
+    char *whole;
 
-    if (!path || !folder || g_path_is_absolute(text))
+    if (!path || !folder || g_path_is_absolute(path))
         return text;
-    placed = g_build_filename(folder, text, NULL);
+    placed = g_build_filename(folder, path, NULL);
+    whole = g_strdup_printf("%.*s%s", (int)(path - text), text, placed);
     g_free(text);
-    return placed;
+    return whole;
 }
 
 /* Whether one more entry fits. */

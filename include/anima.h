@@ -219,8 +219,9 @@ char *anima_machine_list(struct anima_error **error);
  * All machines of this user, as a JSON list of objects in the order of their names. Each has
  * "name", "defined" (whether its definition is kept) and "state". One that runs has what its
  * "query" tells, or the state "silent" when it did not answer, or "restarting" when it has ended
- * and will be started again; of the others, those "off" have
- * "cpus" and "memory", those "faulty" a "problem": their definition cannot be read.
+ * and will be started again; the others are "off", or "faulty": then they have a "problem", since
+ * their definition cannot be read. A defined one that is not faulty has what its definition says as
+ * "cpus", "memory", "autostart", "start_order", "start_delay" and "stop_timeout".
  */
 char *anima_inventory(struct anima_error **error);
 

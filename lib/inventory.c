@@ -53,7 +53,7 @@ static json_t *hear(struct asked *asked, gint64 deadline)
     return json_pack("{s:s, s:s}", "name", asked->name, "state", state);
 }
 
-/* What is known of a machine that does not run: from its definition, or why that cannot be read. */
+/* What is known of a machine by its definition, or why that cannot be read. */
 static json_t *describe_defined(const char *name)
 {
     struct anima_definition *definition = anima_definition_create();
@@ -67,6 +67,14 @@ static json_t *describe_defined(const char *name)
         json_object_set_new(machine, "cpus", json_integer(definition_number(known, OPTION_CPUS)));
         json_object_set_new(machine, "memory",
                             json_integer(definition_number(known, OPTION_MEMORY)));
+        json_object_set_new(machine, "autostart",
+                            json_boolean(definition_number(known, OPTION_AUTOSTART)));
+        json_object_set_new(machine, "start_order",
+                            json_integer(definition_number(known, OPTION_START_ORDER)));
+        json_object_set_new(machine, "start_delay",
+                            json_integer(definition_number(known, OPTION_START_DELAY)));
+        json_object_set_new(machine, "stop_timeout",
+                            json_integer(definition_number(known, OPTION_STOP_TIMEOUT)));
     } else {
         json_object_set_new(machine, "state", json_string("faulty"));
         json_object_set_new(machine, "problem", json_string(error->message));
@@ -114,8 +122,10 @@ static json_t *merge(char **defined, GHashTable *running)
     void *name, *found;
 
     for (char **at = defined; *at; at++) {
-        machine = g_hash_table_lookup(running, *at);
-        machine = machine ? json_incref(machine) : describe_defined(*at);
+        machine = describe_defined(*at);
+        found = g_hash_table_lookup(running, *at);
+        if (found)
+            json_object_update(machine, found);
         json_object_set_new(machine, "defined", json_true());
         g_ptr_array_add(machines, machine);
     }

@@ -4,6 +4,7 @@
 import json
 import os
 import signal
+import time
 import unittest
 
 from anima_test import PAYLOAD, AnimaTest, wait_for
@@ -81,6 +82,64 @@ class Start(AnimaTest):
         self.assertEqual(sorted(os.listdir(folder)),
                          ["console.log", "console.log.old", "log", "log.old", "vm.yaml"])
         self.assertLess(os.path.getsize(os.path.join(folder, "log")), 1000)
+
+    # ---- with the host ----
+
+    def events(self, name):
+        """When the machine was started and ended, as its log tells."""
+        return [line.split(" ", 2)[2] for line in self.read("log", name).splitlines()]
+
+    def test_those_that_start_with_the_host(self):
+        self.create("last", "--autostart", "--start-order", "900")
+        self.create("first", "--autostart", "--start-order", "1", "--start-delay", "1")
+        self.create("second", "--autostart", "--stop-timeout", "1")
+        self.create("other")
+        self.create("faulty", "--autostart")
+        with open(os.path.join(self.data, "faulty", "vm.yaml"), "a", encoding="ascii") as stream:
+            stream.write("memory: much\n")
+        self.assert_refused_with(1, "vm.yaml:6:1: memory: stands here twice", "start", "--autostart")
+        machines = {machine["name"]: machine for machine in json.loads(self.good("list", "--json"))}
+        self.assertEqual({name: machine["state"] for name, machine in machines.items()},
+                         {"last": "running", "first": "running", "second": "running", "other": "off",
+                          "faulty": "faulty"})
+        births = [machines[name]["uptime_ms"] for name in ("first", "second", "last")]
+        self.assertEqual(births, sorted(births, reverse=True))
+        self.assertGreater(births[0] - births[1], 990)
+        # Those that run are left alone.
+        self.good("start", "other")
+        self.assertEqual(self.anima("start", "--autostart").returncode, 1)
+        # The payload has no power button: each is killed after its time, the last of them first.
+        self.good("edit", "first", "stop-timeout=0")
+        self.good("edit", "last", "stop-timeout=0")
+        result = self.anima("stop", "--autostart")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        machines = {machine["name"]: machine["state"] for machine in json.loads(self.good("list", "--json"))}
+        self.assertEqual([machines[name] for name in ("first", "second", "last", "other")],
+                         ["off", "off", "off", "running"])
+        ends = [os.path.getmtime(os.path.join(self.data, name, "log")) for name in ("last", "second", "first")]
+        self.assertEqual(ends, sorted(ends))
+        self.assertGreater(ends[1] - ends[0], 0.9)
+        for name in "first", "second", "last":
+            self.assertEqual(self.events(name), [f"'{name}' was started", "ended: killed: the guest did not "
+                                                 "power off in time and was killed"])
+
+    def test_stop_waits_for_several_at_once(self):
+        for name in "a", "b", "c":
+            self.create(name, "--stop-timeout", "1")
+        self.good("start", "a", "b", "c")
+        begin = time.monotonic()
+        self.good("stop", "--wait", "a", "b")
+        self.assertLess(time.monotonic() - begin, 1.9)
+        self.assertEqual([self.state(name) for name in "abc"], ["off", "off", "running"])
+        self.good("stop", "--all", "--timeout", "0")
+        self.assertEqual(self.state("c"), "off")
+        self.assert_refused_with(1, "no machine called 'a' is running", "stop", "--wait", "a")
+
+    def test_wrong_words(self):
+        for words in ["start"], ["start", "--autostart", "a"]:
+            self.assert_refused(2, "start: name machines, or say --autostart", *words)
+        for words in ["stop"], ["stop", "--all", "a"], ["stop", "--all", "--autostart"]:
+            self.assert_refused(2, "stop: name machines, or say --autostart or --all", *words)
 
     # ---- restart ----
 
