@@ -426,17 +426,16 @@ struct soft_block *soft_blocks_find(struct soft_cpu *cpu, uint64_t linear)
 }
 
 const struct soft_block *soft_blocks_beside(struct soft_cpu *cpu, const struct soft_block *block,
-                                            int distance, bool decode)
+                                            const uint8_t *host)
 {
     struct soft_blocks *blocks = cpu->blocks;
-    const uint8_t *host = block->host + distance;
     unsigned room = GUEST_PAGE_SIZE - ((uintptr_t)host & (GUEST_PAGE_SIZE - 1)), bytes, count;
     enum soft_decode_result result;
 
     for (struct soft_block *other = blocks->buckets[hash_pointer(host)]; other; other = other->next)
         if (other->host == host && other->code_size == block->code_size)
             return other->next_host ? NULL : other;
-    if (!decode || !block->page || is_full(blocks) || !settled(cpu, block->page))
+    if (!block->page || is_full(blocks) || !settled(cpu, block->page))
         return NULL;
     count = decode_run(cpu, host, room, &blocks->insns[blocks->insns_used], &bytes, &result);
     return count ? add_block(cpu, block->page, host, count, bytes) : NULL;

@@ -49,11 +49,11 @@ void soft_blocks_destroy(struct soft_blocks *blocks);
  * soft_blocks_drain, soft_blocks_flush or the next soft_blocks_find. */
 struct soft_block *soft_blocks_find(struct soft_cpu *cpu, uint64_t linear);
 
-/* The block that begins `distance` bytes from the beginning of `block`, in the same page, for the
- * same code size; decoded now where `decode`. NULL where there is none, or none that can be kept or
- * that lies within the page. Nothing is thrown away or raised. */
+/* The block that begins at `host`, which is in the page of `block`, for the same code size; decoded
+ * now if need be. NULL where none can be kept, or none that lies within the page. Nothing is thrown
+ * away or raised. */
 const struct soft_block *soft_blocks_beside(struct soft_cpu *cpu, const struct soft_block *block,
-                                            int distance, bool decode);
+                                            const uint8_t *host);
 
 /* The page at guest-physical `page` is about to be written, or memory was remapped: note that its
  * blocks, or all, are to be thrown away. Any thread. */

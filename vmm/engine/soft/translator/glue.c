@@ -50,20 +50,26 @@ static void emit_jump_register(struct emitter *emitter, uint8_t reg)
     emit_op_register(emitter, 0xff, false, 4, reg);
 }
 
-/* void enter(const uint8_t *code), with the flags in the carrier. */
-static void emit_enter(const struct soft_translator *translator, struct emitter *emitter)
+/* To the code at T0, with the guest's flags and registers in the host's. */
+static void emit_go(const struct soft_translator *translator, struct emitter *emitter)
 {
     struct emit_memory carrier = field(translator, offsetof(struct soft_cpu, flags_carrier));
     static const uint8_t to_flags[] = {0x04, 0x7f, 0x9e}; /* ADD AL, 7Fh; SAHF */
 
+    emit_op_memory(emitter, 0, 0x0fb7, false, GPR_RAX, &carrier); /* MOVZX */
+    emit_bytes(emitter, to_flags, sizeof(to_flags));
+    move_registers(translator, emitter, true);
+    emit_jump_register(emitter, T0);
+}
+
+/* void enter(const uint8_t *code) */
+static void emit_enter(const struct soft_translator *translator, struct emitter *emitter)
+{
     for (unsigned i = 0; i < sizeof(saved); i++)
         emit_push(emitter, saved[i]);
     emit_alu_immediate(emitter, 5, true, GPR_RSP, 8);
     emit_mov_register(emitter, true, T0, GPR_RDI);
-    emit_op_memory(emitter, 0, 0x0fb7, false, GPR_RAX, &carrier);
-    emit_bytes(emitter, to_flags, sizeof(to_flags));
-    move_registers(translator, emitter, true);
-    emit_jump_register(emitter, T0);
+    emit_go(translator, emitter);
 }
 
 static void emit_return(struct emitter *emitter)
@@ -72,6 +78,18 @@ static void emit_return(struct emitter *emitter)
     for (unsigned i = sizeof(saved); i-- > 0;)
         emit_pop(emitter, saved[i]);
     emit_byte(emitter, 0xc3);
+}
+
+/* The flags to the carrier, by T1. */
+static void emit_keep_flags(const struct soft_translator *translator, struct emitter *emitter)
+{
+    struct emit_memory carrier = field(translator, offsetof(struct soft_cpu, flags_carrier));
+    static const uint8_t from_flags[] = {0x9f, 0x0f, 0x90, 0xc0}; /* LAHF; SETO AL */
+
+    emit_mov_register(emitter, true, T1, GPR_RAX);
+    emit_bytes(emitter, from_flags, sizeof(from_flags));
+    emit_op_memory(emitter, 0x66, 0x89, false, GPR_RAX, &carrier);
+    emit_mov_register(emitter, true, GPR_RAX, T1);
 }
 
 static void emit_leave(const struct soft_translator *translator, struct emitter *emitter)
@@ -99,8 +117,7 @@ static void emit_interpret(const struct soft_translator *translator, struct emit
     emit_op_register(emitter, 0x85, true, GPR_RAX, GPR_RAX);
     over = emit_jump_if_forward(emitter, 4);
     emit_mov_register(emitter, true, T0, GPR_RAX);
-    move_registers(translator, emitter, true);
-    emit_jump_register(emitter, T0);
+    emit_go(translator, emitter);
     emit_land(emitter, over);
     emit_return(emitter);
 }
@@ -112,6 +129,8 @@ void glue_emit(struct soft_translator *translator)
 
     translator->enter = (void (*)(const uint8_t *))(emitter.at + translator->cache.execute);
     emit_enter(translator, &emitter);
+    translator->leave_kept = emitter.at;
+    emit_keep_flags(translator, &emitter);
     translator->leave = emitter.at;
     emit_leave(translator, &emitter);
     translator->interpret = emitter.at;

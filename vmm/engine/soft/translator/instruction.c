@@ -279,34 +279,27 @@ static void finish_cold(struct build *build, struct cold *cold, const uint8_t he
     if (!cold)
         return;
     cold->number = (uint32_t)(build->site - build->translator->sites);
-    cold->flags = build->flags;
     memcpy(cold->held, held, sizeof(cold->held));
 }
 
-/* Where the interpreter comes back to, when it did the instruction, and where a refill does. */
+/* Where the interpreter comes back to, when it did the instruction, and where a refill does. The
+ * glue brings the flags to the host's register, wherever they are wanted. */
 static void finish_site(struct build *build)
 {
-    /* Only an access that checks nothing begins with the flags in the host's register. */
-    bool flags =
-        build->window == WINDOW_FREE && build->window_flags == FLAGS_HOST && build->now->live_in;
-    struct cold *cold;
 
     if (!build->site)
         return;
     build->site->grouped = build->group.active;
-    if (build->group.began || holds_any(build->retry_held) || flags) {
-        cold = build_cold(build, COLD_RETRY, build->translator->cache.write + build->site->retry);
-        finish_cold(build, cold, build->retry_held);
-        if (cold)
-            cold->flags = flags ? FLAGS_HOST : FLAGS_DEAD;
-    }
+    if (build->group.began || holds_any(build->retry_held))
+        finish_cold(
+            build,
+            build_cold(build, COLD_RETRY, build->translator->cache.write + build->site->retry),
+            build->retry_held);
     if (build->site->behind)
         return;
     build->site->resume = build_offset(build, build->emitter.at);
-    if ((build->flags == FLAGS_HOST && build->now->live_out) || holds_any(build->held)) {
-        cold = build_cold(build, COLD_RESUME, build->emitter.at);
-        finish_cold(build, cold, build->held);
-    }
+    if (holds_any(build->held))
+        finish_cold(build, build_cold(build, COLD_RESUME, build->emitter.at), build->held);
 }
 
 /* One instruction, natively (true) or by the interpreter. */

@@ -175,6 +175,7 @@ static bool add_block(struct build *build, const struct soft_block *block, uint6
         bytes += insn->length;
         linear += insn->length;
     }
+    build->last = block;
     build->count += block->count;
     build->bytes += block->bytes;
     return true;

@@ -89,7 +89,7 @@ static void name_code(GString *text, const struct build *build, uint64_t address
         (const uint8_t *)((uintptr_t)address - (uintptr_t)translator->cache.execute);
     const struct translation *translation;
 
-    if (code == translator->leave) {
+    if (code == translator->leave || code == translator->leave_kept) {
         g_string_append(text, "  ; leave");
     } else if (code == translator->interpret) {
         g_string_append(text, "  ; interpret");

@@ -41,9 +41,25 @@ static bool contains(const struct build *build, uint64_t rip)
     return false;
 }
 
+/* The block that begins at `host`, which is said to follow the last one by `way`: what followed
+ * there when it was interpreted, if it has not been thrown away. Where blocks are translated at
+ * first sight nothing has followed yet, and it is looked for. */
+static const struct soft_block *successor(const struct build *build, const uint8_t *host,
+                                          enum follow way)
+{
+    const struct soft_block *last = build->last;
+    const struct soft_block *found = last->successor[way == FOLLOW_NEXT];
+
+    if (!build->cpu->heat)
+        return soft_blocks_beside(build->cpu, last, host);
+    return found->host == host && found->code_size == last->code_size && !found->next_host ? found
+                                                                                           : NULL;
+}
+
 /* The block at `linear` if it can be in the trace and is executed often, by this way alone. Where
  * blocks are translated at first sight, each that can be is. */
-static const struct soft_block *candidate(const struct build *build, uint64_t linear)
+static const struct soft_block *candidate(const struct build *build, uint64_t linear,
+                                          enum follow way)
 {
     const struct translation *translation = build->translation;
     const struct soft_block *block;
@@ -51,8 +67,8 @@ static const struct soft_block *candidate(const struct build *build, uint64_t li
 
     if ((linear ^ translation->linear) >> 12 || contains(build, linear))
         return NULL;
-    block = soft_blocks_beside(build->cpu, translation->block,
-                               (int)(linear & 0xfff) - (int)(translation->linear & 0xfff), !heat);
+    block =
+        successor(build, translation->block->host + (int64_t)(linear - translation->linear), way);
     if (!block || build->count + block->count > BLOCK_MAX)
         return NULL;
     if (!heat)
@@ -76,17 +92,12 @@ const struct soft_block *build_follow(struct build *build, uint64_t *linear)
         next = (uint32_t)next;
         target = (uint32_t)target;
     }
-    behind = conditional ? candidate(build, next) : NULL;
-    there = candidate(build, target);
+    behind = conditional ? candidate(build, next, FOLLOW_NEXT) : NULL;
+    there = candidate(build, target, FOLLOW_TARGET);
     if (!behind && !there)
         return NULL;
     build->blocks++;
-    if (!behind || (there && there->heat > behind->heat)) {
-        last->follow = FOLLOW_TARGET;
-        *linear = target;
-        return there;
-    }
-    last->follow = FOLLOW_NEXT;
-    *linear = next;
-    return behind;
+    last->follow = !behind || (there && there->heat > behind->heat) ? FOLLOW_TARGET : FOLLOW_NEXT;
+    *linear = last->follow == FOLLOW_TARGET ? target : next;
+    return last->follow == FOLLOW_TARGET ? there : behind;
 }

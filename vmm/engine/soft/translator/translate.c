@@ -211,9 +211,8 @@ static void emit_check_page_kept(struct build *build, uint64_t linear, uint32_t 
     same = emitter->at;
     emit_byte(emitter, 0);
     emit_mov_register(emitter, true, GPR_RCX, T2);
-    emit_flags_save(build);
     emit_mov_immediate(emitter, T2, exit);
-    emit_jump(emitter, build->translator->leave);
+    emit_jump(emitter, build->translator->leave_kept);
     if (!emitter->full)
         *same = (uint8_t)(emitter->at - same - 1);
     emit_mov_register(emitter, true, GPR_RCX, T2);
@@ -310,9 +309,8 @@ static void emit_cold_group(struct build *build, const struct cold *cold)
     translator->exits[cold->exit].place = emit_jump_forward(emitter);
     emit_land(emitter, translator->exits[cold->exit].place);
     translator->exits[cold->exit].stub = emitter->at;
-    emit_flags_save(build);
     emit_mov_immediate(emitter, T2, cold->exit);
-    emit_jump(emitter, translator->leave);
+    emit_jump(emitter, translator->leave_kept);
     emit_land(emitter, missed);
 }
 
@@ -357,8 +355,6 @@ static void emit_cold(struct build *build, const struct cold *cold)
     }
     if (cold->kind == COLD_RESUME) {
         translator->sites[cold->number].resume = build_offset(build, emitter->at);
-        if (cold->flags == FLAGS_HOST)
-            emit_flags_restore(build, T2);
         held_reload(build, cold->held);
         emit_jump(emitter, place);
         return;
@@ -371,8 +367,6 @@ static void emit_cold(struct build *build, const struct cold *cold)
         struct emit_memory delta = BUILD_FIELD(build, group_delta);
 
         translator->sites[cold->number].retry = build_offset(build, emitter->at);
-        if (cold->flags == FLAGS_HOST)
-            emit_flags_restore(build, T2);
         emit_load(emitter, true, T0, &delta);
         held_reload(build, cold->held);
         emit_jump(emitter, place);
@@ -404,10 +398,8 @@ static void emit_cold(struct build *build, const struct cold *cold)
         break;
     default:
         translator->exits[cold->number].stub = emitter->at;
-        if (cold->kind == COLD_EXIT)
-            emit_flags_save(build);
         emit_mov_immediate(emitter, T2, cold->number);
-        emit_jump(emitter, translator->leave);
+        emit_jump(emitter, cold->kind == COLD_EXIT ? translator->leave_kept : translator->leave);
         break;
     }
 }

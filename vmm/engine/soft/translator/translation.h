@@ -165,8 +165,9 @@ struct soft_translator {
     uint8_t *cold;             /* beginning of the second part */
     /* glue.c: jumped to from translated code, but for `enter`. */
     void (*enter)(const uint8_t *code);
-    uint8_t *leave;     /* T2: the exit, T0: target of an indirect one; flags in the carrier */
-    uint8_t *interpret; /* T1: the site; T2: the access that missed, T0: its linear address */
+    uint8_t *leave;      /* T2: the exit, T0: target of an indirect one; flags in the carrier */
+    uint8_t *leave_kept; /* the same with the flags in the host's register */
+    uint8_t *interpret;  /* T1: the site; T2: the access that missed, T0: its linear address */
     const uint8_t **indirect[MODE_COUNT]; /* tables of executable addresses, below 2 GB */
     unsigned translation_count, site_count, exit_count, page_count;
     struct translation *translations;
@@ -202,7 +203,7 @@ enum cold_kind {
     COLD_RETRY,     /* scratch registers, then on at `place` */
     COLD_INTERPRET, /* the instruction by the interpreter */
     COLD_SOFT,      /* an instruction that uses a window, in the soft form */
-    COLD_RESUME,    /* flags and scratch registers, then on at `place` */
+    COLD_RESUME,    /* the same behind what the interpreter did */
     COLD_EXIT,      /* an exit, with the flags in the host's register */
     COLD_CARRIED,   /* one that can be linked, with the flags in the carrier */
     COLD_LEAVE,     /* an exit, with the flags in the carrier */
@@ -218,7 +219,7 @@ struct cold {
     bool constant;
     /* Of COLD_GROUP: the group's first and last byte, where the flags are, the way out. */
     struct emit_memory first, last;
-    enum flags_place flags; /* of COLD_RESUME and COLD_RETRY: where they shall be */
+    enum flags_place flags;
     uint32_t exit;
     uint8_t held[SCRATCH_COUNT]; /* of these two and COLD_SOFT: what is to be loaded again */
     /* Of COLD_SOFT, whose `flags` are at the beginning: */
@@ -290,9 +291,10 @@ struct build {
     uint8_t retry_held[SCRATCH_COUNT]; /* so at the site's `retry` */
     bool long_mode;                    /* 64-bit code */
     /* window_code.c: */
-    unsigned count;          /* instructions */
-    unsigned bytes;          /* of code */
-    unsigned blocks;         /* of the trace, beside the first */
+    unsigned count;  /* instructions */
+    unsigned bytes;  /* of code */
+    unsigned blocks; /* of the trace, beside the first */
+    const struct soft_block *last;
     bool windowed;           /* the block may use windows */
     bool soft;               /* the cold code with soft forms is being made */
     enum window_form window; /* of the present instruction */
