@@ -40,12 +40,13 @@ enum anima_error_code {
     ANIMA_ERROR_CANCELLED = 7 /**< it was cancelled */
 };
 
+/** What a function that failed tells. */
 struct anima_error {
     enum anima_error_code code;
     char *message; /**< one phrase: which object, what is wrong, what to do */
 };
 
-/** NULL is fine. */
+/** Free an error. NULL is fine. */
 void anima_error_free(struct anima_error *error);
 
 /** Free what the library returned as `char *`. NULL is fine. */
@@ -85,8 +86,9 @@ const struct anima_option *anima_option_member(const struct anima_option *option
 
 struct anima_definition;
 
+/** A definition where nothing is said yet. */
 struct anima_definition *anima_definition_create(void);
-/** NULL is fine. */
+/** Free it. NULL is fine. */
 void anima_definition_destroy(struct anima_definition *definition);
 
 /** Set one option from text, as on the command line. Lists grow, other values are replaced. */
