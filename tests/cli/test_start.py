@@ -118,7 +118,7 @@ class Start(AnimaTest):
                          ["off", "off", "off", "running"])
         ends = [os.path.getmtime(os.path.join(self.data, name, "log")) for name in ("last", "second", "first")]
         self.assertEqual(ends, sorted(ends))
-        self.assertGreater(ends[1] - ends[0], 0.9)
+        self.assertGreater(ends[1] - ends[0], 0.8)
         for name in "first", "second", "last":
             self.assertEqual(self.events(name), [f"'{name}' was started", "ended: killed: the guest did not "
                                                  "power off in time and was killed"])

@@ -94,7 +94,7 @@ static void limit_stop(struct monitor *monitor, json_int_t seconds)
     if (monitor->stop_timer)
         g_source_remove(monitor->stop_timer);
     monitor->stop_until_us = until;
-    monitor->stop_timer = g_timeout_add_seconds(seconds, on_stop_timeout, monitor);
+    monitor->stop_timer = g_timeout_add((guint)seconds * 1000, on_stop_timeout, monitor);
 }
 
 static void handle_stop(void *opaque, struct control_call *call)
