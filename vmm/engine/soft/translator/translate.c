@@ -343,63 +343,79 @@ static void emit_soft(struct build *build, const struct cold *cold)
     emit_jump(emitter, cold->behind);
 }
 
-static void emit_cold(struct build *build, const struct cold *cold)
+/* Back into the block at `place`, with the scratch registers that are expected there: behind an
+ * instruction that the interpreter did, or to begin one of a group anew. */
+static void emit_resume(struct build *build, const struct cold *cold)
 {
-    struct soft_translator *translator = build->translator;
+    struct site *site = &build->translator->sites[cold->number];
+    struct emit_memory delta = BUILD_FIELD(build, group_delta);
+
+    if (cold->kind == COLD_RETRY)
+        site->retry = build_offset(build, build->emitter.at);
+    else
+        site->resume = build_offset(build, build->emitter.at);
+    if (cold->kind == COLD_RETRY)
+        emit_load(&build->emitter, true, T0, &delta);
+    held_reload(build, cold->held);
+    emit_jump(&build->emitter, cold->place);
+}
+
+/* To the interpreter, with the address of the operand that missed. */
+static void emit_miss(struct build *build, const struct cold *cold)
+{
     struct emitter *emitter = &build->emitter;
-    uint8_t *place = cold->place;
 
-    if (cold->kind == COLD_SOFT) {
-        emit_soft(build, cold);
-        return;
-    }
-    if (cold->kind == COLD_RESUME) {
-        translator->sites[cold->number].resume = build_offset(build, emitter->at);
-        held_reload(build, cold->held);
-        emit_jump(emitter, place);
-        return;
-    }
-    if (cold->kind == COLD_CROSS) {
-        emit_cross_kept(build, cold->number);
-        return;
-    }
-    if (cold->kind == COLD_RETRY) {
-        struct emit_memory delta = BUILD_FIELD(build, group_delta);
-
-        translator->sites[cold->number].retry = build_offset(build, emitter->at);
-        emit_load(emitter, true, T0, &delta);
-        held_reload(build, cold->held);
-        emit_jump(emitter, place);
-        return;
-    }
-    emit_land(emitter, place);
+    emit_land(emitter, cold->place);
     if (cold->kind == COLD_GROUP)
         emit_cold_group(build, cold);
+    if (cold->constant)
+        emit_mov_immediate(emitter, T0, cold->linear);
+    else if (cold->kind != COLD_INTERPRET)
+        emit_lea(emitter, true, T0, &cold->address);
+    emit_mov_immediate(emitter, T1, cold->number);
+    emit_mov_immediate(emitter, T2, cold->access);
+    emit_jump(emitter, build->translator->interpret);
+}
+
+/* Out of the block; the way of an exit whose flags are in the carrier begins with their restoring,
+ * for a target that needs them. */
+static void emit_exit(struct build *build, const struct cold *cold)
+{
+    struct soft_translator *translator = build->translator;
+    struct exit *exit = &translator->exits[cold->number];
+    struct emitter *emitter = &build->emitter;
+
+    if (cold->kind == COLD_CARRIED) {
+        exit->restore = emitter->at;
+        emit_flags_restore(build, T2);
+        exit->restored = emit_jump_forward(emitter);
+    }
+    emit_land(emitter, cold->place);
+    exit->stub = emitter->at;
+    emit_mov_immediate(emitter, T2, cold->number);
+    emit_jump(emitter, cold->kind == COLD_EXIT ? translator->leave_kept : translator->leave);
+}
+
+static void emit_cold(struct build *build, const struct cold *cold)
+{
     switch (cold->kind) {
+    case COLD_SOFT:
+        emit_soft(build, cold);
+        break;
+    case COLD_CROSS:
+        emit_cross_kept(build, cold->number);
+        break;
+    case COLD_RESUME:
+    case COLD_RETRY:
+        emit_resume(build, cold);
+        break;
     case COLD_GROUP:
     case COLD_MISS:
     case COLD_INTERPRET:
-        if (cold->constant)
-            emit_mov_immediate(emitter, T0, cold->linear);
-        else if (cold->kind != COLD_INTERPRET)
-            emit_lea(emitter, true, T0, &cold->address);
-        emit_mov_immediate(emitter, T1, cold->number);
-        emit_mov_immediate(emitter, T2, cold->access);
-        emit_jump(emitter, translator->interpret);
-        break;
-    case COLD_CARRIED:
-        translator->exits[cold->number].restore = emitter->at;
-        emit_flags_restore(build, T2);
-        translator->exits[cold->number].restored = emit_jump_forward(emitter);
-        emit_land(emitter, place);
-        translator->exits[cold->number].stub = emitter->at;
-        emit_mov_immediate(emitter, T2, cold->number);
-        emit_jump(emitter, translator->leave);
+        emit_miss(build, cold);
         break;
     default:
-        translator->exits[cold->number].stub = emitter->at;
-        emit_mov_immediate(emitter, T2, cold->number);
-        emit_jump(emitter, cold->kind == COLD_EXIT ? translator->leave_kept : translator->leave);
+        emit_exit(build, cold);
         break;
     }
 }
