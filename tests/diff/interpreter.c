@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "tests/diff/diff.h"
+#include "tests/memory.h"
 #include "vmm/engine/soft/system.h"
 #include "vmm/engine/soft/vector.h"
 
@@ -79,16 +80,13 @@ static void set_segments(unsigned code_size)
 
 void interpreter_init(void)
 {
-    int fd = memory_memfd("difftest", RAM_SIZE, NULL);
-
     memory = memory_create();
     cpu = soft_cpu_create();
-    if (fd < 0 || !cpu || !memory_add(memory, "ram", MEMORY_RAM, 0, RAM_SIZE, fd, 0, NULL)) {
+    if (!cpu) {
         fprintf(stderr, "anima-difftest: no memory\n");
         exit(2);
     }
-    close(fd);
-    ram = memory_find(memory, 0)->host;
+    ram = test_memory_add(memory, MEMORY_RAM, 0, RAM_SIZE);
     diff_model(&model);
     cpu->memory = memory;
     cpu->model = &model;

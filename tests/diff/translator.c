@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "tests/diff/diff.h"
+#include "tests/memory.h"
 #include "vmm/engine/engine.h"
 #include "vmm/engine/engines.h"
 #include "vmm/engine/soft/block.h"
@@ -194,15 +195,11 @@ void translator_init(const char *switches)
     struct engine_config config = {
         .exits = &exits, .cpus = 1, .cpu_model = "host", .kvm_fd = -1, .debug = &debug};
     GError *error = NULL;
-    int fd = memory_memfd("difftest", RAM_SIZE, &error);
 
     debug = (struct engine_debug){.switches = switches, .log = -1, .perf_map = -1};
     config.memory = memory = memory_create();
     config.clock = machine_clock = clock_create_manual(0);
-    if (fd < 0 || !memory_add(memory, "ram", MEMORY_RAM, 0, RAM_SIZE, fd, 0, &error))
-        fatal("memory", error);
-    close(fd);
-    ram = memory_find(memory, 0)->host;
+    ram = test_memory_add(memory, MEMORY_RAM, 0, RAM_SIZE);
     save_actions(native_actions);
     engine = soft_engine_ops.create(&config, &error);
     vcpu = engine ? soft_engine_ops.vcpu_create(engine, 0, &error) : NULL;

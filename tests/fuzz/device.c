@@ -7,6 +7,7 @@
  * its rings in low memory.
  */
 #include "tests/fuzz/fuzz.h"
+#include "tests/memory.h"
 
 #include <linux/pci_regs.h>
 #include <linux/virtio_pci.h>
@@ -74,14 +75,6 @@ static void ignore_log(const gchar *domain, GLogLevelFlags level, const gchar *m
 {
 }
 
-static void add_memory(struct memory *memory)
-{
-    int fd = memory_memfd("fuzz", RAM, NULL);
-
-    fuzz_require(fd >= 0 && memory_add(memory, "ram", MEMORY_RAM, 0, RAM, fd, 0, NULL));
-    close(fd);
-}
-
 static struct net_link *make_link(int *wire)
 {
     int ends[2];
@@ -122,7 +115,7 @@ static void bench_init(struct bench *bench, const struct device_ops *ops)
     };
     for (unsigned i = 0; i < LINES; i++)
         bench->env.gsi[i] = (struct irq_line){ignore_line, bench, i};
-    add_memory(bench->env.memory);
+    test_memory_add(bench->env.memory, MEMORY_RAM, 0, RAM);
     if (ops->defaults)
         ops->defaults(&bench->env, config);
     if (ops == &virtio_blk_device)

@@ -5,6 +5,7 @@
  * runs.
  */
 #include "tests/fuzz/fuzz.h"
+#include "tests/memory.h"
 
 #include "vmm/control/gdb_packet.h"
 #include "vmm/control/gdb_session.h"
@@ -115,10 +116,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .opaque = state,
     };
     struct gdb_session *session = gdb_session_create(&target);
-    int fd = memory_memfd("ram", RAM_SIZE, NULL);
 
-    fuzz_require(memory_add(target.memory, "ram", MEMORY_RAM, 0, RAM_SIZE, fd, 0, NULL));
-    close(fd);
+    test_memory_add(target.memory, MEMORY_RAM, 0, RAM_SIZE);
     if (fuzz_byte(&input) & 1)
         gdb_session_feed(session, input.data, input.size);
     else

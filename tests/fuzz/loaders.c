@@ -4,6 +4,7 @@
  * first look. What is accepted must have its entry point in memory; what is refused gets one line.
  */
 #include "tests/fuzz/fuzz.h"
+#include "tests/memory.h"
 
 #include "vmm/machine/boot/boot.h"
 
@@ -16,11 +17,8 @@ static struct memory *memory;
 
 static void set_up_memory(void)
 {
-    int fd = memory_memfd("ram", RAM_SIZE, NULL);
-
     memory = memory_create();
-    fuzz_require(memory_add(memory, "ram", MEMORY_RAM, 0, RAM_SIZE, fd, 0, NULL));
-    close(fd);
+    test_memory_add(memory, MEMORY_RAM, 0, RAM_SIZE);
 }
 
 static void make_bzimage(uint8_t *image)

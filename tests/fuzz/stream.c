@@ -4,6 +4,7 @@
  * memory and dumped.
  */
 #include "tests/fuzz/fuzz.h"
+#include "tests/memory.h"
 
 #include "vmm/memory/ram_stream.h"
 #include "vmm/state/stream.h"
@@ -23,10 +24,8 @@ static enum stream_verdict receive(void *opaque, const struct stream_section *se
 static struct memory *new_memory(void)
 {
     struct memory *memory = memory_create();
-    int fd = memory_memfd("ram", RAM_SIZE, NULL);
 
-    fuzz_require(memory_add(memory, "ram", MEMORY_RAM, 0, RAM_SIZE, fd, 0, NULL));
-    close(fd);
+    test_memory_add(memory, MEMORY_RAM, 0, RAM_SIZE);
     return memory;
 }
 

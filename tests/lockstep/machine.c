@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "tests/lockstep/lockstep.h"
+#include "tests/memory.h"
 #include "vmm/engine/engines.h"
 #include "vmm/engine/soft/soft.h"
 
@@ -239,17 +240,6 @@ static const struct exit_ops exits = {
 
 /* ---- sides ---- */
 
-static uint8_t *add_memory(struct side *side, uint64_t base, uint64_t size)
-{
-    GError *error = NULL;
-    int fd = memory_memfd("lockstep", size, &error);
-
-    if (fd < 0 || !memory_add(side->memory, "ram", MEMORY_RAM, base, size, fd, 0, &error))
-        fatal("memory", error);
-    close(fd);
-    return memory_find(side->memory, base)->host;
-}
-
 struct side *side_create(const char *switches)
 {
     struct engine_config config = {.exits = &exits, .cpus = 1, .cpu_model = "host", .kvm_fd = -1};
@@ -264,8 +254,8 @@ struct side *side_create(const char *switches)
     side->debug = (struct engine_debug){.switches = switches, .log = -1, .perf_map = -1};
     config.memory = side->memory = memory_create();
     config.clock = side->clock = clock_create_manual(0);
-    side->data = add_memory(side, DATA_PHYSICAL, DATA_SIZE);
-    side->kernel = add_memory(side, KERNEL_PHYSICAL, KERNEL_SIZE);
+    side->data = test_memory_add(side->memory, MEMORY_RAM, DATA_PHYSICAL, DATA_SIZE);
+    side->kernel = test_memory_add(side->memory, MEMORY_RAM, KERNEL_PHYSICAL, KERNEL_SIZE);
     side->engine = side->ops->create(&config, &error);
     if (!side->engine)
         fatal("engine", error);

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/memory.h"
 #include "vmm/engine/engine.h"
 
 #define CPUS         4 /* at most */
@@ -157,10 +158,8 @@ static inline void setup_engine(struct memory *memory, unsigned cpus)
 static inline int setup_cpus(unsigned cpus)
 {
     struct memory *memory = memory_create();
-    int fd = memory_memfd("engine-test", RAM_SIZE, NULL);
 
-    assert_true(memory_add(memory, "ram", MEMORY_RAM, 0, RAM_SIZE, fd, 0, NULL));
-    close(fd);
+    test_memory_add(memory, MEMORY_RAM, 0, RAM_SIZE);
     setup_engine(memory, cpus);
     return 0;
 }

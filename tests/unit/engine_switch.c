@@ -43,13 +43,10 @@ static void use(const struct side *side)
 
 static int setup_sides(void **state)
 {
-    int fd = memory_memfd("switch-test", RAM_SIZE, NULL);
-
     memset(&fixture, 0, sizeof(fixture));
     memset(sides, 0, sizeof(sides));
     fixture.memory = memory_create();
-    assert_true(memory_add(fixture.memory, "ram", MEMORY_RAM, 0, RAM_SIZE, fd, 0, NULL));
-    close(fd);
+    test_memory_add(fixture.memory, MEMORY_RAM, 0, RAM_SIZE);
     fixture.clock = clock_create(NULL);
     side_create(&sides[0], kvm_fd >= 0 ? engines[1] : engines[0], NULL);
     side_create(&sides[1], engines[0], sides[0].ops->cpu(sides[0].engine));

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/memory.h"
 #include "vmm/engine/soft/msr.h"
 #include "vmm/engine/soft/soft.h"
 
@@ -26,11 +27,9 @@ static int setup(void **state)
 {
     static const struct exit_ops exits;
     struct engine_config config = {.exits = &exits, .cpus = 1, .cpu_model = "default"};
-    int fd = memory_memfd("msr-test", RAM_SIZE, NULL);
 
     config.memory = memory = memory_create();
-    assert_true(memory_add(memory, "ram", MEMORY_RAM, 0, RAM_SIZE, fd, 0, NULL));
-    close(fd);
+    test_memory_add(memory, MEMORY_RAM, 0, RAM_SIZE);
     config.clock = manual = clock_create_manual(1700000000 * NS_PER_SECOND);
     ops = engine_find("soft", -1, &(const char *){NULL}, NULL);
     engine = ops->create(&config, NULL);

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "tests/memory.h"
 #include "vmm/engine/soft/system.h"
 
 #define FIXTURE_RAM (16UL << 20)
@@ -56,14 +57,9 @@ static inline void fixture_place(struct cpu_definition *model, unsigned componen
 /* XSAVE's layout is that of Intel's processors. */
 static inline void fixture_init(struct fixture *f)
 {
-    int fd = memory_memfd("test", FIXTURE_RAM, NULL);
-
     memset(f, 0, sizeof(*f));
-    assert_true(fd >= 0);
     f->memory = memory_create();
-    assert_true(memory_add(f->memory, "ram", MEMORY_RAM, 0, FIXTURE_RAM, fd, 0, NULL));
-    close(fd);
-    f->ram = memory_find(f->memory, 0)->host;
+    f->ram = test_memory_add(f->memory, MEMORY_RAM, 0, FIXTURE_RAM);
     f->model.physical_bits = 40;
     f->model.linear_bits = 48;
     fixture_place(&f->model, 2, 576, 256);

@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tests/memory.h"
 #include "tests/unit/soft_hostile_code.h"
 #include "vmm/engine/engine.h"
 #include "vmm/memory/dma.h"
@@ -630,13 +631,10 @@ static void create_guest(const char *switches)
     struct engine_debug debug = {.switches = switches, .log = -1, .perf_map = -1};
     struct engine_config config = {
         .exits = &exits, .cpus = CPUS, .cpu_model = "default", .kvm_fd = -1, .debug = &debug};
-    int fd = memory_memfd("hostile", RAM_SIZE, NULL);
     GError *error = NULL;
 
     guest.memory = config.memory = memory_create();
-    if (!memory_add(guest.memory, "ram", MEMORY_RAM, 0, RAM_SIZE, fd, 0, &error))
-        abort();
-    close(fd);
+    test_memory_add(guest.memory, MEMORY_RAM, 0, RAM_SIZE);
     guest.dma = (struct dma_space){guest.memory, true};
     guest.clock = config.clock = clock_create(NULL);
     clock_resume(guest.clock);

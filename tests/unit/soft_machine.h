@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/memory.h"
 #include "vmm/engine/soft/block.h"
 #include "vmm/engine/soft/decode.h"
 #include "vmm/engine/soft/lapic.h"
@@ -97,14 +98,10 @@ static inline void soft_machine_init(struct soft_machine *machine)
         .map_changed = soft_machine_map_changed,
         .opaque = machine,
     };
-    bool keep;
-    int fd = memory_memfd("test", TEST_RAM, NULL);
 
     memset(machine, 0, sizeof(*machine));
     machine->memory = memory_create();
-    memory_add(machine->memory, "ram", MEMORY_RAM, 0, TEST_RAM, fd, 0, NULL);
-    close(fd);
-    machine->ram = memory_write_begin(machine->memory, 0, &keep);
+    machine->ram = test_memory_add(machine->memory, MEMORY_RAM, 0, TEST_RAM);
     memset(machine->model.words, 0xff, sizeof(machine->model.words));
     machine->model.vendor = CPU_VENDOR_AMD;
     machine->model.physical_bits = 40;

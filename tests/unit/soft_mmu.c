@@ -328,11 +328,9 @@ static void mmio_is_split_into_aligned_pieces(void **state)
 static void rom_is_read_and_takes_no_writes(void **state)
 {
     struct fixture *f = *state;
-    int fd = memory_memfd("rom", 0x1000, NULL);
     uint32_t value = 0x5a5a5a5a;
 
-    assert_true(memory_add(f->memory, "rom", MEMORY_ROM, 0xfff00000, 0x1000, fd, 0, NULL));
-    close(fd);
+    test_memory_add(f->memory, MEMORY_ROM, 0xfff00000, 0x1000);
     assert_true(memory_load(f->memory, 0xfff00010, &value, 4));
     map_4kb(f, TARGET, 0xfff00000, P | W | U);
     assert_int_equal(soft_read32_as(f->cpu, TARGET + 0x10, SOFT_MMU_USER), value);

@@ -372,10 +372,8 @@ static void a_refill_leaves_what_is_special_alone(void **state)
 static void a_refill_of_rom_is_for_reading(void **state)
 {
     struct fixture *f = *state;
-    int fd = memory_memfd("rom", 0x1000, NULL);
 
-    assert_true(memory_add(f->memory, "rom", MEMORY_ROM, 0xfff00000, 0x1000, fd, 0, NULL));
-    close(fd);
+    test_memory_add(f->memory, MEMORY_ROM, 0xfff00000, 0x1000);
     map_4kb(f, TARGET, 0xfff00000, P | W | U);
     f->cpu->mmu_mode = SOFT_MMU_USER;
     assert_true(soft_tlb_refill(f->cpu, TARGET, SOFT_READ));

@@ -416,10 +416,8 @@ static void test_memory_that_goes_is_dropped(void **state)
 {
     struct windows *w = *state;
     struct soft_cpu *cpu = first_fault(w);
-    int fd = memory_memfd("more", 0x10000, NULL);
 
-    assert_true(memory_add(w->base.memory, "more", MEMORY_RAM, 0x10000000, 0x10000, fd, 0, NULL));
-    close(fd);
+    test_memory_add(w->base.memory, MEMORY_RAM, 0x10000000, 0x10000);
     for (unsigned i = 0; i < 16; i++)
         set_pt(w, PT, i, (0x10000000 + i * 0x1000UL) | KERNEL);
     assert_int_equal(soft_window_fault(cpu, SMALL + 0x3000, true), WINDOW_ENTERED);
@@ -435,10 +433,8 @@ static void test_pages_of_rom_stay_out(void **state)
 {
     struct windows *w = *state;
     struct soft_cpu *cpu = first_fault(w);
-    int fd = memory_memfd("rom", 0x10000, NULL);
 
-    assert_true(memory_add(w->base.memory, "rom", MEMORY_ROM, 0x10000000, 0x10000, fd, 0, NULL));
-    close(fd);
+    test_memory_add(w->base.memory, MEMORY_ROM, 0x10000000, 0x10000);
     set_pt(w, PT, 0, 0x10000000 | KERNEL);
     assert_int_not_equal(soft_window_fault(cpu, SMALL, false), WINDOW_ENTERED);
 }

@@ -6,25 +6,10 @@
  * and so do we). Functions are called often before and after, so that an engine finds them worth
  * translating.
  */
+#include "code.h"
 #include "payload.h"
 
 #define ALIAS 0x40000000000UL
-
-/* mov $VALUE, %eax; ret */
-static void write_function(volatile uint8_t *at, uint32_t value)
-{
-    at[0] = 0xb8;
-    at[1] = value;
-    at[2] = value >> 8;
-    at[3] = value >> 16;
-    at[4] = value >> 24;
-    at[5] = 0xc3;
-}
-
-static uint32_t call(void *at)
-{
-    return ((uint32_t(*)(void))at)();
-}
 
 /* ---- each kind of store ---- */
 

@@ -3,25 +3,10 @@
  * Self-modifying code: what is written is what runs, from the next instruction on, however the
  * write reaches the page (same block, other mapping, across a page, string instruction).
  */
+#include "code.h"
 #include "payload.h"
 
 #define ALIAS 0x40000000000UL
-
-/* mov $VALUE, %eax; ret */
-static void write_function(volatile uint8_t *at, uint32_t value)
-{
-    at[0] = 0xb8;
-    at[1] = value;
-    at[2] = value >> 8;
-    at[3] = value >> 16;
-    at[4] = value >> 24;
-    at[5] = 0xc3;
-}
-
-static uint32_t call(void *at)
-{
-    return ((uint32_t(*)(void))at)();
-}
 
 static void rewritten_function(void)
 {
@@ -58,12 +43,12 @@ static void across_pages(void)
 
 static void written_by_string(void)
 {
-    static uint8_t source[6];
+    static uint8_t source[CODE_FUNCTION_SIZE];
     uint8_t *code = page_alloc();
 
     for (uint32_t i = 0; i < 100; i++) {
         write_function(source, i * 3);
-        memcpy(code, source, 6);
+        memcpy(code, source, sizeof(source));
         check(call(code) == i * 3, "string round %u", i);
     }
 }
