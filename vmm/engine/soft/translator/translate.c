@@ -350,12 +350,12 @@ static void emit_resume(struct build *build, const struct cold *cold)
     struct site *site = &build->translator->sites[cold->number];
     struct emit_memory delta = BUILD_FIELD(build, group_delta);
 
-    if (cold->kind == COLD_RETRY)
+    if (cold->kind == COLD_RETRY) {
         site->retry = build_offset(build, build->emitter.at);
-    else
-        site->resume = build_offset(build, build->emitter.at);
-    if (cold->kind == COLD_RETRY)
         emit_load(&build->emitter, true, T0, &delta);
+    } else {
+        site->resume = build_offset(build, build->emitter.at);
+    }
     held_reload(build, cold->held);
     emit_jump(&build->emitter, cold->place);
 }
