@@ -30,6 +30,14 @@ uint8_t held_by(const struct build *build, unsigned gpr)
     return EMIT_NONE;
 }
 
+bool held_any(const struct build *build, uint8_t scratch)
+{
+    for (unsigned i = 0; i < SCRATCH_COUNT; i++)
+        if (scratch_registers[i] == scratch)
+            return build->held[i] != EMIT_NONE;
+    return false;
+}
+
 void held_set(struct build *build, uint8_t scratch, unsigned gpr)
 {
     for (unsigned i = 0; i < SCRATCH_COUNT; i++) {

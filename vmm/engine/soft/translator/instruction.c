@@ -29,23 +29,25 @@ void build_interpret(struct build *build)
 }
 
 /* A scratch register for `gpr` that is not `taken`: the one that holds it, else one that holds
- * nothing, else any; EMIT_NONE when all are taken. */
-static uint8_t choose_scratch(const struct build *build, unsigned gpr, uint32_t taken)
+ * nothing, else any; EMIT_NONE when all are taken. Windows need T0 and T1 again and again, but not
+ * T2: there a register that is `written` outlives accesses, since a load right behind its store
+ * would have to wait. */
+static uint8_t choose_scratch(const struct build *build, unsigned gpr, uint32_t taken, bool written)
 {
+    static const uint8_t orders[2][SCRATCH_COUNT] = {{T0, T1, T2}, {T2, T0, T1}};
+    const uint8_t *order = build->windowed ? orders[written] : scratch_registers;
     uint8_t choice = held_by(build, gpr);
 
     if (choice != EMIT_NONE && !(taken >> choice & 1))
         return choice;
     choice = EMIT_NONE;
     for (unsigned i = 0; i < SCRATCH_COUNT; i++) {
-        uint8_t scratch = scratch_registers[i];
-
-        if (taken >> scratch & 1)
+        if (taken >> order[i] & 1)
             continue;
-        if (build->held[i] == EMIT_NONE)
-            return scratch;
+        if (!held_any(build, order[i]))
+            return order[i];
         if (choice == EMIT_NONE)
-            choice = scratch;
+            choice = order[i];
     }
     return choice;
 }
@@ -72,7 +74,7 @@ static bool assign_registers(const struct build *build, const struct copy_form *
     for (unsigned gpr = 0; gpr < 16; gpr++) {
         if (!(wanted >> gpr & 1))
             continue;
-        map[gpr] = choose_scratch(build, gpr, taken);
+        map[gpr] = choose_scratch(build, gpr, taken, form->gpr_written >> gpr & 1);
         if (map[gpr] == EMIT_NONE)
             return false;
         taken |= 1U << map[gpr];

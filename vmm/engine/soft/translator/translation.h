@@ -443,6 +443,8 @@ void held_reset(struct build *build);
 void held_lose(struct build *build, uint8_t scratch);
 /* The scratch register with `gpr`, or EMIT_NONE. */
 uint8_t held_by(const struct build *build, unsigned gpr);
+/* Whether `scratch` holds anything. */
+bool held_any(const struct build *build, uint8_t scratch);
 /* `scratch` has the value of `gpr`, and no other one has. */
 void held_set(struct build *build, uint8_t scratch, unsigned gpr);
 /* A host's register with `gpr`: its own, one that holds it, or `scratch`, which is loaded. */
