@@ -17,11 +17,10 @@ static unsigned encode_evex(const struct diff_form *form, struct diff_random *ra
                             unsigned extension, uint8_t *out)
 {
     uint64_t bits = random_bits(random);
-    bool wide = !plain && form->code_size == 8;
-    uint8_t vvvv = form->vvvv && !plain ? bits & (form->code_size < 8 ? 7 : 15) : form->vvvv;
+    uint8_t vvvv = form->vvvv && !plain ? bits & 15 : form->vvvv;
     uint8_t aaa = form->aaa && !plain ? (uint8_t)(1 + random_below(random, 7)) : form->aaa;
     /* V' and R': vector registers 16 to 31. */
-    bool upper = wide && form->vvvv && bits >> 8 & 1, upper_reg = wide && bits >> 9 & 1;
+    bool upper = !plain && form->vvvv && bits >> 8 & 1, upper_reg = !plain && bits >> 9 & 1;
 
     out[0] = 0x62;
     out[1] = (uint8_t)((~extension & 7) << 5 | !upper_reg << 4 | form->map);
@@ -41,7 +40,7 @@ static void encode(const struct diff_form *form, struct diff_random *random, boo
     static const uint8_t segments[] = {0x2e, 0x36, 0x3e, 0x26};
 
     if (form->code_size < 8)
-        extension &= form->vex; /* VEX.B alone, which is ignored there */
+        extension &= form->vex || form->evex; /* VEX.B alone, which is ignored there */
     if (random_below(random, 16) == 0)
         out[length++] = 0x67;
     if (random_below(random, 32) == 0)
