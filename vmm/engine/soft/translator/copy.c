@@ -183,6 +183,8 @@ static bool register_known(ZydisRegister reg, uint16_t traits)
         return true;
     case ZYDIS_REGCLASS_XMM:
     case ZYDIS_REGCLASS_YMM:
+    case ZYDIS_REGCLASS_ZMM:
+    case ZYDIS_REGCLASS_MASK:
     case ZYDIS_REGCLASS_MMX:
         return traits & COPY_VECTOR;
     case ZYDIS_REGCLASS_X87:
@@ -193,8 +195,8 @@ static bool register_known(ZydisRegister reg, uint16_t traits)
     }
 }
 
-/* Whether the operand is one of those that copying knows: no segment, control, debug and mask
- * registers, one address in memory. */
+/* Whether the operand is one of those that copying knows: no segment, control and debug registers,
+ * one address in memory. */
 static bool operand_known(const ZydisDecodedOperand *operand, uint16_t traits)
 {
     switch (operand->type) {
@@ -211,11 +213,18 @@ static bool operand_known(const ZydisDecodedOperand *operand, uint16_t traits)
     }
 }
 
+static bool has_evex(const ZydisDecodedInstruction *instruction)
+{
+    return instruction->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
+}
+
 /* Outside 64-bit mode VEX.W counts for nothing where it would make a general register or its place
  * in memory wide, and VZERO* leave registers 8 to 15 alone. */
 static bool vex_known(const ZydisDecodedInstruction *instruction,
                       const ZydisDecodedOperand *operands)
 {
+    bool wide = has_evex(instruction) ? instruction->raw.evex.W : instruction->raw.vex.W;
+
     if (instruction->machine_mode == ZYDIS_MACHINE_MODE_LONG_64)
         return true;
     switch (instruction->mnemonic) {
@@ -230,12 +239,14 @@ static bool vex_known(const ZydisDecodedInstruction *instruction,
     case ZYDIS_MNEMONIC_VPEXTRQ:
     case ZYDIS_MNEMONIC_VCVTSI2SS:
     case ZYDIS_MNEMONIC_VCVTSI2SD:
-        return !instruction->raw.vex.W;
+    case ZYDIS_MNEMONIC_VCVTUSI2SS:
+    case ZYDIS_MNEMONIC_VCVTUSI2SD:
+        return !wide;
     default:
         break;
     }
     for (unsigned i = 0; i < instruction->operand_count; i++)
-        if (instruction->raw.vex.W && operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+        if (wide && operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
             soft_register_offset(operands[i].reg.value) != SOFT_NO_OFFSET)
             return false;
     return true;
@@ -257,14 +268,22 @@ static bool is_bit_string(const ZydisDecodedInstruction *instruction,
     }
 }
 
+static bool needs_avx512(const ZydisDecodedInstruction *instruction,
+                         const ZydisDecodedOperand *operands)
+{
+    return has_evex(instruction) || has_class(instruction, operands, ZYDIS_REGCLASS_MASK);
+}
+
 /* Whether the form of a listed instruction is one that can be copied. */
 static bool form_copies(const ZydisDecodedInstruction *instruction,
                         const ZydisDecodedOperand *operands, const struct copy_features *features,
                         uint16_t traits)
 {
-    bool vex = instruction->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+    bool vex = instruction->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX || has_evex(instruction);
 
     if (instruction->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && !vex)
+        return false;
+    if (needs_avx512(instruction, operands) && !features->avx512)
         return false;
     if (instruction->attributes & ZYDIS_ATTRIB_IS_PRIVILEGED)
         return false;
@@ -294,8 +313,8 @@ static bool wants_alignment(const ZydisDecodedInstruction *instruction, uint16_t
 {
     if (!form->memory || form->size < 16)
         return false;
-    return instruction->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX ? traits & COPY_ALIGNED
-                                                                   : !(traits & COPY_UNALIGNED);
+    return instruction->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY ? !(traits & COPY_UNALIGNED)
+                                                                      : traits & COPY_ALIGNED;
 }
 
 void copy_classify(const ZydisDecodedInstruction *instruction, const ZydisDecodedOperand *operands,
@@ -315,10 +334,12 @@ void copy_classify(const ZydisDecodedInstruction *instruction, const ZydisDecode
     form->bits = is_bit_string(instruction, operands);
     form->copies = !form->bits;
     form->control = copy_loads_control(instruction->mnemonic);
-    form->sparse = traits & COPY_SPARSE;
+    form->sparse =
+        traits & COPY_SPARSE || (has_evex(instruction) && instruction->raw.evex.aaa != 0);
     form->x87 = traits & COPY_X87;
     form->pointers = traits & COPY_POINTERS;
     form->vector = traits & COPY_VECTOR;
+    form->avx512 = needs_avx512(instruction, operands);
     if (form->vector && has_class(instruction, operands, ZYDIS_REGCLASS_MMX)) {
         form->x87 = true;
         form->vector = has_class(instruction, operands, ZYDIS_REGCLASS_XMM);

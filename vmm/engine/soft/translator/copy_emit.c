@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * See copy.h: an instruction of the guest's encoded anew, with REX or VEX, ModRM and SIB for the
- * registers and the memory operand that the host has for it (SDM 2, chapter 2).
+ * See copy.h: an instruction of the guest's encoded anew, with REX, VEX or EVEX, ModRM and SIB for
+ * the registers and the memory operand that the host has for it (SDM 2, chapter 2).
  */
 #include "vmm/engine/soft/decode.h"
 #include "vmm/engine/soft/translator/copy.h"
@@ -18,7 +18,7 @@ struct encoding {
     uint8_t opcode;
     bool modrm;
     bool plus;       /* the register is in the opcode */
-    uint8_t reg, rm; /* four bits each; `rm` is also that of `plus` */
+    uint8_t reg, rm; /* of EVEX five bits each, else four; `rm` is also that of `plus` */
     bool wide;       /* REX.W, VEX.W */
     bool rex;        /* needs the prefix: SPL, BPL, SIL, DIL */
     bool high;       /* has no place for one: AH, CH, DH, BH */
@@ -27,9 +27,11 @@ struct encoding {
     bool lock;
     uint8_t mandatory; /* F2 or F3, or 0 */
     bool operand;      /* 66 */
-    /* VEX. */
-    bool vex;
+    /* VEX, EVEX. */
+    bool vex, evex;
     uint8_t vvvv, pp, l;
+    uint8_t aaa;
+    bool z, b;
     /* Bytes after the displacement. */
     uint8_t immediate[8], immediate_size;
 };
@@ -82,6 +84,17 @@ static void take_vex(const ZydisDecodedInstruction *instruction, struct encoding
     encoding->l = instruction->raw.vex.L;
 }
 
+static void take_evex(const ZydisDecodedInstruction *instruction, struct encoding *encoding)
+{
+    encoding->evex = true;
+    encoding->wide = instruction->raw.evex.W;
+    encoding->pp = instruction->raw.evex.pp;
+    encoding->l = (uint8_t)(instruction->raw.evex.L2 << 1 | instruction->raw.evex.L);
+    encoding->aaa = instruction->raw.evex.aaa;
+    encoding->z = instruction->raw.evex.z;
+    encoding->b = instruction->raw.evex.b;
+}
+
 /* The host's number for a register operand. A byte register may want REX, or forbid it. */
 static bool host_register(const ZydisDecodedOperand *operand, const uint8_t map[16],
                           struct encoding *encoding, uint8_t *number)
@@ -90,7 +103,7 @@ static bool host_register(const ZydisDecodedOperand *operand, const uint8_t map[
     uint8_t offset = soft_register_offset(reg);
 
     if (offset == SOFT_NO_OFFSET) {
-        *number = (uint8_t)ZydisRegisterGetId(reg) & 15;
+        *number = (uint8_t)ZydisRegisterGetId(reg) & 31;
         return true;
     }
     *number = map[offset / 8];
@@ -138,6 +151,8 @@ static bool place_operand(const ZydisDecodedOperand *operand, const uint8_t map[
     case ZYDIS_OPERAND_ENCODING_NDSNDD:
         encoding->vvvv = number;
         return true;
+    case ZYDIS_OPERAND_ENCODING_MASK: /* taken already */
+        return true;
     case ZYDIS_OPERAND_ENCODING_IS4:
         encoding->immediate[0] = (uint8_t)(number << 4 | (encoding->immediate[0] & 15));
         return true;
@@ -164,7 +179,7 @@ static void replace_opcode(struct encoding *encoding)
 {
     uint8_t opcode = encoding->opcode;
 
-    if (encoding->map || encoding->vex)
+    if (encoding->map || encoding->vex || encoding->evex)
         return;
     if (opcode >= 0x40 && opcode <= 0x4f) { /* INC, DEC: here these are REX */
         encoding->modrm = true;
@@ -200,6 +215,8 @@ static bool encode(const ZydisDecodedInstruction *instruction, const ZydisDecode
     encoding->rm = instruction->raw.modrm.rm;
     if (instruction->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
         take_vex(instruction, encoding);
+    else if (instruction->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX)
+        take_evex(instruction, encoding);
     else
         take_prefixes(instruction, traits, encoding);
     if (!take_immediates(instruction, bytes, encoding))
@@ -245,6 +262,19 @@ static void write_vex(struct emitter *emitter, const struct encoding *encoding, 
     emit_byte(emitter, (uint8_t)((bits & 8) << 4 | last));
 }
 
+static void write_evex(struct emitter *emitter, const struct encoding *encoding, uint8_t bits)
+{
+    uint8_t vvvv = (uint8_t)~encoding->vvvv, inverted = (uint8_t)~bits;
+
+    if (!encoding->memory && encoding->rm & 16)
+        inverted &= (uint8_t)~2;
+    emit_byte(emitter, 0x62);
+    emit_byte(emitter, (uint8_t)((inverted & 7) << 5 | !(encoding->reg & 16) << 4 | encoding->map));
+    emit_byte(emitter, (uint8_t)(encoding->wide << 7 | (vvvv & 15) << 3 | 4 | encoding->pp));
+    emit_byte(emitter, (uint8_t)(encoding->z << 7 | encoding->l << 5 | encoding->b << 4 |
+                                 (vvvv & 16) >> 1 | encoding->aaa));
+}
+
 static void write_legacy(struct emitter *emitter, const struct encoding *encoding, uint8_t bits)
 {
     if (encoding->lock)
@@ -271,13 +301,15 @@ static bool write_encoding(struct emitter *emitter, const struct encoding *encod
         emit_byte(emitter, PREFIX_GS);
     if (encoding->vex)
         write_vex(emitter, encoding, bits);
+    else if (encoding->evex)
+        write_evex(emitter, encoding, bits);
     else
         write_legacy(emitter, encoding, bits);
     if (!encoding->modrm && encoding->plus)
         opcode = (uint8_t)((opcode & ~7) | (encoding->rm & 7));
     emit_byte(emitter, opcode);
     if (encoding->memory)
-        emit_modrm(emitter, encoding->reg, encoding->memory);
+        emit_modrm(emitter, encoding->reg, encoding->memory, !encoding->evex);
     else if (encoding->modrm)
         emit_byte(emitter, (uint8_t)(0xc0 | (encoding->reg & 7) << 3 | (encoding->rm & 7)));
     emit_bytes(emitter, encoding->immediate, encoding->immediate_size);

@@ -577,7 +577,9 @@ static const uint16_t traits[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 
 uint16_t copy_list_find(ZydisMnemonic mnemonic)
 {
-    return mnemonic <= ZYDIS_MNEMONIC_MAX_VALUE ? traits[mnemonic] : 0;
+    uint16_t found = mnemonic <= ZYDIS_MNEMONIC_MAX_VALUE ? traits[mnemonic] : 0;
+
+    return found ? found : copy_list_find_evex(mnemonic);
 }
 
 bool copy_loads_control(ZydisMnemonic mnemonic)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The allow-list of copy.h: what each instruction is. Within the three files of copying.
+ * The allow-list of copy.h: what each instruction is. Within the files of copying.
  */
 #pragma once
 
@@ -42,7 +42,7 @@ enum copy_class {
 enum copy_trait {
     COPY_CLASS = 0x1f,      /* mask of enum copy_class */
     COPY_LISTED = 1 << 5,   /* it is on the list */
-    COPY_VECTOR = 1 << 6,   /* XMM or YMM registers, MXCSR */
+    COPY_VECTOR = 1 << 6,   /* vector or mask registers, MXCSR */
     COPY_FAULTS = 1 << 7,   /* #DE, #XM, #GP for alignment */
     COPY_NOTHING = 1 << 8,  /* it does nothing that anybody could see: no code */
     COPY_FIXED = 1 << 9,    /* the operand-size prefix changes nothing but where it is mandatory */
@@ -56,6 +56,9 @@ enum copy_trait {
 
 /* Traits of an instruction; 0 when it is not on the list. */
 uint16_t copy_list_find(ZydisMnemonic mnemonic);
+
+/* The part of it for AVX-512: copy_list_evex.c. */
+uint16_t copy_list_find_evex(ZydisMnemonic mnemonic);
 
 /* FLDCW, LDMXCSR, VLDMXCSR: copy_form.control. */
 bool copy_loads_control(ZydisMnemonic mnemonic);

@@ -24,7 +24,8 @@ uint8_t emit_memory_rex(const struct emit_memory *memory)
     return rex;
 }
 
-void emit_modrm(struct emitter *emitter, uint8_t reg, const struct emit_memory *memory)
+void emit_modrm(struct emitter *emitter, uint8_t reg, const struct emit_memory *memory,
+                bool short_displacement)
 {
     int32_t displacement = memory->displacement;
     bool indexed = memory->index != EMIT_NONE;
@@ -39,7 +40,7 @@ void emit_modrm(struct emitter *emitter, uint8_t reg, const struct emit_memory *
     }
     if (displacement == 0 && base != RM_NONE)
         mod = 0;
-    else if (displacement == (int8_t)displacement)
+    else if (displacement == 0 || (short_displacement && displacement == (int8_t)displacement))
         mod = 1;
     else
         mod = 2;
@@ -78,7 +79,7 @@ void emit_op_memory(struct emitter *emitter, uint8_t prefix, uint16_t opcode, bo
     if (reg & 8)
         rex |= REX_R;
     emit_opcode(emitter, rex, opcode);
-    emit_modrm(emitter, reg, memory);
+    emit_modrm(emitter, reg, memory, true);
 }
 
 void emit_op_register(struct emitter *emitter, uint16_t opcode, bool wide, uint8_t reg, uint8_t rm)

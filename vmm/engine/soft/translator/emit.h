@@ -59,8 +59,10 @@ static inline void emit_u64(struct emitter *emitter, uint64_t value)
 }
 
 /* ModRM, SIB and displacement of a memory operand, with `reg` (0..7) in ModRM.reg. REX.X and REX.B
- * are the caller's: emit_memory_rex. */
-void emit_modrm(struct emitter *emitter, uint8_t reg, const struct emit_memory *memory);
+ * are the caller's: emit_memory_rex. Without `short_displacement` it has 32 bits or is 0: EVEX
+ * multiplies one of 8 bits. */
+void emit_modrm(struct emitter *emitter, uint8_t reg, const struct emit_memory *memory,
+                bool short_displacement);
 /* REX.X and REX.B bits (2 and 1) for `memory`. */
 uint8_t emit_memory_rex(const struct emit_memory *memory);
 
