@@ -208,17 +208,22 @@ static void encodings_are_those_of_the_manual(void **state)
         {8, "c4c379160301", "c4c37916424001"}, /* vpextrd [r11], xmm0, 1 */
         {8, "c4c37916c301", "c4c37916c601"},   /* vpextrd r11d, xmm0, 1 */
         {8, "c5f877", "c5f877"},               /* vzeroupper */
-        {8, "0fae1f", "410fae5a40"},           /* stmxcsr [rdi] */
-        {8, "0faee8", "0faee8"},               /* lfence */
-        {4, "40", "ffc0"},                     /* inc eax */
-        {4, "4c", "41ffcf"},                   /* dec esp */
-        {4, "6641", "66ffc1"},                 /* inc cx */
-        {4, "a178563412", "418b4240"},         /* mov eax, [0x12345678] */
-        {4, "66a378563412", "6641894240"},     /* mov [0x12345678], ax */
-        {4, "82c001", "80c001"},               /* add al, 1: an alias */
-        {2, "01c8", "6601c8"},                 /* add ax, cx */
-        {2, "6601c8", "01c8"},                 /* add eax, ecx */
-        {2, "b83412", "66b83412"},             /* mov ax, 0x1234 */
+        {8, "62f17c4858c1", "62f17c4858c1"},   /* vaddps zmm0, zmm0, zmm1 */
+        /* vaddps zmm17{k2}{z}, zmm18, [rdi + 64]: the displacement is not compressed */
+        {8, "62e16cc2584f01", "62c16cc2588a40000000"},
+        {8, "c4c17b92cb", "c4c17b92ce"},   /* kmovd k1, r11d */
+        {8, "c5f998c1", "c5f998c1"},       /* kortestb k0, k1 */
+        {8, "0fae1f", "410fae5a40"},       /* stmxcsr [rdi] */
+        {8, "0faee8", "0faee8"},           /* lfence */
+        {4, "40", "ffc0"},                 /* inc eax */
+        {4, "4c", "41ffcf"},               /* dec esp */
+        {4, "6641", "66ffc1"},             /* inc cx */
+        {4, "a178563412", "418b4240"},     /* mov eax, [0x12345678] */
+        {4, "66a378563412", "6641894240"}, /* mov [0x12345678], ax */
+        {4, "82c001", "80c001"},           /* add al, 1: an alias */
+        {2, "01c8", "6601c8"},             /* add ax, cx */
+        {2, "6601c8", "01c8"},             /* add eax, ecx */
+        {2, "b83412", "66b83412"},         /* mov ax, 0x1234 */
     };
 
     for (unsigned i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
@@ -316,6 +321,9 @@ static void memory_is_asked_for_where_it_is_named(void **state)
 
 /* ---- random encodings ---- */
 
+#define PLAIN_ROUNDS 1000000U
+#define EVEX_ROUNDS  800000U
+
 static uint64_t random_state;
 
 static uint64_t random_next(void)
@@ -373,6 +381,48 @@ static void random_bytes(unsigned code_size, unsigned round, uint8_t bytes[15])
     bytes[at + 1] = (uint8_t)((bytes[at + 1] & 0xc7) | (round >> 8 & 7) << 3);
 }
 
+/* VEX with the map, prefix and W of `round`. */
+static void random_vex(unsigned code_size, unsigned round, uint8_t bytes[15])
+{
+    uint64_t bits = random_next();
+    uint8_t vvvv = bits & 1 ? (uint8_t)(bits >> 1 & 15) : 15;
+
+    bytes[0] = 0xc4;
+    bytes[1] =
+        (uint8_t)((bits >> 16 & 0xe0) | (1 + (round >> 14) % 3) | (code_size == 8 ? 0 : 0xc0));
+    bytes[2] =
+        (uint8_t)((round >> 13 & 1) << 7 | vvvv << 3 | (bits >> 5 & 1) << 2 | (round >> 11 & 3));
+    bytes[3] = (uint8_t)round;
+    bytes[4] = (uint8_t)((bytes[4] & 0xc7) | (round >> 8 & 7) << 3);
+    if (bits & 64) /* registers up to 7, of which there are eight masks */
+        bytes[1] |= 0xe0;
+    if (bits & 128)
+        bytes[4] |= 0xc0;
+}
+
+/* The same for EVEX; `round` walks through the maps, prefixes and W too. */
+static void random_evex(unsigned code_size, unsigned round, uint8_t bytes[15])
+{
+    uint64_t bits = random_next();
+    uint8_t vvvv = bits & 1 ? (uint8_t)(bits >> 1 & 15) : 15, aaa = bits & 32 ? bits >> 6 & 7 : 0;
+    bool upper = vvvv == 15 || bits & 1U << 9, zeroing = aaa && bits & 1U << 10;
+    uint8_t length = (uint8_t)(bits >> 11 & 3);
+
+    for (unsigned i = 0; i < 15; i++)
+        bytes[i] = (uint8_t)random_next();
+    if (bits >> 24 & 1) {
+        random_vex(code_size, round, bytes);
+        return;
+    }
+    bytes[0] = 0x62;
+    bytes[1] =
+        (uint8_t)((bits >> 16 & 0xf0) | (1 + (round >> 14) % 3) | (code_size == 8 ? 0 : 0xc0));
+    bytes[2] = (uint8_t)((round >> 13 & 1) << 7 | vvvv << 3 | 4 | (round >> 11 & 3));
+    bytes[3] = (uint8_t)(zeroing << 7 | length << 5 | !(bits >> 13 & 7) << 4 | upper << 3 | aaa);
+    bytes[4] = (uint8_t)round;
+    bytes[5] = (uint8_t)((bytes[5] & 0xc7) | (round >> 8 & 7) << 3);
+}
+
 static struct emit_memory random_memory(void)
 {
     static const int32_t displacements[] = {0, 1, -128, 128, -129, 0x7fffffff};
@@ -397,13 +447,16 @@ static void random_instructions_stay_the_same(void **state)
     static bool met[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 
     random_state = 0x9e3779b97f4a7c15;
-    for (unsigned round = 0; round < 1000000; round++) {
+    for (unsigned round = 0; round < PLAIN_ROUNDS + EVEX_ROUNDS; round++) {
         unsigned code_size = code_sizes[random_next() & 3];
         struct emit_memory memory = random_memory();
         struct decoded guest;
         uint8_t bytes[15];
 
-        random_bytes(code_size, round, bytes);
+        if (round >= PLAIN_ROUNDS)
+            random_evex(code_size, round - PLAIN_ROUNDS, bytes);
+        else
+            random_bytes(code_size, round, bytes);
         if (!decode(code_size, bytes, sizeof(bytes), &guest) || !classify(&guest, false).copies)
             continue;
         if (!check_copy(&guest, shuffled, memory_of(&guest) ? &memory : NULL))

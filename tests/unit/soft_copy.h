@@ -24,7 +24,7 @@ struct decoded {
     ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
 };
 
-static const struct copy_features all_features = {.bmi2 = true, .avx = true};
+static const struct copy_features all_features = {.bmi2 = true, .avx = true, .avx512 = true};
 
 static inline bool decode(unsigned code_size, const void *bytes, unsigned length,
                           struct decoded *decoded)

@@ -174,95 +174,96 @@ static void memory_is_that_of_the_manual(void **state)
 }
 
 static const char *const refused[] = {
-    "0f05",         /* syscall */
-    "0f34",         /* sysenter */
-    "0f01ef",       /* wrpkru */
-    "0f01ee",       /* rdpkru */
-    "f3480faed8",   /* wrgsbase */
-    "f3480faed0",   /* wrfsbase */
-    "f3480faec0",   /* rdfsbase */
-    "660faef1",     /* tpause */
-    "f30faef1",     /* umonitor */
-    "f20faef1",     /* umwait */
-    "c7f800000000", /* xbegin */
-    "c6f800",       /* xabort */
-    "0f01d5",       /* xend */
-    "0fae2f",       /* xrstor */
-    "0fae27",       /* xsave */
-    "0fae0f",       /* fxrstor */
-    "0fae3f",       /* clflush */
-    "8ed8",         /* mov ds, ax */
-    "8cd8",         /* mov eax, ds */
-    "0f20c0",       /* mov rax, cr0 */
-    "0f22c0",       /* mov cr0, rax */
-    "0f23c0",       /* mov dr0, rax */
-    "0f31",         /* rdtsc */
-    "0f01f9",       /* rdtscp */
-    "0fa2",         /* cpuid */
-    "0fc7f0",       /* rdrand */
-    "f30fc7f8",     /* rdpid */
-    "cc",           /* int3 */
-    "cd80",         /* int 0x80 */
-    "f1",           /* int1 */
-    "0f0b",         /* ud2 */
-    "0fb9c0",       /* ud1 */
-    "0f01d7",       /* enclu */
-    "0f01c1",       /* vmcall */
-    "0f01d9",       /* vmmcall */
-    "0f01d0",       /* xgetbv */
-    "0f01d1",       /* xsetbv */
-    "660ff7c1",     /* maskmovdqu */
-    "ff1f",         /* call far [rdi] */
-    "ff2f",         /* jmp far [rdi] */
-    "ff17",         /* call [rdi] */
-    "e800000000",   /* call */
-    "c3",           /* ret */
-    "cb",           /* retf */
-    "cf",           /* iret */
-    "7400",         /* jz */
-    "e200",         /* loop */
-    "50",           /* push */
-    "58",           /* pop */
-    "8f07",         /* pop [rdi] */
-    "c9",           /* leave */
-    "9c",           /* pushf */
-    "9d",           /* popf */
-    "fa",           /* cli */
-    "fb",           /* sti */
-    "fd",           /* std */
-    "f4",           /* hlt */
-    "a4",           /* movsb */
-    "f348ab",       /* rep stosq */
-    "d7",           /* xlat */
-    "e460",         /* in */
-    "ee",           /* out */
-    "0fa307",       /* bt [rdi], eax */
-    "0fab07",       /* bts [rdi], eax */
-    "660fc8",       /* bswap ax */
-    "6663c8",       /* movsxd cx, eax */
-    "f390",         /* pause */
-    "0f01c8",       /* monitor */
-    "0f01f8",       /* swapgs */
-    "f30f01e8",     /* setssbsy */
-    "f30faee8",     /* incsspd */
-    "0f38f907",     /* movdiri */
-    "660f38f807",   /* movdir64b */
-    "0f01fc",       /* clzero */
-    "0f01e8",       /* serialize */
-    "0f00c8",       /* str */
-    "0f0107",       /* sgdt */
-    "0f02c1",       /* lar */
-    "0f32",         /* rdmsr */
-    "0f30",         /* wrmsr */
-    "0f06",         /* clts */
-    "0f09",         /* wbinvd */
-    "c4e26d920c07", /* vgatherdps ymm1, [rdi + ymm0], ymm2 */
-    "0f2ac1",       /* cvtpi2ps xmm0, mm1 */
-    "0f2a07",       /* cvtpi2ps xmm0, [rdi] */
-    "f30fd6c1",     /* movq2dq xmm0, mm1 */
-    "f20fd6c1",     /* movdq2q mm0, xmm1 */
-    "f20f2b07",     /* movntsd [rdi], xmm0 */
-    "62f17c4858c1", /* vaddps zmm: EVEX */
+    "0f05",           /* syscall */
+    "0f34",           /* sysenter */
+    "0f01ef",         /* wrpkru */
+    "0f01ee",         /* rdpkru */
+    "f3480faed8",     /* wrgsbase */
+    "f3480faed0",     /* wrfsbase */
+    "f3480faec0",     /* rdfsbase */
+    "660faef1",       /* tpause */
+    "f30faef1",       /* umonitor */
+    "f20faef1",       /* umwait */
+    "c7f800000000",   /* xbegin */
+    "c6f800",         /* xabort */
+    "0f01d5",         /* xend */
+    "0fae2f",         /* xrstor */
+    "0fae27",         /* xsave */
+    "0fae0f",         /* fxrstor */
+    "0fae3f",         /* clflush */
+    "8ed8",           /* mov ds, ax */
+    "8cd8",           /* mov eax, ds */
+    "0f20c0",         /* mov rax, cr0 */
+    "0f22c0",         /* mov cr0, rax */
+    "0f23c0",         /* mov dr0, rax */
+    "0f31",           /* rdtsc */
+    "0f01f9",         /* rdtscp */
+    "0fa2",           /* cpuid */
+    "0fc7f0",         /* rdrand */
+    "f30fc7f8",       /* rdpid */
+    "cc",             /* int3 */
+    "cd80",           /* int 0x80 */
+    "f1",             /* int1 */
+    "0f0b",           /* ud2 */
+    "0fb9c0",         /* ud1 */
+    "0f01d7",         /* enclu */
+    "0f01c1",         /* vmcall */
+    "0f01d9",         /* vmmcall */
+    "0f01d0",         /* xgetbv */
+    "0f01d1",         /* xsetbv */
+    "660ff7c1",       /* maskmovdqu */
+    "ff1f",           /* call far [rdi] */
+    "ff2f",           /* jmp far [rdi] */
+    "ff17",           /* call [rdi] */
+    "e800000000",     /* call */
+    "c3",             /* ret */
+    "cb",             /* retf */
+    "cf",             /* iret */
+    "7400",           /* jz */
+    "e200",           /* loop */
+    "50",             /* push */
+    "58",             /* pop */
+    "8f07",           /* pop [rdi] */
+    "c9",             /* leave */
+    "9c",             /* pushf */
+    "9d",             /* popf */
+    "fa",             /* cli */
+    "fb",             /* sti */
+    "fd",             /* std */
+    "f4",             /* hlt */
+    "a4",             /* movsb */
+    "f348ab",         /* rep stosq */
+    "d7",             /* xlat */
+    "e460",           /* in */
+    "ee",             /* out */
+    "0fa307",         /* bt [rdi], eax */
+    "0fab07",         /* bts [rdi], eax */
+    "660fc8",         /* bswap ax */
+    "6663c8",         /* movsxd cx, eax */
+    "f390",           /* pause */
+    "0f01c8",         /* monitor */
+    "0f01f8",         /* swapgs */
+    "f30f01e8",       /* setssbsy */
+    "f30faee8",       /* incsspd */
+    "0f38f907",       /* movdiri */
+    "660f38f807",     /* movdir64b */
+    "0f01fc",         /* clzero */
+    "0f01e8",         /* serialize */
+    "0f00c8",         /* str */
+    "0f0107",         /* sgdt */
+    "0f02c1",         /* lar */
+    "0f32",           /* rdmsr */
+    "0f30",           /* wrmsr */
+    "0f06",           /* clts */
+    "0f09",           /* wbinvd */
+    "c4e26d920c07",   /* vgatherdps ymm1, [rdi + ymm0], ymm2 */
+    "0f2ac1",         /* cvtpi2ps xmm0, mm1 */
+    "0f2a07",         /* cvtpi2ps xmm0, [rdi] */
+    "f30fd6c1",       /* movq2dq xmm0, mm1 */
+    "f20fd6c1",       /* movdq2q mm0, xmm1 */
+    "f20f2b07",       /* movntsd [rdi], xmm0 */
+    "62f27d49900c07", /* vpgatherdd zmm1{k1}, [rdi + zmm0] */
+    "62f27d49a00c07", /* vpscatterdd [rdi + zmm0]{k1}, zmm1 */
 };
 
 static void what_is_not_on_the_list_is_refused(void **state)
@@ -274,9 +275,10 @@ static void what_is_not_on_the_list_is_refused(void **state)
 
 static void hidden_features_are_refused(void **state)
 {
-    static const struct copy_features none = {0};
+    static const struct copy_features none = {0}, avx = {.bmi2 = true, .avx = true};
     struct decoded mulx = decode_text(8, "c4e2f3f6c2"), andn = decode_text(8, "c4c2f8f2c3"),
-                   add = decode_text(8, "c5f858c1"), legacy = decode_text(8, "0f58c1");
+                   add = decode_text(8, "c5f858c1"), legacy = decode_text(8, "0f58c1"),
+                   zmm = decode_text(8, "62f17c4858c1"), mask = decode_text(8, "c5f998c1");
     struct copy_form form;
 
     copy_classify(&mulx.instruction, mulx.operands, &none, false, &form);
@@ -287,12 +289,37 @@ static void hidden_features_are_refused(void **state)
     assert_false(form.copies);
     copy_classify(&legacy.instruction, legacy.operands, &none, false, &form);
     assert_true(form.copies && form.vector);
+    copy_classify(&zmm.instruction, zmm.operands, &avx, false, &form);
+    assert_false(form.copies);
+    copy_classify(&mask.instruction, mask.operands, &avx, false, &form);
+    assert_false(form.copies);
     /* Outside 64-bit mode VZEROUPPER leaves half of the registers alone. */
     assert_true(classify_text(8, "c5f877", false).copies);
     assert_false(classify_text(4, "c5f877", false).copies);
     /* VEX.W counts for nothing in 32-bit code. */
     assert_false(classify_text(4, "c4e2f3f6c2", false).copies);
     assert_true(classify_text(4, "c4e273f6c2", false).copies);
+}
+
+static void masks_touch_parts_of_memory(void **state)
+{
+    /* vmovdqu32 from and to [rdi], vpcompressd, vaddss, vaddps with a broadcast, vpmovzxbd */
+    static const struct {
+        const char *text;
+        bool sparse, writes;
+        unsigned size;
+    } forms[] = {{"62f17e486f07", false, false, 64}, {"62f17e496f07", true, false, 64},
+                 {"62f17e497f07", true, true, 64},   {"62f27d488b07", true, true, 64},
+                 {"62f17e095807", true, false, 4},   {"62f17c585807", false, false, 4},
+                 {"62f27d483107", false, false, 16}};
+
+    for (unsigned i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        struct copy_form form = classify_text(8, forms[i].text, false);
+
+        if (!form.copies || !form.avx512 || !form.vector || form.sparse != forms[i].sparse ||
+            form.writes != forms[i].writes || form.size != forms[i].size)
+            fail_msg("%s", forms[i].text);
+    }
 }
 
 int main(void)
@@ -303,6 +330,7 @@ int main(void)
         cmocka_unit_test(memory_is_that_of_the_manual),
         cmocka_unit_test(what_is_not_on_the_list_is_refused),
         cmocka_unit_test(hidden_features_are_refused),
+        cmocka_unit_test(masks_touch_parts_of_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
