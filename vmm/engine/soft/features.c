@@ -47,6 +47,15 @@ static const uint32_t borrowed[CPU_WORDS] = {
     [CPU_80000001_ECX] = B(5) | B(6),  /* abm sse4a */
 };
 
+/* On the host's AVX-512, all of it if it has what x86-64-v4 wants. */
+static const uint32_t of_avx512[CPU_WORDS] = {
+    /* avx512f avx512dq avx512ifma avx512cd avx512bw avx512vl */
+    [CPU_7_EBX] = B(16) | B(17) | B(21) | B(28) | B(30) | B(31),
+    /* avx512vbmi avx512_vbmi2 avx512_vnni avx512_bitalg avx512_vpopcntdq */
+    [CPU_7_ECX] = B(1) | B(6) | B(11) | B(12) | B(14),
+    [CPU_7_1_EAX] = B(5), /* avx512_bf16 */
+};
+
 /* Features whose registers the host's system must have enabled in XCR0. */
 static const uint32_t of_avx[CPU_WORDS] = {
     [CPU_1_ECX] = B(12) | B(28) | B(29),
@@ -79,7 +88,8 @@ void soft_features(uint32_t words[CPU_WORDS])
     uint32_t host[CPU_WORDS];
 
     cpu_host_words(host);
-    bool avx = host_has_avx(host);
+    bool avx = host_has_avx(host), avx512 = avx && soft_host_has_avx512();
     for (unsigned i = 0; i < CPU_WORDS; i++)
-        words[i] = own[i] | (borrowed[i] & host[i] & ~(avx ? 0 : of_avx[i]));
+        words[i] = own[i] | (borrowed[i] & host[i] & ~(avx ? 0 : of_avx[i])) |
+                   (avx512 ? of_avx512[i] & host[i] : 0);
 }
