@@ -22,7 +22,8 @@
  *     mov  T1, [user_delta + slot * 8]
  *     op   [base + T1 + displacement]
  *
- * 32-bit user code has one slot only, and no check: its addresses are computed with 32 bits.
+ * 32-bit user code has one slot only, and no check: its addresses are computed with 32 bits. So are
+ * those of 64-bit code with the prefix 67, which x32 has on most of its operands.
  *
  * Where a base register was checked earlier in the block and has only moved by constants since, no
  * check is needed: all displacements of a block are less than the slots around. Nor for an address
@@ -142,7 +143,7 @@ static enum window_form choose_constant(struct build *build, uint64_t linear)
                : WINDOW_NONE;
 }
 
-/* 32-bit user code: any address. A segment's base takes flags to add. */
+/* User code with addresses of 32 bits: any address. A segment's base takes flags to add. */
 static enum window_form choose_small(struct build *build, unsigned segment)
 {
     build->window_slot = 0;
@@ -163,19 +164,23 @@ static enum window_form choose_base(struct build *build, unsigned base, uint64_t
 static enum window_form choose(struct build *build, const struct insn *insn)
 {
     bool lone = insn->base >= GPR_COUNT && insn->index >= GPR_COUNT && insn->segment < SEG_FS;
+    bool narrow = build->long_mode && insn->address_size == 4; /* as of x32 */
     uint64_t linear = (uint64_t)insn->displacement;
 
     build->window_base = EMIT_NONE;
-    if (!build->windowed || build->soft || insn->address_size != build_word(build))
+    if (!build->windowed || build->soft ||
+        (insn->address_size != build_word(build) && !(narrow && build->window_user)))
         return WINDOW_NONE;
     if (mode_is_small(build->translation->mode))
         return choose_small(build, insn->segment);
     if (lone) {
         if (insn->base == INSN_RIP)
             linear += build->rip + insn->length;
-        return choose_constant(build, linear);
+        return choose_constant(build, narrow ? (uint32_t)linear : linear);
     }
-    if (insn->base < GPR_COUNT && insn->index >= GPR_COUNT && insn->segment < SEG_FS &&
+    if (narrow && insn->segment < SEG_FS)
+        return choose_small(build, insn->segment);
+    if (!narrow && insn->base < GPR_COUNT && insn->index >= GPR_COUNT && insn->segment < SEG_FS &&
         insn->displacement < SMALL && insn->displacement > -SMALL)
         return choose_base(build, insn->base, guess(build, insn));
     return choose_guess(build, guess(build, insn));
