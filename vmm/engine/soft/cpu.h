@@ -67,6 +67,8 @@ struct insn {
                             with a general register as base, no segment base */
     uint8_t immediate2;  /* ENTER's level, EXTRQ..; is4 register of VEX */
     uint8_t aux[13];     /* of the handler's group */
+    /* Not decoded: it is translated with the TLB where others use windows; window_code.c. */
+    bool windowless;
 };
 _Static_assert(sizeof(struct insn) == 64, "a decoded instruction is one cache line");
 

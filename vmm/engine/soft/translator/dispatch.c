@@ -326,12 +326,45 @@ static bool may_go_behind(const struct soft_cpu *cpu, const struct site *site)
            present_mode(cpu) == (translation->mode & ~MODE_PLAIN);
 }
 
+/* Have the instruction translated anew, without windows. */
+static void give_window_up(struct soft_translator *translator, const struct site *site)
+{
+    struct translation *translation = site->translation, **link;
+
+    if (!translation->block)
+        return;
+    /* It is one of a block's, which this vCPU owns. */
+    ((struct insn *)site->insn)->windowless = true;
+    link = &translation->block->translations;
+    while (*link != translation)
+        link = &(*link)->next;
+    *link = translation->next;
+    drop(translator, translation);
+}
+
+/* An access by a window found nothing there, or is not where it was thought to be.
+ * WINDOW_ENTERED: it is served now, or looked for where it is. WINDOW_NEVER: windows do not serve
+ * the instruction any more. */
+static enum window_fault serve_window(struct soft_cpu *cpu, struct site *site, uint64_t linear,
+                                      uint32_t access)
+{
+    enum window_fault result;
+
+    if (access == ACCESS_SLOT)
+        return window_learn(cpu->translator, site, linear) ? WINDOW_ENTERED : WINDOW_NEVER;
+    result = window_leads_to(cpu->translator, site, linear)
+                 ? soft_window_fault(cpu, linear, site->window_writes)
+                 : WINDOW_NEVER;
+    if (result == WINDOW_ENTERED)
+        soft_count(&cpu->counters.window_faults);
+    return result == WINDOW_NEVER && !window_refuse(site) ? WINDOW_ABSENT : result;
+}
+
 /* The instruction that found nothing in a window anew: its page is there now. */
 static uintptr_t retry_window(struct soft_cpu *cpu, const struct site *site)
 {
     struct soft_translator *translator = cpu->translator;
 
-    soft_count(&cpu->counters.window_faults);
     if (!atomic_load_explicit(&cpu->requests, memory_order_relaxed) &&
         live_enter(cpu, site->translation))
         return (uintptr_t)executable(translator, translator->cache.write + site->retry);
@@ -350,17 +383,14 @@ uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t l
     uint64_t next;
 
     live_leave(cpu);
-    if (access == ACCESS_WINDOW) {
-        enum window_fault fault = window_leads_to(translator, site, linear)
-                                      ? soft_window_fault(cpu, linear, site->window_writes)
-                                      : WINDOW_ABSENT;
+    if (access & (ACCESS_WINDOW | ACCESS_SLOT)) {
+        enum window_fault result = serve_window(cpu, site, linear, access);
 
-        if (fault == WINDOW_ENTERED)
+        if (result == WINDOW_ENTERED)
             return retry_window(cpu, site);
-        if (fault == WINDOW_NEVER)
-            window_refuse(translator, site);
+        if (result == WINDOW_NEVER)
+            give_window_up(translator, site);
     } else if (access) {
-        window_learn(translator, site, linear);
         soft_count(&cpu->counters.misses);
         if (refill(cpu, number, linear, access) && live_enter(cpu, site->translation))
             return (uintptr_t)executable(translator, translator->cache.write + site->retry);
@@ -373,7 +403,7 @@ uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t l
     cpu->block_end = false;
     soft_count(&cpu->counters.interpreted);
     insn->exec(cpu, insn);
-    if (cpu->next_rip != next || site->grouped)
+    if (cpu->next_rip != next || site->grouped || !site->translation->block)
         return 0;
     if (site->last ? !may_go_behind(cpu, site) : cpu->block_end)
         return 0;

@@ -56,6 +56,16 @@ static const struct soft_block *successor(const struct build *build, const uint8
                                                                                            : NULL;
 }
 
+/* Whether it has a translation for the present mode. */
+static bool is_translated(const struct build *build, const struct soft_block *block)
+{
+    const struct translation *translation = block->translations;
+
+    while (translation && translation->mode != build->translation->mode)
+        translation = translation->next;
+    return translation;
+}
+
 /* The block at `linear` if it can be in the trace and is executed often, by this way alone. Where
  * blocks are translated at first sight, each that can be is. */
 static const struct soft_block *candidate(const struct build *build, uint64_t linear,
@@ -73,7 +83,8 @@ static const struct soft_block *candidate(const struct build *build, uint64_t li
         return NULL;
     if (!heat)
         return block;
-    return !block->translations && block->heat_linear == linear && block->heat >= heat * 3 / 4
+    return !is_translated(build, block) && block->heat_linear == linear &&
+                   block->heat >= heat * 3 / 4
                ? block
                : NULL;
 }

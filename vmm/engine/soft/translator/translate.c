@@ -314,35 +314,6 @@ static void emit_cold_group(struct build *build, const struct cold *cold)
     emit_land(emitter, missed);
 }
 
-/* The instruction whose window does not serve, in the soft form. */
-static void emit_soft(struct build *build, const struct cold *cold)
-{
-    struct soft_translator *translator = build->translator;
-    struct emitter *emitter = &build->emitter;
-
-    if (cold->place)
-        emit_land(emitter, cold->place);
-    translator->sites[cold->number].soft = build_offset(build, emitter->at);
-    build->soft = true;
-    build->index = cold->index;
-    build->rip = cold->rip;
-    build->flags = cold->flags;
-    held_reset(build);
-    build_instruction(build);
-    if (build->site)
-        build->site->guess = cold->number;
-    if (build_now(build)->prefixes & INSN_ENDS_BLOCK)
-        return;
-    if (cold->relied) {
-        build_jump(build, cold->rip + build_now(build)->length);
-        return;
-    }
-    if (cold->flags_behind == FLAGS_HOST && build->flags == FLAGS_CARRIER)
-        emit_flags_restore(build, T2);
-    held_reload(build, cold->held);
-    emit_jump(emitter, cold->behind);
-}
-
 /* Back into the block at `place`, with the scratch registers that are expected there: behind an
  * instruction that the interpreter did, or to begin one of a group anew. */
 static void emit_resume(struct build *build, const struct cold *cold)
@@ -399,9 +370,6 @@ static void emit_exit(struct build *build, const struct cold *cold)
 static void emit_cold(struct build *build, const struct cold *cold)
 {
     switch (cold->kind) {
-    case COLD_SOFT:
-        emit_soft(build, cold);
-        break;
     case COLD_CROSS:
         emit_cross_kept(build, cold->number);
         break;
@@ -490,7 +458,6 @@ struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *bl
     build->cold_count = 0;
     build->group = (struct group){0};
     held_reset(build);
-    build->soft = false;
     build_window_begin(build);
     if (!translation->page || (block->next_host && !translation->next_page) ||
         !build_analyze(build))

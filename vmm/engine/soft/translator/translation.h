@@ -68,12 +68,9 @@ struct site {
     uint8_t refused, moved;
     bool window_writes;
     uint32_t window; /* the host's instruction that accesses a window, or 0 */
-    uint32_t start;  /* of its code, to be replaced by a jump */
-    uint32_t soft;   /* the instruction in the soft form */
     uint32_t slot;   /* the operand of the check, or 0 */
     uint32_t delta;  /* of user code: the address of the delta that is added, or 0 */
     uint32_t check;  /* the site that checks for this one, or 0 */
-    uint32_t guess;  /* of a soft form: the site that could not use its window, or 0 */
 };
 
 enum exit_kind {
@@ -202,7 +199,6 @@ enum cold_kind {
     COLD_GROUP,     /* so did the one of a group */
     COLD_RETRY,     /* scratch registers, then on at `place` */
     COLD_INTERPRET, /* the instruction by the interpreter */
-    COLD_SOFT,      /* an instruction that uses a window, in the soft form */
     COLD_RESUME,    /* the same behind what the interpreter did */
     COLD_EXIT,      /* an exit, with the flags in the host's register */
     COLD_CARRIED,   /* one that can be linked, with the flags in the carrier */
@@ -221,14 +217,7 @@ struct cold {
     struct emit_memory first, last;
     enum flags_place flags;
     uint32_t exit;
-    uint8_t held[SCRATCH_COUNT]; /* of these two and COLD_SOFT: what is to be loaded again */
-    /* Of COLD_SOFT, whose `flags` are at the beginning: */
-    bool relied;   /* what follows relies on the check that failed */
-    uint8_t index; /* of the instruction, whose address is `rip` */
-    uint32_t slot; /* that was guessed */
-    enum flags_place flags_behind;
-    uint64_t rip;
-    uint8_t *behind; /* what follows it */
+    uint8_t held[SCRATCH_COUNT]; /* of these two: what is to be loaded again */
 };
 
 /* How the present instruction accesses memory by a window. */
@@ -276,6 +265,11 @@ struct group {
     int moved; /* what was added to the base since */
 };
 
+/* Where a register was checked, and for which slot. */
+struct checker {
+    uint32_t site, slot;
+};
+
 struct build {
     struct emitter emitter;
     struct soft_cpu *cpu;
@@ -296,17 +290,16 @@ struct build {
     unsigned blocks; /* of the trace, beside the first */
     const struct soft_block *last;
     bool windowed;           /* the block may use windows */
-    bool soft;               /* the cold code with soft forms is being made */
     enum window_form window; /* of the present instruction */
     uint8_t window_base;     /* the guest's register that is checked, or EMIT_NONE */
     uint8_t window_flags;    /* enum flags_place at the beginning */
     bool window_user;        /* windows of user code, reached by deltas */
     uint32_t window_slot;    /* that is guessed */
     uint8_t *window_delta;
-    uint8_t *window_immediate, *window_failed;
-    uint16_t verified;    /* registers that point into a slot that was checked, or near */
-    uint16_t written;     /* registers that no longer are as at the block's beginning */
-    uint16_t checker[16]; /* of each verified one: the COLD_SOFT of the check */
+    uint8_t *window_immediate;
+    uint16_t verified;          /* registers that point into a slot that was checked, or near */
+    uint16_t written;           /* registers that no longer are as at the block's beginning */
+    struct checker checker[16]; /* of each verified one */
     unsigned cold_count;
     struct cold cold[COLD_MAX];
     struct build_insn insns[BLOCK_MAX];
@@ -480,10 +473,11 @@ void build_window_commit(struct build *build, bool write);
  * interpreter did not do it. */
 void build_window_finish(struct build *build);
 void build_window_note(struct build *build, bool native);
-/* An access of a soft form missed the TLB: perhaps its guess was wrong. */
-void window_learn(struct soft_translator *translator, const struct site *soft, uint64_t linear);
-/* A window could not serve an access: after some of them the site uses the soft form. */
-void window_refuse(struct soft_translator *translator, struct site *site);
+/* The access is not in the slot that was guessed: let the check be for that of `linear`. False: it
+ * has changed too often, or windows do not show such addresses. */
+bool window_learn(struct soft_translator *translator, struct site *site, uint64_t linear);
+/* A window could not serve an access. True: as often as that the TLB is better. */
+bool window_refuse(struct site *site);
 /* The guest's address that the site's access wanted when it faulted at `host`. */
 uint64_t window_linear(const struct soft_translator *translator, const struct site *site,
                        uintptr_t host);
@@ -542,7 +536,9 @@ bool build_string_flags(const ZydisDecodedInstruction *decoded, struct copy_form
 /* glue.c */
 void glue_emit(struct soft_translator *translator);
 
-#define ACCESS_WINDOW (1U << 16) /* in place of an access: one to a window raised SIGSEGV */
+/* In place of an access: one to a window raised SIGSEGV, or is not in the slot that was guessed. */
+#define ACCESS_WINDOW (1U << 16)
+#define ACCESS_SLOT   (1U << 17)
 
 /* dispatch.c: the C side of glue's `interpret`. Returns the executable address to go on at, or 0 to
  * leave. */

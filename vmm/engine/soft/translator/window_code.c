@@ -27,11 +27,12 @@
  *
  * Where a base register was checked earlier in the block and has only moved by constants since, no
  * check is needed: all displacements of a block are less than the slots around. Nor for an address
- * that is known. What goes on in the soft form after a failed check must not come back to where the
- * check is relied upon: it leaves the block behind its instruction then.
+ * that is known.
  *
  * The guess is the address that the operand would have now, since the code is made when it is about
- * to be executed. A wrong one is corrected by the first accesses that miss the TLB.
+ * to be executed. Where the check fails, the guess is corrected in the code and the instruction
+ * begun anew. One whose operand lies now here, now there, or where windows show nothing (registers
+ * of devices, code that is written), is translated anew, with the TLB.
  */
 #include "vmm/engine/soft/operand.h"
 #include "vmm/engine/soft/translator/translation.h"
@@ -39,9 +40,8 @@
 
 #define SLOT_SHIFT    39
 #define SMALL         (1 << 20) /* displacement within an object, not the address of a table */
-#define PATCH_BYTES   5         /* of a jump */
-#define REFUSED_MAX   4         /* faults that map nothing, before a site gives windows up */
-#define MOVED_MAX     3         /* corrections of a guess */
+#define REFUSED_MAX   4 /* faults that map nothing, before an instruction gives windows up */
+#define MOVED_MAX     3 /* corrections of its guess */
 #define NOT_EQUAL     5
 #define SHR           5
 #define CMP           7
@@ -156,8 +156,7 @@ static enum window_form choose_base(struct build *build, unsigned base, uint64_t
     build->window_base = (uint8_t)base;
     if (!(build->verified >> base & 1))
         return choose_guess(build, linear);
-    build->cold[build->checker[base]].relied = true;
-    build->window_slot = build->cold[build->checker[base]].slot;
+    build->window_slot = build->checker[base].slot;
     return WINDOW_FREE;
 }
 
@@ -168,7 +167,7 @@ static enum window_form choose(struct build *build, const struct insn *insn)
     uint64_t linear = (uint64_t)insn->displacement;
 
     build->window_base = EMIT_NONE;
-    if (!build->windowed || build->soft ||
+    if (!build->windowed || insn->windowless ||
         (insn->address_size != build_word(build) && !(narrow && build->window_user)))
         return WINDOW_NONE;
     if (mode_is_small(build->translation->mode))
@@ -196,7 +195,7 @@ void build_window_choose_stack(struct build *build, unsigned base)
     uint64_t linear;
 
     build->window_base = EMIT_NONE;
-    if (!build->windowed || build->soft)
+    if (!build->windowed || now(build)->windowless)
         return;
     if (mode_is_small(build->translation->mode)) {
         build->window = choose_small(build, SEG_SS);
@@ -212,6 +211,7 @@ void build_window_choose_stack(struct build *build, unsigned base)
 static void check(struct build *build, const struct access *access)
 {
     struct emitter *emitter = &build->emitter;
+    struct cold *cold;
 
     held_lose(build, T1);
     if (build->window_base != EMIT_NONE || !access->address.displacement)
@@ -222,7 +222,11 @@ static void check(struct build *build, const struct access *access)
     emit_op_register(emitter, 0x81, false, CMP, T1);
     build->window_immediate = emitter->at;
     emit_u32(emitter, build->window_slot);
-    build->window_failed = emit_jump_if_forward(emitter, NOT_EQUAL);
+    cold = build_cold(build, COLD_MISS, emit_jump_if_forward(emitter, NOT_EQUAL));
+    if (!cold)
+        return;
+    cold->access = ACCESS_SLOT;
+    cold->address = access->address;
 }
 
 /* The delta of the slot to T1. */
@@ -259,7 +263,7 @@ static void use_gs(struct access *access)
 
 void build_window_check(struct build *build, struct access *access)
 {
-    build->window_failed = build->window_immediate = build->window_delta = NULL;
+    build->window_immediate = build->window_delta = NULL;
     if (build->window == WINDOW_CHECKED && !mode_is_small(build->translation->mode))
         check(build, access);
     if (build->window_user)
@@ -284,46 +288,24 @@ void build_window_commit(struct build *build, bool write)
         site->delta = build_offset(build, build->window_delta);
 }
 
-/* Which site checks for the present one. */
-static uint32_t checking_site(const struct build *build, uint32_t number)
-{
-    if (build->window == WINDOW_CHECKED)
-        return number;
-    return build->window_base == EMIT_NONE ? 0
-                                           : build->cold[build->checker[build->window_base]].number;
-}
-
 void build_window_finish(struct build *build)
 {
-    struct emitter *emitter = &build->emitter;
     struct site *site = build->site;
     uint32_t number;
-    struct cold *cold;
 
     if (build->window == WINDOW_NONE || !site || !site->window)
         return;
     number = (uint32_t)(site - build->translator->sites);
-    site->start = site->retry;
     if (build->window_immediate)
         site->slot = build_offset(build, build->window_immediate);
-    site->check = checking_site(build, number);
-    while (build_offset(build, emitter->at) < site->start + PATCH_BYTES && !emitter->full)
-        emit_byte(emitter, 0x90);
-    cold = build_cold(build, COLD_SOFT, build->window_failed);
-    if (!cold)
-        return;
-    cold->number = number;
-    cold->index = (uint8_t)build->index;
-    cold->slot = build->window_slot;
-    cold->rip = build->rip;
-    cold->flags = build->window_flags;
-    cold->flags_behind = build->flags;
-    cold->behind = emitter->at;
-    memcpy(cold->held, build->held, sizeof(cold->held));
+    if (build->window == WINDOW_CHECKED)
+        site->check = number;
+    else if (build->window_base != EMIT_NONE)
+        site->check = build->checker[build->window_base].site;
     if (build->window != WINDOW_CHECKED || build->window_base == EMIT_NONE)
         return;
     build->verified |= 1U << build->window_base;
-    build->checker[build->window_base] = (uint16_t)(cold - build->cold);
+    build->checker[build->window_base] = (struct checker){number, build->window_slot};
 }
 
 /* ---- which registers were checked ---- */
@@ -395,7 +377,7 @@ void build_window_note(struct build *build, bool native)
     const struct build_insn *entry = build->now;
     unsigned to;
 
-    if (!build->windowed || build->soft)
+    if (!build->windowed)
         return;
     if (native && entry->form.copies) {
         note_copy(build);
@@ -441,21 +423,24 @@ static void change_delta(struct soft_translator *translator, const struct site *
     }
 }
 
-void window_learn(struct soft_translator *translator, const struct site *soft, uint64_t linear)
+bool window_learn(struct soft_translator *translator, struct site *site, uint64_t linear)
 {
-    struct site *site = &translator->sites[soft->guess];
     uint32_t slot = (uint32_t)(linear >> SLOT_SHIFT);
     bool user = site->delta;
 
-    if (!soft->guess || !site->slot || site->moved == MOVED_MAX ||
-        (user ? linear >> 47 != 0 : !in_upper_half(linear)) ||
-        !memcmp(translator->cache.write + site->slot, &slot, sizeof(slot)) ||
+    if (site->moved == MOVED_MAX || (user ? linear >> 47 != 0 : !in_upper_half(linear)) ||
         (!user && !soft_window_reserve(translator->cpu, linear)))
-        return;
+        return false;
     site->moved++;
     memcpy(translator->cache.write + site->slot, &slot, sizeof(slot));
     if (user)
         change_delta(translator, site, slot);
+    return true;
+}
+
+bool window_refuse(struct site *site)
+{
+    return ++site->refused == REFUSED_MAX;
 }
 
 /* The one that the site of user code adds. */
@@ -482,14 +467,4 @@ bool window_leads_to(const struct soft_translator *translator, const struct site
         return false;
     return (uint64_t)(delta_of(translator, site) - translator->cpu->user_delta) ==
            linear >> SLOT_SHIFT;
-}
-
-void window_refuse(struct soft_translator *translator, struct site *site)
-{
-    uint8_t *start = translator->cache.write + site->start;
-
-    if (++site->refused != REFUSED_MAX)
-        return;
-    start[0] = 0xe9; /* JMP */
-    emit_patch(start + 1, translator->cache.write + site->soft);
 }
