@@ -60,6 +60,9 @@ const char *cli_setting(const struct cli_words *words, const char *key);
 /* Set in the definition what the words say; false after a message. */
 bool cli_define(struct anima_definition *definition, const struct cli_words *words, int *status);
 
+/* Give it what its guest wants, and say what that will miss. */
+bool cli_fill(struct anima_definition *definition, struct anima_error **error);
+
 /* Print "anima: MESSAGE" on standard error and return `status`. */
 int cli_fail(int status, const char *format, ...) G_GNUC_PRINTF(2, 3);
 /* The same from a library's error, which is freed; the status follows from its code. */

@@ -16,7 +16,8 @@ static struct anima_definition *define(const struct cli_words *words, int *statu
     if (file && !anima_definition_load(definition, file, &error))
         *status = cli_fail_error(error);
     else if (cli_define(definition, words, status)) {
-        if (anima_definition_set(definition, "name", cli_word(words, 0), &error))
+        if (anima_definition_set(definition, "name", cli_word(words, 0), &error) &&
+            cli_fill(definition, &error))
             return definition;
         *status = cli_fail_error(error);
     }

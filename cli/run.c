@@ -62,8 +62,12 @@ static struct anima_definition *define(const struct cli_words *words, int *statu
         good = anima_definition_load_named(definition, source, &error);
     if (!good)
         *status = cli_fail_error(error);
-    else if (cli_define(definition, words, status))
-        return definition;
+    else if (cli_define(definition, words, status)) {
+        /* A kept definition was filled when it was made. */
+        if (!cli_setting(words, "os") || cli_fill(definition, &error))
+            return definition;
+        *status = cli_fail_error(error);
+    }
     anima_definition_destroy(definition);
     return NULL;
 }

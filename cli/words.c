@@ -188,3 +188,15 @@ bool cli_define(struct anima_definition *definition, const struct cli_words *wor
     }
     return true;
 }
+
+bool cli_fill(struct anima_definition *definition, struct anima_error **error)
+{
+    char *gaps = anima_definition_fill(definition, error);
+    g_auto(GStrv) lines = g_strsplit(gaps ? gaps : "", "\n", -1);
+    bool good = gaps;
+
+    for (char **line = lines; *line; line++)
+        cli_fail(0, "%s", *line);
+    anima_free(gaps);
+    return good;
+}

@@ -19,6 +19,16 @@ static bool check_name(const char *text, GError **error)
                                CONFIG_NAME_MAX);
 }
 
+/* A short id or an id of libosinfo's database. */
+static bool check_os(const char *text, GError **error)
+{
+    bool good = g_ascii_isalnum(*text);
+
+    for (const char *at = text; good && *at; at++)
+        good = g_ascii_isalnum(*at) || strchr("-_.:/+", *at);
+    return good || text_refuse(text, error, "the name of a guest such as debian12");
+}
+
 /* What programs look for under /dev/virtio-ports: "org.qemu.guest_agent.0". */
 static bool check_port_name(const char *text, GError **error)
 {
@@ -226,6 +236,18 @@ const struct option options[OPTION_COUNT + 1] = {
             .help = "name of the machine",
             .manual = "Other commands find the running machine by it. Without a name it gets one "
                       "from the number of its process.",
+        },
+    [OPTION_OS] =
+        {
+            .key = "os",
+            .type = OPTION_TYPE_STRING,
+            .argument = "GUEST",
+            .check = check_os,
+            .help = "what the guest is: debian12, win11 and so on",
+            .manual =
+                "*anima create* and *run* then take memory, CPUs and further devices that were "
+                "not given from the database of osinfo-db, and say what the guest brings no "
+                "drivers for. *osinfo-query os* lists the names.",
         },
     [OPTION_ENGINE] =
         {

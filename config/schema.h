@@ -37,6 +37,7 @@ enum option_type {
 enum option_id {
     OPTION_MACHINE,
     OPTION_NAME,
+    OPTION_OS,
     OPTION_ENGINE,
     OPTION_CPU,
     OPTION_CPUS,

@@ -106,6 +106,12 @@ bool anima_definition_load_named(struct anima_definition *definition, const char
  */
 bool anima_definition_load_state(struct anima_definition *definition, const char *path,
                                  struct anima_error **error);
+/**
+ * Give options that were not given what the guest wants that the option "os" names: memory, CPUs
+ * and the like. Without "os" nothing happens. Returns what the guest will not be able to use, a
+ * line each (an empty text: nothing); NULL on failure.
+ */
+char *anima_definition_fill(struct anima_definition *definition, struct anima_error **error);
 /** Check that the options fit together and fit this host. anima_machine_start does so too. */
 bool anima_definition_check(const struct anima_definition *definition, struct anima_error **error);
 /** All options with their values, defaults included, as a JSON object. */

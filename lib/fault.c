@@ -21,6 +21,15 @@ void error_set(struct anima_error **error, enum anima_error_code code, const cha
     va_end(arguments);
 }
 
+void error_prefix(struct anima_error *error, enum anima_error_code code, const char *prefix)
+{
+    char *message = g_strconcat(prefix, error->message, NULL);
+
+    g_free(error->message);
+    error->message = message;
+    error->code = code;
+}
+
 void error_take(struct anima_error **error, GError *cause)
 {
     static const enum anima_error_code codes[] = {

@@ -13,5 +13,8 @@
 void error_set(struct anima_error **error, enum anima_error_code code, const char *format, ...)
     G_GNUC_PRINTF(3, 4);
 
+/* Put `prefix` before the message, and make it an error of `code`. */
+void error_prefix(struct anima_error *error, enum anima_error_code code, const char *prefix);
+
 /* Turn `cause` (taken over) into *error. */
 void error_take(struct anima_error **error, GError *cause);

@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Finding anima-vmm and starting it as a monitor.
- *
- * The program is looked for in $ANIMA_LIBEXEC, then beside this library in a build tree, then where
- * it was installed, so that a fresh build runs its own and never an older installed one.
+ * Starting anima-vmm as a monitor.
  */
 #include "lib/spawn.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -21,39 +16,6 @@
 #include "lib/fault.h"
 
 #define LINK_FD 3 /* where the monitor expects its owner's connection */
-
-/* `folder` + `rest`, if that is a program. */
-static char *program_in(const char *folder, const char *rest)
-{
-    char *path = g_build_filename(folder, rest, NULL);
-
-    if (access(path, X_OK) == 0)
-        return path;
-    g_free(path);
-    return NULL;
-}
-
-ANIMA_API char *anima_vmm_path(struct anima_error **error)
-{
-    static const char here; /* an address within this library */
-    const char *libexec = getenv("ANIMA_LIBEXEC");
-    g_autofree char *folder = NULL;
-    char *path = NULL;
-    Dl_info library;
-
-    if (libexec)
-        path = program_in(libexec, "anima-vmm");
-    if (!path && !libexec && dladdr(&here, &library) && library.dli_fname) {
-        folder = g_path_get_dirname(library.dli_fname);
-        path = program_in(folder, "../vmm/anima-vmm");
-    }
-    if (!path && !libexec)
-        path = program_in(ANIMA_LIBEXECDIR, "anima-vmm");
-    if (!path)
-        error_set(error, ANIMA_ERROR_FAILED, "anima-vmm is not in %s; is Anima installed?",
-                  libexec ? libexec : ANIMA_LIBEXECDIR);
-    return path;
-}
 
 /* In the child: descriptors 0 to 2 stay, LINK_FD is the connection. Nobody waits for the monitor:
  * it is the grandchild, so that the program's own children are left alone. Never returns. */

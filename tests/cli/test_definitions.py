@@ -102,6 +102,33 @@ class Definitions(AnimaTest):
             self.assert_refused(2, f"vm.yaml:2:{len(option) + 3}: {option}: {phrase}", "create", "web", path)
         self.assert_nothing_kept()
 
+    # ---- defaults by guest ----
+
+    def test_defaults_by_guest(self):
+        features = json.loads(self.good("version", "--features", "--json"))
+        if "osinfo" not in features["helpers"]:
+            self.assert_refused(1, "os: this build knows no guests by name", "create", "a", "--os", "debian12")
+            self.skipTest("this build has no libosinfo")
+        self.good("create", "a", "--kernel", PAYLOAD, "--os", "debian12", "--disk", "/a")
+        shown = self.good("show", "a")
+        for line in "os: debian12", "memory: 2G", "- virtio-rng":
+            self.assertIn(f"{line}\n", shown)
+        # What is given counts.
+        self.good("create", "b", "--os", "http://debian.org/debian/12", "--kernel", PAYLOAD, "--memory", "64M",
+                  "--cpus", "3", "--device", "pvpanic")
+        shown = json.loads(self.good("show", "b", "--json"))
+        self.assertEqual((shown["memory"], shown["cpus"], shown["device"]), (64 << 20, 3, ["pvpanic"]))
+        result = self.anima("create", "c", "--os", "win11", "--kernel", PAYLOAD, "--disk", "/a", "--nic", "none")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(result.stderr.splitlines(), [
+            f"anima: {option}: Microsoft Windows 11 brings no driver for virtio {what}; it needs one from elsewhere"
+            for option, what in (("disk", "disks"), ("nic", "network cards"))])
+        self.assert_refused(2, "os: the database (osinfo-db) has no guest 'debin12'; did you mean 'debian12'?",
+                            "create", "d", "--os", "debin12", "--kernel", PAYLOAD)
+        self.assert_refused(2, "--os: expected the name of a guest such as debian12, not 'a b'",
+                            "create", "d", "--os", "a b", "--kernel", PAYLOAD)
+        self.assertEqual(sorted(os.listdir(self.data)), ["a", "b", "c"])
+
     # ---- show ----
 
     def test_show_all(self):
