@@ -57,12 +57,13 @@ static json_t *describe_job(const struct job *job)
     return details;
 }
 
-/* Tell the one who asked. */
+/* Tell the one who asked. That a job has begun is told in any case: without its number it could not
+ * be cancelled. */
 static void tell_client(const struct job *job)
 {
     json_t *params;
 
-    if (!job->call->peer || !job->call->id || peer_backlog(job->call->peer) > BACKLOG_MAX)
+    if (!job->call->peer || !job->call->id)
         return;
     params = describe_job(job);
     json_object_set(params, "id", job->call->id);
@@ -90,7 +91,8 @@ void jobs_progress(struct jobs *jobs, const struct control_call *call, json_int_
     job->done = done;
     job->total = total;
     clients_event(jobs->clients, "job-progress", describe_job(job));
-    tell_client(job);
+    if (job->call->peer && peer_backlog(job->call->peer) <= BACKLOG_MAX)
+        tell_client(job);
 }
 
 void jobs_end(struct jobs *jobs, const struct control_call *call, int code, const char *failure)
