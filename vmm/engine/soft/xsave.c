@@ -112,8 +112,12 @@ static void write_mxcsr(struct soft_cpu *cpu, uint64_t linear)
 
 static void write_xmm(struct soft_cpu *cpu, uint64_t linear)
 {
-    for (unsigned i = 0; i < vector_count(cpu); i++)
-        soft_write_bytes(cpu, linear + i * REGISTER_BYTES, cpu->vector[i].u8, REGISTER_BYTES);
+    unsigned count = vector_count(cpu);
+    uint8_t image[16 * REGISTER_BYTES];
+
+    for (unsigned i = 0; i < count; i++)
+        memcpy(image + i * REGISTER_BYTES, cpu->vector[i].u8, REGISTER_BYTES);
+    soft_write_bytes(cpu, linear, image, count * REGISTER_BYTES);
 }
 
 static void read_xmm(struct soft_cpu *cpu, uint64_t linear, uint8_t *out)
@@ -168,10 +172,13 @@ static uint8_t *part_of(struct soft_cpu *cpu, unsigned number, unsigned i)
 
 static void write_component(struct soft_cpu *cpu, uint64_t linear, unsigned number)
 {
-    unsigned size = components[number].size;
+    unsigned size = components[number].size, count = part_count(cpu, number);
+    uint8_t image[ZMM_UPPER_SIZE];
 
-    for (unsigned i = 0; i < part_count(cpu, number); i++)
-        soft_write_bytes(cpu, linear + i * size, part_of(cpu, number, i), size);
+    for (unsigned i = 0; i < count; i++)
+        memcpy(image + i * size, part_of(cpu, number, i), size);
+    if (count)
+        soft_write_bytes(cpu, linear, image, size * count);
 }
 
 static void read_component(struct soft_cpu *cpu, uint64_t linear, unsigned number, uint8_t *out)
