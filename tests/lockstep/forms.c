@@ -117,8 +117,9 @@ static bool leaves_flags(const struct program *program, const struct diff_case *
 
 static bool touches_vectors(const struct diff_form *form)
 {
-    return strstr(form->name, "v128") || strstr(form->name, "v256") || strstr(form->name, "mm") ||
-           strstr(form->name, "st80") || strchr(form->name, 'f') == form->name;
+    return strstr(form->name, "v128") || strstr(form->name, "v256") || strstr(form->name, "v512") ||
+           strstr(form->name, "k64") || strstr(form->name, "mm") || strstr(form->name, "st80") ||
+           strchr(form->name, 'f') == form->name;
 }
 
 /* Half of all forms are of vectors; programs are not. */

@@ -12,12 +12,13 @@
 
 #include "tests/lockstep/lockstep.h"
 #include "vmm/engine/soft/counters.h"
+#include "vmm/engine/soft/soft.h"
 
 static int option_seconds = 10;
 static gint64 option_seed = 1, option_case = -1, option_first;
 static int option_shown = 10;
 static char *option_switches;
-static gboolean option_whole;
+static gboolean option_whole, option_avx512;
 
 static const GOptionEntry entries[] = {
     {"seconds", 0, 0, G_OPTION_ARG_INT, &option_seconds, "how long (10)", "N"},
@@ -28,6 +29,8 @@ static const GOptionEntry entries[] = {
      "N"},
     {"switches", 0, 0, G_OPTION_ARG_STRING, &option_switches,
      "of the translator, as ANIMA_SOFT has them, in place of all variants", "LIST"},
+    {"avx512", 0, 0, G_OPTION_ARG_NONE, &option_avx512, "programs with instructions of AVX-512",
+     NULL},
     {"whole", 0, 0, G_OPTION_ARG_NONE, &option_whole, "show programs as they are, not minimized",
      NULL},
     {NULL},
@@ -234,8 +237,12 @@ int main(int argc, char **argv)
         fprintf(stderr, "anima-lockstep: %s\n", error->message);
         return 2;
     }
+    if (option_avx512 && !soft_host_has_avx512()) {
+        printf("SKIP: this host has no AVX-512\n");
+        return 77;
+    }
     catch_crashes();
-    test.forms = form_list(NULL, 4, false);
+    test.forms = form_list(NULL, 4, option_avx512);
     test.interpreter = side_create("interp");
     test.witness = side_create("interp");
     for (unsigned i = 0; i < VARIANTS; i++) {

@@ -386,6 +386,29 @@ static void choose_kernel_data(struct program *program, struct diff_random *rand
         choose_edit(program, random, &data->edits[i]);
 }
 
+/* Some registers are small indices, for gathers and scatters. Some programs find all in its initial
+ * state, and some may not use it. */
+static void choose_avx512(struct cpu_state *state, struct diff_random *random)
+{
+    if (!chance(random, 8))
+        state->xcr0 |= 0xe0;
+    if (chance(random, 4))
+        return;
+    for (unsigned i = 0; i < 32; i++) {
+        bool indices = chance(random, 4);
+
+        random_vector(random, state->vector[i]);
+        random_vector(random, state->vector[i] + 32);
+        for (unsigned n = 0; indices && n < 16; n++) {
+            uint32_t index = random_below(random, 0x200) - 0x100;
+
+            memcpy(state->vector[i] + n * 4, &index, 4);
+        }
+    }
+    for (unsigned i = 0; i < 8; i++)
+        state->opmask[i] = chance(random, 4) ? ~0UL : random_bits(random);
+}
+
 static void choose_vectors(struct cpu_state *state, struct diff_random *random)
 {
     state->x87.control = 0x37f;
@@ -395,6 +418,8 @@ static void choose_vectors(struct cpu_state *state, struct diff_random *random)
     state->mxcsr = chance(random, 4) ? (uint32_t)random_bits(random) & 0xffff : 0x1f80;
     for (unsigned i = 0; i < 16; i++)
         random_vector(random, state->vector[i]);
+    if (form_avx512())
+        choose_avx512(state, random);
 }
 
 static bool has_pcid(void)

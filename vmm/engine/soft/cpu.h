@@ -224,7 +224,8 @@ struct soft_spin {
 enum soft_live {
     SOFT_LIVE_VECTORS = 1, /* vector[0..15], up to what AVX has of them, and mxcsr */
     SOFT_LIVE_X87 = 2,
-    SOFT_LIVE_AVX512 = 4, /* beside SOFT_LIVE_VECTORS: all of vector, and opmask */
+    /* Beside SOFT_LIVE_VECTORS: all of vector, and opmask, and the guest may use them. */
+    SOFT_LIVE_AVX512 = 4,
 };
 
 union soft_vector {
@@ -254,6 +255,7 @@ struct soft_cpu {
      * registers below live in the host's (enum soft_live), and the exit that it left by. */
     uint16_t flags_carrier;
     uint8_t live;
+    uint8_t live_width; /* of live vectors: enum soft_vector_width */
     uint32_t exit;
     uint64_t group_delta; /* what is added to addresses of the group of accesses under way */
     struct cpu_segment seg[SEG_COUNT];

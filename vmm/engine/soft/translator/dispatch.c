@@ -27,21 +27,32 @@ static const uint8_t *executable(const struct soft_translator *translator, const
 
 /* ---- registers that are live in the host's ---- */
 
-static enum soft_vector_width vector_width(const struct soft_cpu *cpu)
-{
-    if (cpu->live & SOFT_LIVE_AVX512)
-        return SOFT_VECTOR_512;
-    return cpu->translator->features.avx ? SOFT_VECTOR_256 : SOFT_VECTOR_128;
-}
-
 /* Before C runs that may use them. */
 static void live_leave(struct soft_cpu *cpu)
 {
     if (cpu->live & SOFT_LIVE_VECTORS)
-        soft_vector_save(cpu, vector_width(cpu));
+        soft_vector_save(cpu, (enum soft_vector_width)cpu->live_width);
     if (cpu->live & SOFT_LIVE_X87)
         soft_x87_save(cpu);
     cpu->live = 0;
+}
+
+/* Those of AVX-512 too if they are wanted, or in use: AVX's instructions clear what lies above.
+ * Gives SOFT_LIVE_AVX512 where blocks may have them. */
+static uint8_t load_vectors(struct soft_cpu *cpu, bool avx512)
+{
+    const struct copy_features *features = &cpu->translator->features;
+    enum soft_vector_width width = features->avx ? SOFT_VECTOR_256 : SOFT_VECTOR_128;
+    uint8_t live = 0;
+
+    cpu->avx512_used |= avx512;
+    if (cpu->avx512_used && features->avx512) {
+        width = SOFT_VECTOR_512;
+        live = soft_vector_allowed(cpu, true) ? SOFT_LIVE_AVX512 : 0;
+    }
+    cpu->live_width = width;
+    soft_vector_load(cpu, width);
+    return live;
 }
 
 /* Bring in what `translation` needs; nothing is live. False when the guest may not use it now: the
@@ -55,15 +66,11 @@ static bool live_enter(struct soft_cpu *cpu, const struct translation *translati
     if ((live & SOFT_LIVE_VECTORS && !soft_vector_allowed(cpu, live & SOFT_LIVE_AVX512)) ||
         (live & SOFT_LIVE_X87 && !soft_x87_allowed(cpu)))
         return false;
-    if (live & SOFT_LIVE_AVX512)
-        cpu->avx512_used = true;
-    else if (live & SOFT_LIVE_VECTORS && cpu->avx512_used && cpu->translator->features.avx512)
-        live |= SOFT_LIVE_AVX512; /* AVX's instructions clear what lies above */
     if (live & SOFT_LIVE_X87)
         soft_x87_load(cpu);
-    cpu->live = live;
     if (live & SOFT_LIVE_VECTORS)
-        soft_vector_load(cpu, vector_width(cpu));
+        live |= load_vectors(cpu, live & SOFT_LIVE_AVX512);
+    cpu->live = live;
     soft_count(&cpu->counters.vector_loads);
     return true;
 }
