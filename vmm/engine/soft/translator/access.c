@@ -111,6 +111,8 @@ static void compute_address(struct build *build, const struct insn *insn)
         sum.index = held_load(build, insn->index, sum.base == T1 ? T0 : T1);
     if (insn->base == INSN_RIP)
         emit_mov_immediate(emitter, T0, constant_address(build, insn));
+    else if (insn->displacement != (int32_t)insn->displacement) /* and no register */
+        emit_mov_immediate(emitter, T0, constant_address(build, insn));
     else
         emit_lea(emitter, insn->address_size == 8, T0, &sum);
     if (insn->segment >= SEG_FS) {
