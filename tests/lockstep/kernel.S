@@ -18,6 +18,7 @@
 #define DATA_LOG     0x5040
 #define DATA_IRQS    0x5048
 #define DATA_NMIS    0x5050
+#define DATA_MOVE    0x5058
 #define DATA_EDITS   0x5100
 #define STACK_TOP    0x9000
 #define LOG_AT       0xc000
@@ -25,8 +26,13 @@
 #define NEXT_AT      0x10000
 #define CODE_LOW     0x20008000
 #define CODE_SIZE    0x4000
+#define ALIAS_NEAR   0x40000000
+#define ALIAS_FAR    0x80000000
 #define ALIAS_MIDDLE 0x7f0000000000
 #define ALIAS_HIGH   0xffff880000000000
+#define ALIAS_TOP    0xffffffff80000000
+#define ALIASES      12
+#define OFFSET_MASK  0x3fffffff /* of the address within an alias */
 
 #define FRAME_VECTOR 128
 #define FRAME_RIP    144
@@ -75,7 +81,8 @@ interrupt:
 /* A unit that waits for an interrupt is marked in the table of those behind: it goes on there. */
     mov rax, [rsp + 24]
     mov ecx, eax
-    mov edx, eax
+    and ecx, OFFSET_MASK
+    mov edx, ecx
     sub edx, CODE_LOW
     cmp edx, CODE_SIZE
     jae 1f
@@ -130,7 +137,8 @@ logged:
 skip:
     mov rax, [rsp + FRAME_RIP]
     mov ecx, eax
-    mov edx, eax
+    and ecx, OFFSET_MASK
+    mov edx, ecx
     sub edx, CODE_LOW
     cmp edx, CODE_SIZE
     jae restart
@@ -191,6 +199,8 @@ restart:
     js finish
     mov rax, [AT(DATA_START)]
     mov [rsp + FRAME_RIP], rax
+    xor rax, [AT(DATA_MOVE)] /* the next time elsewhere */
+    mov [AT(DATA_START)], rax
     mov rax, [AT(DATA_STACK)]
     mov [rsp + FRAME_RSP], rax
     mov rax, [AT(DATA_CS)]
@@ -217,11 +227,12 @@ edit:
     mov rax, [rsi + 8]
     mov rdx, [rsi + 16]
     mov [rdi], rax
-    invlpg [rdx]
-    mov rcx, ALIAS_MIDDLE
-    invlpg [rdx + rcx]
-    mov rcx, ALIAS_HIGH
-    invlpg [rdx + rcx]
+    lea r8, [rip + aliases]
+    mov ecx, ALIASES
+1:  mov r9, [r8 + rcx * 8 - 8]
+    invlpg [rdx + r9]
+    dec ecx
+    jnz 1b
     test dword ptr [rsi + 24], 2
     jnz flush
     test dword ptr [rsi + 24], 1
@@ -289,6 +300,12 @@ kernel_syscall32:
     inc qword ptr gs:[0x70]
     swapgs
     sysretd
+
+    .balign 8
+aliases:
+    .irp alias, 0, ALIAS_MIDDLE, ALIAS_HIGH, ALIAS_TOP
+    .quad \alias, \alias + ALIAS_NEAR, \alias + ALIAS_FAR
+    .endr
 kernel_image_end:
     .att_syntax
     .section .note.GNU-stack, "", @progbits

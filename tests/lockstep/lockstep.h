@@ -11,7 +11,7 @@
  *
  * Guest-physical memory: 32 pages of data at DATA_PHYSICAL, the kernel with its page tables at
  * KERNEL_PHYSICAL; what lies behind the data is a device. A window of 16 pages at DIFF_WINDOW,
- * which is shown at three places (user half low and high, kernel half), is all that a program is
+ * which is shown at several places (user half low and high, kernel half), is all that a program is
  * meant to touch. Pages of it that are never mapped keep string instructions from running into the
  * code, themselves included: what they do then is not defined.
  */
@@ -62,8 +62,13 @@
 #define TABLE_SIZE 16U
 #define STACK_TOP  (DIFF_WINDOW + PAGE_STACK * 4096UL + 0xe00)
 
+/* What is added to the window's address for its other places: one of the last three, to that one of
+ * the first two; but for ALIAS_TOP + ALIAS_FAR. */
+#define ALIAS_NEAR   0x0000000040000000UL
+#define ALIAS_FAR    0x0000000080000000UL
 #define ALIAS_MIDDLE 0x00007f0000000000UL
 #define ALIAS_HIGH   0xffff880000000000UL
+#define ALIAS_TOP    0xffffffff80000000UL
 #define TOP_PAGE     0x00007ffffffff000UL /* shows the last page of code */
 
 #define SELECTOR_CODE0  0x08
@@ -101,7 +106,8 @@ struct kernel_data {
     uint64_t cr3_change;
     uint64_t log;
     uint64_t irqs, nmis;
-    uint64_t reserved[21];
+    uint64_t start_change; /* of `start`, by exclusive or, at each run */
+    uint64_t reserved[20];
     struct kernel_edit edits[EDITS];
 };
 

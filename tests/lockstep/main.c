@@ -37,9 +37,9 @@ static const GOptionEntry entries[] = {
 };
 
 /* How the translator is run, in turns. `noavx` is for all of a process. */
-#define VARIANTS 5
+#define VARIANTS 6
 static const char *variants[VARIANTS] = {
-    "eager,exact", "eager", "", "eager,nochain,nobmi2", "eager,nowindows",
+    "eager,exact", "eager", "", "eager,nochain,nobmi2", "eager,nowindows", "eager,noclones",
 };
 
 static volatile uint64_t current_case;
@@ -56,7 +56,8 @@ static struct side *translator(const struct test *test, const struct program *pr
     return test->translators[program->variant];
 }
 
-#define TRIES 40 /* of a program that is kicked at random */
+#define ENOUGH 100 /* programs of a variant, for something to be cloned */
+#define TRIES  40  /* of a program that is kicked at random */
 
 /* Run both sides until they differ. */
 static bool run_both(struct test *test, const struct program *program, struct outcome *interpreted,
@@ -194,11 +195,19 @@ static void print_counters(const struct test *test)
 /* A test of nothing is none. */
 static void check_translators(struct test *test)
 {
-    for (unsigned i = 0; i < VARIANTS && test->programs >= VARIANTS; i++)
-        if (!side_counters(test->translators[i])->blocks_translated) {
+    for (unsigned i = 0; i < VARIANTS && test->programs >= VARIANTS; i++) {
+        const struct soft_counters *counters = side_counters(test->translators[i]);
+        bool clones = strstr(variants[i], "eager") && !strstr(variants[i], "noclones");
+
+        if (!counters->blocks_translated) {
             printf("NOTHING TRANSLATED with '%s'\n", variants[i]);
             test->mismatches++;
         }
+        if (clones && !counters->clones && test->programs >= VARIANTS * ENOUGH) {
+            printf("NOTHING CLONED with '%s'\n", variants[i]);
+            test->mismatches++;
+        }
+    }
 }
 
 static void run_all(struct test *test)

@@ -3,7 +3,8 @@
  * The address spaces of a program, with random rights, and its system registers.
  *
  * There are two, which differ in the window's pages alone. The window's tables of one space are
- * reached through three entries of the root, so each page has three linear addresses.
+ * reached through several entries of the root, and of the table below it, so each page has several
+ * linear addresses.
  */
 #include <string.h>
 
@@ -210,8 +211,11 @@ static void choose_aliases(struct program *program, struct diff_random *random)
         }
 }
 
+static const uint64_t aliases[] = {0, ALIAS_MIDDLE, ALIAS_HIGH, ALIAS_TOP};
+
 static void map_window(struct program *program, struct diff_random *random, unsigned space)
 {
+    static const uint64_t places[] = {0, ALIAS_NEAR, ALIAS_FAR, ALIAS_TOP, ALIAS_TOP + ALIAS_NEAR};
     uint64_t rights = ENTRY_P | ENTRY_RW | ENTRY_US | ENTRY_A;
     uint64_t large = rights | ENTRY_D | ENTRY_PS, upper = rights;
     bool odd = chance(random, 2);
@@ -227,14 +231,12 @@ static void map_window(struct program *program, struct diff_random *random, unsi
         large &= ~ENTRY_D;
     put_entry(program, DIRECTORY_0 + space, DIFF_WINDOW >> 21 & 511,
               size == 0 ? DATA_PHYSICAL | large : table_entry(PAGES_0 + space, upper));
-    put_entry(program, POINTERS_0 + space, DIFF_WINDOW >> 30 & 511,
-              size == 1 ? large : table_entry(DIRECTORY_0 + space, upper));
-    for (unsigned i = 0; i < 3; i++) {
-        static const uint64_t aliases[] = {0, ALIAS_MIDDLE, ALIAS_HIGH};
-
+    for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+        put_entry(program, POINTERS_0 + space, (DIFF_WINDOW + places[i]) >> 30 & 511,
+                  size == 1 ? large : table_entry(DIRECTORY_0 + space, upper));
+    for (unsigned i = 0; i < sizeof(aliases) / sizeof(aliases[0]); i++)
         put_entry(program, ROOT_0 + space, aliases[i] >> 39 & 511,
                   table_entry(POINTERS_0 + space, rights));
-    }
 }
 
 /* The last page below the hole of addresses that are not canonical. */
@@ -366,6 +368,24 @@ static void choose_debug(struct program *program, struct diff_random *random)
     }
 }
 
+/* Where each second run begins: in the same code, at another of the places where the program may
+ * execute it. */
+static uint64_t choose_start_change(const struct program *program, struct diff_random *random)
+{
+    uint64_t near = chance(random, 3) ? 0 : chance(random, 2) ? ALIAS_NEAR : ALIAS_FAR;
+    uint64_t other = program->alias;
+
+    if (program->alias == ALIAS_TOP && !chance(random, 4))
+        return ALIAS_NEAR; /* where addresses of 32 bits are enough for windows */
+    if (chance(random, 3))
+        return 0;
+    if (program->code_size == 8 && chance(random, 2))
+        other = aliases[random_below(random, program->ring == 0 ? 4 : 2)];
+    if (near == ALIAS_FAR && other == ALIAS_TOP)
+        near = ALIAS_NEAR;
+    return program->alias ^ (other | near);
+}
+
 static void choose_kernel_data(struct program *program, struct diff_random *random)
 {
     struct kernel_data *data = (struct kernel_data *)(program->kernel + KERNEL_DATA);
@@ -377,6 +397,7 @@ static void choose_kernel_data(struct program *program, struct diff_random *rand
     data->steps = data->steps_reload = random_below(random, 12);
     data->flag_mask = program->exact ? ~0UL : ~0x8d5UL;
     data->stack = STACK_TOP + program->alias;
+    data->start_change = choose_start_change(program, random);
     data->cs = state->segments[SEG_CS].selector;
     data->ss = state->segments[SEG_SS].selector;
     data->cr3_change = program->globals ? 0 : table_offset(ROOT_0) ^ table_offset(ROOT_1);
@@ -448,7 +469,7 @@ void space_make(struct program *program, struct diff_random *random)
     program->supervisor = program->ring == 0 && chance(random, 2);
     program->globals = program->supervisor || chance(random, 4);
     if (program->supervisor && chance(random, 2))
-        program->alias = ALIAS_HIGH;
+        program->alias = chance(random, 2) ? ALIAS_HIGH : ALIAS_TOP;
     memset(program->kernel, 0, sizeof(program->kernel));
     memcpy(program->kernel, kernel_image, (uintptr_t)kernel_image_end - (uintptr_t)kernel_image);
     map_kernel(program);

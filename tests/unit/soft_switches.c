@@ -35,6 +35,7 @@ static void each_word_sets_its_own_switch(void **state)
         {"nowindows", &switches.nowindows}, {"nobmi2", &switches.nobmi2},
         {"noavx", &switches.noavx},         {"exact", &switches.exact},
         {"eager", &switches.eager},         {"perf", &switches.perf},
+        {"noclones", &switches.noclones},
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(words); i++) {

@@ -11,6 +11,8 @@
 #define SOFT_COUNTERS(X)                                                             \
     X(blocks_decoded, "blocks decoded for the interpreter")                          \
     X(blocks_translated, "blocks translated")                                        \
+    X(clones, "translations made of one of the same block at another address")       \
+    X(clones_moved, "of these: in its place")                                        \
     X(bytes_translated, "bytes of host code")                                        \
     X(chains, "jumps that were linked")                                              \
     X(exits, "ways out of translated code to the dispatcher")                        \

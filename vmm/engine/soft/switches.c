@@ -14,6 +14,7 @@ static const struct {
     {"interp", offsetof(struct soft_switches, interp)},
     {"nochain", offsetof(struct soft_switches, nochain)},
     {"nowindows", offsetof(struct soft_switches, nowindows)},
+    {"noclones", offsetof(struct soft_switches, noclones)},
     {"nobmi2", offsetof(struct soft_switches, nobmi2)},
     {"noavx", offsetof(struct soft_switches, noavx)},
     {"exact", offsetof(struct soft_switches, exact)},

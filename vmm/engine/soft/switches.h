@@ -13,6 +13,7 @@ struct soft_switches {
     bool interp;    /* interpret everything */
     bool nochain;   /* translated blocks end at the dispatcher */
     bool nowindows; /* the soft form of memory access only */
+    bool noclones;  /* each translation is made anew */
     bool nobmi2;    /* the host has no BMI2 */
     bool noavx;     /* the host has no AVX */
     bool exact;     /* flags are whole at each fault, even those that are dead */

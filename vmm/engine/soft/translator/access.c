@@ -72,6 +72,8 @@ static bool prepare_constant(struct build *build, const struct insn *insn, unsig
     uint64_t linear = constant_address(build, insn);
 
     access->constant = true;
+    access->relative = insn->base == INSN_RIP;
+    access->cut = insn->address_size == 4;
     access->linear = linear;
     access->scratch = 1U << T1 | 1U << T2;
     return (linear & (PAGE_SIZE - 1)) + size <= PAGE_SIZE;
@@ -110,7 +112,7 @@ static void compute_address(struct build *build, const struct insn *insn)
     if (insn->index < GPR_COUNT)
         sum.index = held_load(build, insn->index, sum.base == T1 ? T0 : T1);
     if (insn->base == INSN_RIP)
-        emit_mov_immediate(emitter, T0, constant_address(build, insn));
+        emit_mov_linear(emitter, T0, constant_address(build, insn), insn->address_size == 4);
     else if (insn->displacement != (int32_t)insn->displacement) /* and no register */
         emit_mov_immediate(emitter, T0, constant_address(build, insn));
     else
@@ -240,7 +242,17 @@ static void add_miss(struct build *build, const struct access *access, unsigned 
     cold->access = size | (write ? 1U << 8 : 0);
     cold->address = access->address;
     cold->constant = access->constant;
+    cold->relative = access->relative;
+    cold->cut = access->cut;
     cold->linear = access->linear;
+}
+
+void access_load_constant(struct build *build, uint8_t to, uint64_t linear, bool relative, bool cut)
+{
+    if (relative)
+        emit_mov_linear(&build->emitter, to, linear, cut);
+    else
+        emit_mov_immediate(&build->emitter, to, linear);
 }
 
 /* The page is known: so is the line. */
@@ -249,14 +261,17 @@ static void check_constant(struct build *build, struct access *access, unsigned 
     struct emitter *emitter = &build->emitter;
     uint64_t page = access->linear & ~(uint64_t)(PAGE_SIZE - 1);
     uintptr_t entry = (uintptr_t)soft_tlb_slot(build->cpu, build->translation->mode & 3, page);
-    struct emit_memory tag = {.base = EMIT_NONE, .index = EMIT_NONE}, host = tag;
+    struct emit_memory tag = {.base = EMIT_NONE,
+                              .index = EMIT_NONE,
+                              .relocate = access->relative ? RELOCATION_TLB : RELOCATION_NONE};
+    struct emit_memory host = tag;
 
     tag.displacement = (int32_t)(entry + (write ? offsetof(struct soft_tlb_entry, write_tag)
                                                 : offsetof(struct soft_tlb_entry, read_tag)));
     host.displacement = (int32_t)(entry + offsetof(struct soft_tlb_entry, host));
     held_lose(build, T1);
     held_lose(build, T2);
-    emit_mov_immediate(emitter, T2, page);
+    access_load_constant(build, T2, page, access->relative, access->cut);
     emit_op_memory(emitter, 0, 0x3b, true, T2, &tag);
     add_miss(build, access, size, write);
     emit_load(emitter, true, T1, &host);

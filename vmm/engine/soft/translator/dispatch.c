@@ -18,6 +18,8 @@
 #include "vmm/engine/soft/translator/window.h"
 #include "vmm/engine/soft/translator/x87_native.h"
 
+#define YOUNG          (32U << 10) /* clones for which a translation stays where it is: clone.c */
+#define YOUNG_EAGER    8           /* so that tests see both */
 #define INDIRECT_BYTES (sizeof(uint8_t *) << INDIRECT_BITS)
 
 static const uint8_t *executable(const struct soft_translator *translator, const uint8_t *code)
@@ -76,29 +78,6 @@ static bool live_enter(struct soft_cpu *cpu, const struct translation *translati
 }
 
 /* ---- translations ---- */
-
-uint32_t translator_page_id(struct soft_translator *translator, uint64_t linear,
-                            const uint8_t *host)
-{
-    uint64_t page = linear >> 12;
-    const uint8_t *start = (const uint8_t *)((uintptr_t)host & ~0xfffUL);
-    unsigned place =
-        (unsigned)((page ^ (uintptr_t)start >> 8) * 0x9e3779b97f4a7c15UL >> 40) % PAGE_IDS;
-
-    if (translator->page_count >= PAGE_IDS / 4 * 3)
-        return 0;
-    for (;; place = (place + 1) % PAGE_IDS) {
-        struct code_page_id *id = &translator->pages[place];
-
-        if (id->host == start && id->linear == page)
-            return place + 1;
-        if (!id->host) {
-            *id = (struct code_page_id){.linear = page, .host = start};
-            translator->page_count++;
-            return place + 1;
-        }
-    }
-}
 
 struct translation *translator_find_code(struct soft_translator *translator, const uint8_t *code)
 {
@@ -167,34 +146,11 @@ bool translator_need_table(struct soft_translator *translator, uint8_t mode)
 
 /* ---- dropping ---- */
 
-/* Translations by linear address and mode. */
-static struct translation **bucket_of(struct soft_translator *translator, uint64_t linear,
-                                      uint8_t mode)
-{
-    uint64_t hash = (linear ^ (uint64_t)mode << 56) * 0x9e3779b97f4a7c15UL;
-
-    return &translator->buckets[hash >> 40 & (TRANSLATION_BUCKETS - 1)];
-}
-
-static void unlink_translation(struct soft_translator *translator, struct translation *translation)
-{
-    struct translation **link = bucket_of(translator, translation->linear, translation->mode);
-
-    while (*link && *link != translation)
-        link = &(*link)->same_hash;
-    if (*link)
-        *link = translation->same_hash;
-}
-
-/* The jumps that lead to it lead to the dispatcher again; a table of indirect targets may name it
- * on, and comes to an address that leads out. */
+/* A table of indirect targets may name it on, and comes to an address that leads out. */
 static void drop(struct soft_translator *translator, struct translation *translation)
 {
-    unlink_translation(translator, translation);
+    translation_detach(translator, translation);
     translation->block = NULL;
-    for (uint32_t i = translation->incoming; i; i = translator->exits[i].next)
-        emit_patch(translator->exits[i].place, translator->exits[i].stub);
-    translation->incoming = 0;
     translation->indirect[0] = 0xe9; /* JMP */
     emit_patch(translation->indirect + 1, translator->leave);
 }
@@ -222,10 +178,9 @@ void soft_translator_empty(struct soft_translator *translator)
     for (unsigned mode = 0; mode < MODE_COUNT; mode++)
         for (unsigned i = 0; translator->indirect[mode] && i < 1U << INDIRECT_BITS; i++)
             translator->indirect[mode][i] = leave;
-    memset(translator->pages, 0, sizeof(*translator->pages) * PAGE_IDS);
     memset(translator->buckets, 0, sizeof(*translator->buckets) * TRANSLATION_BUCKETS);
-    soft_fetch_forget(translator->cpu);
-    translator->page_count = translator->translation_count = 0;
+    code_pages_empty(translator);
+    translator->translation_count = translator->relocation_count = 0;
     translator->site_count = translator->exit_count = 1;
     translator->used = translator->empty;
     translator->cold_used = translator->cold;
@@ -235,29 +190,16 @@ void soft_translator_empty(struct soft_translator *translator)
 
 /* ---- getting one ---- */
 
-static struct translation *find_translation(struct soft_translator *translator,
-                                            const struct soft_block *block, uint64_t linear,
-                                            uint8_t mode)
-{
-    struct translation *translation = *bucket_of(translator, linear, mode);
-
-    while (translation && (translation->block != block || translation->linear != linear ||
-                           translation->mode != mode))
-        translation = translation->same_hash;
-    return translation;
-}
-
 /* A new translation, which is entered in its bucket. */
 static struct translation *make_translation(struct soft_cpu *cpu, struct soft_block *block,
                                             uint64_t linear, uint8_t mode)
 {
-    struct translation *translation = translation_make(cpu, block, linear, mode), **bucket;
+    struct translation *translation = translation_clone(cpu, block, linear, mode);
 
     if (!translation)
-        return NULL;
-    bucket = bucket_of(cpu->translator, linear, mode);
-    translation->same_hash = *bucket;
-    *bucket = translation;
+        translation = translation_make(cpu, block, linear, mode);
+    if (translation)
+        translation_enter(cpu->translator, translation);
     return translation;
 }
 
@@ -277,14 +219,20 @@ static struct translation *get_translation(struct soft_cpu *cpu, struct soft_blo
     if (plain)
         mode |= MODE_PLAIN;
     /* A plain one goes on where another one cannot, which is hot. */
-    cold = !plain && (block->heat < cpu->heat || block->heat_linear != linear);
+    cold =
+        !plain && (block->heat < soft_translator_heat(cpu, block) || block->heat_linear != linear);
     if (cold && !counts && block->heat_linear == linear)
         return NULL;
-    translation = find_translation(translator, block, linear, mode);
+    translation = translation_find(translator, block, linear, mode);
     if (translation)
         return translation;
     if (cold && (!counts || soft_translator_cold(cpu, block, linear)))
         return NULL;
+    /* What it has elsewhere may be of another mode. */
+    if (!plain && block->heat < cpu->heat && !translation_has_source(block, mode)) {
+        block->heat += counts;
+        return NULL;
+    }
     translation = make_translation(cpu, block, linear, mode);
     if (translation)
         return translation;
@@ -474,56 +422,6 @@ static void count_exit(struct soft_cpu *cpu, const struct exit *exit)
     }
 }
 
-/* Let indirect branches find `to`, before others of the same place in the table. */
-static void enter_target(struct soft_translator *translator, struct translation *to)
-{
-    const uint8_t **place =
-        &translator->indirect[to->mode][to->linear & ((1U << INDIRECT_BITS) - 1)];
-    struct translation *first =
-        translator_find_code(translator, *place - translator->cache.execute);
-    unsigned ways = 1;
-
-    while (first && !first->block)
-        first = first->other;
-    for (struct translation *other = first; other; other = other->other)
-        if (other == to || ++ways > INDIRECT_WAYS)
-            first = NULL;
-    to->other = first;
-    emit_patch(to->mismatch, first ? first->indirect : translator->leave);
-    *place = executable(translator, to->indirect);
-}
-
-/* Let `exit` lead to `to` by itself from now on. */
-static void link_exit(struct soft_translator *translator, struct exit *exit, struct translation *to)
-{
-    const struct translation *from = exit->from;
-    const uint8_t *way;
-
-    if (!translator->chain)
-        return;
-    if (exit->kind == EXIT_INDIRECT) {
-        enter_target(translator, to);
-        return;
-    }
-    if ((exit->kind != EXIT_DIRECT && exit->kind != EXIT_BEHIND && exit->kind != EXIT_PLAIN) ||
-        !from->block)
-        return;
-    if ((from->linear ^ to->linear) >> 12 || to->next_page || exit->kind == EXIT_BEHIND)
-        way = exit->restore ? to->cross : to->cross_kept;
-    else if (to->linear <= from->linear || (to->live & ~from->live))
-        way = to->poll;
-    else
-        way = to->entry;
-    if (exit->restore && to->needs_flags) {
-        emit_patch(exit->restored, way);
-        way = exit->restore;
-    }
-    emit_patch(exit->place, way);
-    exit->next = to->incoming;
-    to->incoming = (uint32_t)(exit - translator->exits);
-    soft_count(&translator->cpu->counters.chains);
-}
-
 static void mark_page(struct soft_cpu *cpu, uint64_t linear, uint32_t id)
 {
     if (soft_fetch_slot(cpu, linear)->read_tag == (linear & ~0xfffUL))
@@ -585,7 +483,7 @@ static struct translation *follow_exit(struct soft_cpu *cpu, struct exit *exit)
         return NULL;
     mark_pages(cpu, to);
     if (generation == translator->generation)
-        link_exit(translator, exit, to);
+        exit_link(translator, (uint32_t)(exit - translator->exits), to);
     return to;
 }
 
@@ -633,7 +531,10 @@ struct soft_translator *soft_translator_create(struct soft_cpu *cpu, GError **er
     translator->cpu = cpu;
     translator->exact = switches->exact;
     translator->chain = !switches->nochain;
+    translator->clones = !switches->noclones;
+    translator->young = switches->eager ? YOUNG_EAGER : YOUNG;
     cpu->heat = switches->eager ? 0 : SOFT_TRANSLATOR_HEAT;
+    cpu->clone_heat = switches->eager || switches->noclones ? cpu->heat : SOFT_CLONE_HEAT;
     translator->features.bmi2 = !switches->nobmi2 && __builtin_cpu_supports("bmi2");
     translator->features.avx = !switches->noavx && __builtin_cpu_supports("avx2");
     translator->features.avx512 = translator->features.avx && soft_host_has_avx512();
@@ -641,11 +542,14 @@ struct soft_translator *soft_translator_create(struct soft_cpu *cpu, GError **er
     translator->translations = reserve(sizeof(struct translation) * TRANSLATIONS_MAX);
     translator->sites = reserve(sizeof(struct site) * SITES_MAX);
     translator->exits = reserve(sizeof(struct exit) * EXITS_MAX);
+    translator->relocations = reserve(sizeof(struct relocation) * RELOCATIONS_MAX);
     translator->pages = reserve(sizeof(struct code_page_id) * PAGE_IDS);
+    translator->page_buckets = reserve(sizeof(*translator->page_buckets) * PAGE_IDS);
     translator->buckets = reserve(sizeof(*translator->buckets) * TRANSLATION_BUCKETS);
     translator->build = reserve(sizeof(struct build));
     if (!translator->translations || !translator->sites || !translator->exits ||
-        !translator->pages || !translator->buckets || !translator->build) {
+        !translator->relocations || !translator->pages || !translator->page_buckets ||
+        !translator->buckets || !translator->build) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOMEM, "vCPU %u: no memory for translations",
                     cpu->index);
         soft_translator_destroy(translator);
@@ -670,7 +574,9 @@ void soft_translator_destroy(struct soft_translator *translator)
     release(translator->translations, sizeof(struct translation) * TRANSLATIONS_MAX);
     release(translator->sites, sizeof(struct site) * SITES_MAX);
     release(translator->exits, sizeof(struct exit) * EXITS_MAX);
+    release(translator->relocations, sizeof(struct relocation) * RELOCATIONS_MAX);
     release(translator->pages, sizeof(struct code_page_id) * PAGE_IDS);
+    release(translator->page_buckets, sizeof(*translator->page_buckets) * PAGE_IDS);
     release(translator->buckets, sizeof(*translator->buckets) * TRANSLATION_BUCKETS);
     release(translator->build, sizeof(struct build));
     code_cache_fini(&translator->cache);

@@ -13,6 +13,21 @@
 #define RM_SIB  4 /* in ModRM.rm: a SIB byte follows; in SIB.index: none */
 #define RM_NONE 5 /* in SIB.base with mod 0: none */
 
+void emit_relocation(struct emitter *emitter, enum relocation_kind kind, const uint8_t *at)
+{
+    uintptr_t place;
+
+    if (!kind || !emitter->relocations || emitter->full)
+        return;
+    place = (uintptr_t)(at - emitter->piece);
+    if (emitter->relocation_count == emitter->relocation_max || place > RELOCATION_PLACE_MAX) {
+        emitter->full = true;
+        return;
+    }
+    emitter->relocations[emitter->relocation_count++] =
+        (struct relocation){.place = place, .kind = kind, .cold = emitter->cold};
+}
+
 uint8_t emit_memory_rex(const struct emit_memory *memory)
 {
     uint8_t rex = 0;
@@ -22,6 +37,12 @@ uint8_t emit_memory_rex(const struct emit_memory *memory)
     if (memory->base != EMIT_NONE && memory->base & 8)
         rex |= REX_B;
     return rex;
+}
+
+static void emit_displacement(struct emitter *emitter, const struct emit_memory *memory)
+{
+    emit_relocation(emitter, memory->relocate, emitter->at);
+    emit_u32(emitter, (uint32_t)memory->displacement);
 }
 
 void emit_modrm(struct emitter *emitter, uint8_t reg, const struct emit_memory *memory,
@@ -35,10 +56,12 @@ void emit_modrm(struct emitter *emitter, uint8_t reg, const struct emit_memory *
     if (memory->base == EMIT_NONE) {
         emit_byte(emitter, reg | RM_SIB);
         emit_byte(emitter, (uint8_t)(memory->scale << 6 | index << 3 | RM_NONE));
-        emit_u32(emitter, (uint32_t)displacement);
+        emit_displacement(emitter, memory);
         return;
     }
-    if (displacement == 0 && base != RM_NONE)
+    if (memory->relocate)
+        mod = 2;
+    else if (displacement == 0 && base != RM_NONE)
         mod = 0;
     else if (displacement == 0 || (short_displacement && displacement == (int8_t)displacement))
         mod = 1;
@@ -53,7 +76,7 @@ void emit_modrm(struct emitter *emitter, uint8_t reg, const struct emit_memory *
     if (mod == 1)
         emit_byte(emitter, (uint8_t)displacement);
     else if (mod == 2)
-        emit_u32(emitter, (uint32_t)displacement);
+        emit_displacement(emitter, memory);
 }
 
 static void emit_opcode(struct emitter *emitter, uint8_t rex, uint16_t opcode)
@@ -112,6 +135,24 @@ void emit_mov_immediate(struct emitter *emitter, uint8_t to, uint64_t value)
     }
 }
 
+void emit_mov_number(struct emitter *emitter, enum relocation_kind kind, uint8_t to, uint32_t value)
+{
+    emit_mov_immediate(emitter, to, value);
+    emit_relocation(emitter, kind, emitter->at - sizeof(value));
+}
+
+void emit_mov_linear(struct emitter *emitter, uint8_t to, uint64_t value, bool cut)
+{
+    emit_mov_immediate(emitter, to, value);
+    if (value <= UINT32_MAX)
+        emit_relocation(emitter, cut ? RELOCATION_ADDRESS_CUT : RELOCATION_ADDRESS_UNSIGNED,
+                        emitter->at - 4);
+    else if ((int64_t)value == (int32_t)value)
+        emit_relocation(emitter, RELOCATION_ADDRESS_SIGNED, emitter->at - 4);
+    else
+        emit_relocation(emitter, RELOCATION_ADDRESS, emitter->at - 8);
+}
+
 void emit_load(struct emitter *emitter, bool wide, uint8_t to, const struct emit_memory *from)
 {
     emit_op_memory(emitter, 0, 0x8b, wide, to, from);
@@ -168,6 +209,7 @@ void emit_patch(uint8_t *place, const uint8_t *target)
 
 static uint8_t *emit_distance(struct emitter *emitter)
 {
+    emit_relocation(emitter, RELOCATION_DISTANCE, emitter->at);
     emit_u32(emitter, 0);
     return emitter->at - 4;
 }

@@ -6,6 +6,9 @@
  * Registers are numbered as in machine code (enum cpu_gpr). All addresses are those of the writable
  * view of the code cache; a relative jump within it is the same in the executable one. When there
  * is no room the emitter only says so: look at `full` once, at the end.
+ *
+ * Constants that change when the code is used elsewhere are recorded: relocation.h. Distances of
+ * jumps are by themselves; of the others, whoever emits them says what they are.
  */
 #pragma once
 
@@ -13,9 +16,17 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "vmm/engine/soft/translator/relocation.h"
+
 struct emitter {
     uint8_t *at, *end;
     bool full; /* something did not fit: what was written is of no use */
+    /* Of what is emitted into the piece of code that begins at `piece`; NULL: nothing is recorded.
+     */
+    struct relocation *relocations;
+    uint32_t relocation_count, relocation_max;
+    uint8_t *piece;
+    bool cold; /* it is the second one */
 };
 
 /* A memory operand of the host: [base + index * (1 << scale) + displacement]. A register is
@@ -24,7 +35,8 @@ struct emitter {
 #define EMIT_NONE 0xff
 struct emit_memory {
     uint8_t base, index, scale;
-    bool gs; /* the GS prefix: the delta of the windows */
+    bool gs;          /* the GS prefix: the delta of the windows */
+    uint8_t relocate; /* enum relocation_kind of the displacement, which has 32 bits then */
     int32_t displacement;
 };
 
@@ -58,6 +70,9 @@ static inline void emit_u64(struct emitter *emitter, uint64_t value)
     emit_bytes(emitter, &value, sizeof(value));
 }
 
+/* The constant at `at`, which was emitted or is about to be, is of this kind. */
+void emit_relocation(struct emitter *emitter, enum relocation_kind kind, const uint8_t *at);
+
 /* ModRM, SIB and displacement of a memory operand, with `reg` (0..7) in ModRM.reg. REX.X and REX.B
  * are the caller's: emit_memory_rex. Without `short_displacement` it has 32 bits or is 0: EVEX
  * multiplies one of 8 bits. */
@@ -76,6 +91,12 @@ void emit_op_register(struct emitter *emitter, uint16_t opcode, bool wide, uint8
 void emit_mov_register(struct emitter *emitter, bool wide, uint8_t to, uint8_t from);
 /* The shortest form that leaves the flags alone. */
 void emit_mov_immediate(struct emitter *emitter, uint8_t to, uint64_t value);
+/* The same with a number of the kind, below 2^32. */
+void emit_mov_number(struct emitter *emitter, enum relocation_kind kind, uint8_t to,
+                     uint32_t value);
+/* The same with a linear address of the guest that moves with its block; `cut`: it is one of 32
+ * bits however the block moves. */
+void emit_mov_linear(struct emitter *emitter, uint8_t to, uint64_t value, bool cut);
 void emit_load(struct emitter *emitter, bool wide, uint8_t to, const struct emit_memory *from);
 void emit_store(struct emitter *emitter, bool wide, const struct emit_memory *to, uint8_t from);
 void emit_lea(struct emitter *emitter, bool wide, uint8_t to, const struct emit_memory *memory);

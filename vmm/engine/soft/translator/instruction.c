@@ -15,7 +15,7 @@ void build_interpret(struct build *build)
     site = build_site(build);
     if (!site)
         return;
-    emit_mov_immediate(emitter, T1, (uint64_t)(site - build->translator->sites));
+    emit_mov_number(emitter, RELOCATION_SITE, T1, (uint32_t)(site - build->translator->sites));
     emit_mov_immediate(emitter, T2, 0);
     emit_jump(emitter, build->translator->interpret);
     build->flags = FLAGS_CARRIER;
@@ -216,7 +216,7 @@ static bool build_lea(struct build *build)
     if (insn->index < GPR_COUNT)
         sum.index = held_load(build, insn->index, sum.base == T1 ? T2 : T1);
     if (insn->base == INSN_RIP)
-        emit_mov_immediate(&build->emitter, to, wide ? linear : (uint32_t)linear);
+        emit_mov_linear(&build->emitter, to, wide ? linear : (uint32_t)linear, !wide);
     else
         emit_lea(&build->emitter, wide, to, &sum);
     if (in_memory) {

@@ -10,9 +10,9 @@
  *             7f0000001090  jmp 0x00007f0000000080  ; interpret
  *
  * The ways in stand before the first instruction of the guest, what is seldom executed, and lies
- * elsewhere, behind the last. A line of the map is perf's own: address, size, name. Several vCPUs
- * write to one file, each an entry at a time. A write that fails is left out: nothing of the
- * guest's depends on it.
+ * elsewhere, behind the last. A clone (clone.c) has the host's instructions alone. A line of the
+ * map is perf's own: address, size, name. Several vCPUs write to one file, each an entry at a time.
+ * A write that fails is left out: nothing of the guest's depends on it.
  */
 #include "vmm/engine/soft/translator/log.h"
 
@@ -82,9 +82,9 @@ static void name_field(GString *text, const struct soft_cpu *cpu, int64_t addres
     }
 }
 
-static void name_code(GString *text, const struct build *build, uint64_t address)
+static void name_code(GString *text, struct soft_translator *translator,
+                      const struct translation *own, uint64_t address)
 {
-    struct soft_translator *translator = build->translator;
     const uint8_t *code =
         (const uint8_t *)((uintptr_t)address - (uintptr_t)translator->cache.execute);
     const struct translation *translation;
@@ -95,29 +95,30 @@ static void name_code(GString *text, const struct build *build, uint64_t address
         g_string_append(text, "  ; interpret");
     } else {
         translation = translator_find_code(translator, code);
-        if (translation && translation != build->translation)
+        if (translation && translation != own)
             g_string_append_printf(text, "  ; block 0x%" PRIx64, translation->linear);
     }
 }
 
 /* What the instruction's operands are, where they are ours. */
-static void name_operands(GString *text, const struct build *build,
-                          const ZydisDecodedInstruction *decoded,
+static void name_operands(GString *text, struct soft_translator *translator,
+                          const struct translation *own, const ZydisDecodedInstruction *decoded,
                           const ZydisDecodedOperand *operands, uint64_t address)
 {
     ZyanU64 target;
 
     for (unsigned i = 0; i < decoded->operand_count_visible; i++) {
         if (operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
-            name_field(text, build->cpu, operands[i].mem.disp.value);
+            name_field(text, translator->cpu, operands[i].mem.disp.value);
         else if (operands[i].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && operands[i].imm.is_relative &&
                  ZYAN_SUCCESS(ZydisCalcAbsoluteAddress(decoded, &operands[i], address, &target)))
-            name_code(text, build, target);
+            name_code(text, translator, own, target);
     }
 }
 
-/* The host's instructions from `from` to `to`. */
-static void add_host_code(GString *text, const struct build *build, const ZydisFormatter *formatter,
+/* The host's instructions from `from` to `to`, of translation `own`. */
+static void add_host_code(GString *text, struct soft_translator *translator,
+                          const struct translation *own, const ZydisFormatter *formatter,
                           const uint8_t *from, const uint8_t *to)
 {
     ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
@@ -127,7 +128,7 @@ static void add_host_code(GString *text, const struct build *build, const ZydisF
 
     ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
     for (const uint8_t *at = from; at < to; at += decoded.length) {
-        uint64_t address = (uintptr_t)(at + build->translator->cache.execute);
+        uint64_t address = (uintptr_t)(at + translator->cache.execute);
 
         if (ZYAN_FAILED(
                 ZydisDecoderDecodeFull(&decoder, at, (size_t)(to - at), &decoded, operands)) ||
@@ -138,7 +139,7 @@ static void add_host_code(GString *text, const struct build *build, const ZydisF
             return;
         }
         g_string_append_printf(text, "        %012" PRIx64 "  %s", address, words);
-        name_operands(text, build, &decoded, operands, address);
+        name_operands(text, translator, own, &decoded, operands, address);
         g_string_append_c(text, '\n');
     }
 }
@@ -158,28 +159,56 @@ static void add_guest_instruction(GString *text, const struct build *build, unsi
     g_string_append_printf(text, "  %016" PRIx64 "  %s\n", entry->rip, words);
 }
 
+static void add_head(GString *text, const struct soft_translator *translator,
+                     const struct translation *translation, const char *what)
+{
+    g_string_append_printf(
+        text, "%s 0x%" PRIx64 ", vcpu %u, mode %u, %u-bit code: %td bytes at 0x%" PRIxPTR "\n",
+        what, translation->linear, translator->cpu->index, translation->mode,
+        translation->block->code_size * 8U, translation->end - translation->indirect,
+        (uintptr_t)(translation->indirect + translator->cache.execute));
+}
+
+static void add_behind(GString *text, struct soft_translator *translator,
+                       const struct translation *translation, const ZydisFormatter *formatter)
+{
+    g_string_append(text, "  behind\n");
+    add_host_code(text, translator, translation, formatter, translation->cold,
+                  translation->cold_end);
+    g_string_append_c(text, '\n');
+}
+
 static void log_block(const struct build *build)
 {
     const struct translation *translation = build->translation;
+    struct soft_translator *translator = build->translator;
     g_autoptr(GString) text = g_string_new(NULL);
     ZydisFormatter formatter;
 
     ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
-    g_string_append_printf(
-        text, "block 0x%" PRIx64 ", vcpu %u, mode %u, %u-bit code: %td bytes at 0x%" PRIxPTR "\n",
-        translation->linear, build->cpu->index, translation->mode, build->cpu->code_size * 8U,
-        translation->end - translation->indirect,
-        (uintptr_t)(translation->indirect + build->translator->cache.execute));
-    add_host_code(text, build, &formatter, translation->indirect, build->insns[0].code);
+    add_head(text, translator, translation, "block");
+    add_host_code(text, translator, translation, &formatter, translation->indirect,
+                  build->insns[0].code);
     for (unsigned i = 0; i < build->count; i++) {
         add_guest_instruction(text, build, i, &formatter);
-        add_host_code(text, build, &formatter, build->insns[i].code,
+        add_host_code(text, translator, translation, &formatter, build->insns[i].code,
                       i + 1 < build->count ? build->insns[i + 1].code : translation->end);
     }
-    g_string_append(text, "  behind\n");
-    add_host_code(text, build, &formatter, translation->cold, translation->cold_end);
-    g_string_append_c(text, '\n');
-    write_all(switches_of(build->translator)->log, text);
+    add_behind(text, translator, translation, &formatter);
+    write_all(switches_of(translator)->log, text);
+}
+
+static void log_clone(struct soft_translator *translator, const struct translation *translation)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    ZydisFormatter formatter;
+
+    ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
+    add_head(text, translator, translation, "clone");
+    add_host_code(text, translator, translation, &formatter, translation->indirect,
+                  translation->end);
+    add_behind(text, translator, translation, &formatter);
+    write_all(switches_of(translator)->log, text);
 }
 
 void translator_log_glue(const struct soft_translator *translator)
@@ -187,14 +216,23 @@ void translator_log_glue(const struct soft_translator *translator)
     map_code(translator, translator->cache.write, translator->empty, "glue", 0);
 }
 
+static void map_translation(const struct soft_translator *translator,
+                            const struct translation *translation)
+{
+    map_code(translator, translation->indirect, translation->end, "block", translation->linear);
+    map_code(translator, translation->cold, translation->cold_end, "cold", translation->linear);
+}
+
+void translator_log_clone(struct soft_translator *translator, const struct translation *translation)
+{
+    map_translation(translator, translation);
+    if (switches_of(translator)->log >= 0)
+        log_clone(translator, translation);
+}
+
 void translator_log_translation(const struct build *build)
 {
-    const struct translation *translation = build->translation;
-
-    map_code(build->translator, translation->indirect, translation->end, "block",
-             translation->linear);
-    map_code(build->translator, translation->cold, translation->cold_end, "cold",
-             translation->linear);
+    map_translation(build->translator, build->translation);
     if (switches_of(build->translator)->log >= 0)
         log_block(build);
 }

@@ -12,4 +12,7 @@ void translator_log_glue(const struct soft_translator *translator);
 
 /* `build` has just become a translation: write its guest's instructions beside the host's to the
  * log, and a line to the map. Does nothing where nobody asked. */
+/* One that clone.c made, without the guest's instructions. */
+void translator_log_clone(struct soft_translator *translator,
+                          const struct translation *translation);
 void translator_log_translation(const struct build *build);

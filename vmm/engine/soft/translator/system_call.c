@@ -115,7 +115,7 @@ bool build_syscall(struct build *build)
     emit_alu_immediate(emitter, ALU_OR, false, T1, FLAG_FIXED);
     field_store(build, BUILD_FIELD(build, gpr[GPR_R11]), T0);
     rflags_store(build);
-    emit_mov_immediate(emitter, GPR_RCX, build_next(build));
+    emit_mov_linear(emitter, GPR_RCX, build_next(build), !build->long_mode);
     field_load16(build, T0, star_selector(build, 32));
     emit_alu_immediate(emitter, ALU_AND, false, T0, 0xfffc);
     set_segments(build, 0, 8, true, 0);

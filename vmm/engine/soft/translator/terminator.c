@@ -172,7 +172,7 @@ void build_jump_indirect(struct build *build, uint8_t mode, int undo)
     if (build->flags == FLAGS_HOST)
         emit_flags_save(build);
     emit_op_register(&build->emitter, 0x0fb7, false, T1, T0); /* MOVZX: INDIRECT_BITS */
-    emit_mov_immediate(&build->emitter, T2, number);
+    emit_mov_number(&build->emitter, RELOCATION_EXIT, T2, number);
     if (leads_to_user(build, mode)) {
         struct emit_memory present = BUILD_FIELD(build, user_table[mode & MODE_32 ? 1 : 0]);
 
@@ -248,6 +248,24 @@ static void check_canonical(struct build *build)
     build_cold(build, COLD_INTERPRET, emit_jump_if_forward(&build->emitter, 7));
 }
 
+/* Store the address of the next instruction at the checked slot. Uses T2. */
+static void store_next(struct build *build, const struct emit_memory *to)
+{
+    uint64_t next = build_next(build);
+
+    if (build->long_mode && (int64_t)next != (int32_t)next) {
+        held_lose(build, T2);
+        emit_mov_linear(&build->emitter, T2, next, false);
+        build_window_commit(build, true);
+        emit_store(&build->emitter, true, to, T2);
+        return;
+    }
+    store_constant(build, to, next);
+    emit_relocation(&build->emitter,
+                    build->long_mode ? RELOCATION_ADDRESS_SIGNED : RELOCATION_ADDRESS_CUT,
+                    build->emitter.at - 4);
+}
+
 static bool call(struct build *build)
 {
     bool direct = build->now->decoded.operands[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
@@ -267,7 +285,7 @@ static bool call(struct build *build)
     else if (build->long_mode)
         check_canonical(build);
     push_check(build, &access);
-    store_constant(build, &access.host, build_next(build));
+    store_next(build, &access.host);
     move_rsp(build, HOST_RSP, -(int)build_word(build));
     if (direct)
         build_jump(build, target);

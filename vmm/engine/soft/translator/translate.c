@@ -163,14 +163,16 @@ void build_need_flags(struct build *build, uint8_t scratch)
 
 /* ---- the block ---- */
 
+/* Leave unless the field holds `value`, which is of the kind. */
 static void emit_compare_and_leave(struct build *build, const struct emit_memory *field,
-                                   int32_t value, unsigned condition, uint32_t exit)
+                                   enum relocation_kind kind, uint32_t value, uint32_t exit)
 {
     struct cold *cold;
 
     emit_op_memory(&build->emitter, 0, 0x81, false, 7, field);
-    emit_u32(&build->emitter, (uint32_t)value);
-    cold = build_cold(build, COLD_LEAVE, emit_jump_if_forward(&build->emitter, condition));
+    emit_relocation(&build->emitter, kind, build->emitter.at);
+    emit_u32(&build->emitter, value);
+    cold = build_cold(build, COLD_LEAVE, emit_jump_if_forward(&build->emitter, 5));
     if (cold)
         cold->number = exit;
 }
@@ -180,7 +182,8 @@ static void emit_check_page(struct build *build, uint64_t linear, uint32_t page,
     uint32_t *id = soft_fetch_id(build->cpu, linear);
     struct emit_memory field = build_field(build, (uintptr_t)id - (uintptr_t)build->cpu);
 
-    emit_compare_and_leave(build, &field, (int32_t)page, 5, exit);
+    field.relocate = RELOCATION_FETCH;
+    emit_compare_and_leave(build, &field, RELOCATION_PAGE, page, exit);
 }
 
 static void emit_check_pages(struct build *build)
@@ -200,10 +203,13 @@ static void emit_check_page_kept(struct build *build, uint64_t linear, uint32_t 
     struct emitter *emitter = &build->emitter;
     uint32_t *id = soft_fetch_id(build->cpu, linear);
     struct emit_memory field = build_field(build, (uintptr_t)id - (uintptr_t)build->cpu);
-    struct emit_memory difference = {
-        .base = T1, .index = EMIT_NONE, .displacement = -(int32_t)page};
+    struct emit_memory difference = {.base = T1,
+                                     .index = EMIT_NONE,
+                                     .relocate = RELOCATION_PAGE_NEGATED,
+                                     .displacement = -(int32_t)page};
     uint8_t *same;
 
+    field.relocate = RELOCATION_FETCH;
     emit_load(emitter, false, T1, &field);
     emit_mov_register(emitter, true, T2, GPR_RCX);
     emit_lea(emitter, false, GPR_RCX, &difference);
@@ -211,7 +217,7 @@ static void emit_check_page_kept(struct build *build, uint64_t linear, uint32_t 
     same = emitter->at;
     emit_byte(emitter, 0);
     emit_mov_register(emitter, true, GPR_RCX, T2);
-    emit_mov_immediate(emitter, T2, exit);
+    emit_mov_number(emitter, RELOCATION_EXIT, T2, exit);
     emit_jump(emitter, build->translator->leave_kept);
     if (!emitter->full)
         *same = (uint8_t)(emitter->at - same - 1);
@@ -240,7 +246,7 @@ static void emit_poll(struct build *build)
     uint32_t number = build_exit(build, EXIT_REQUEST, translation->linear, NULL);
     struct cold *cold;
 
-    emit_compare_and_leave(build, &requests, 0, 5, number);
+    emit_compare_and_leave(build, &requests, RELOCATION_NONE, 0, number);
     for (uint8_t bit = SOFT_LIVE_VECTORS; bit <= SOFT_LIVE_AVX512; bit <<= 1) {
         if (!(translation->live & bit) ||
             (bit == SOFT_LIVE_VECTORS && translation->live & SOFT_LIVE_AVX512))
@@ -263,7 +269,7 @@ static void emit_ways_in(struct build *build)
     struct cold *cold;
 
     translation->indirect = emitter->at;
-    emit_mov_immediate(emitter, T1, translation->linear);
+    emit_mov_linear(emitter, T1, translation->linear, !build->long_mode);
     emit_op_register(emitter, 0x39, true, T1, T0); /* CMP T0, T1 */
     translation->mismatch = emit_jump_if_forward(emitter, 5);
     emit_patch(translation->mismatch, build->translator->leave);
@@ -309,7 +315,7 @@ static void emit_cold_group(struct build *build, const struct cold *cold)
     translator->exits[cold->exit].place = emit_jump_forward(emitter);
     emit_land(emitter, translator->exits[cold->exit].place);
     translator->exits[cold->exit].stub = emitter->at;
-    emit_mov_immediate(emitter, T2, cold->exit);
+    emit_mov_number(emitter, RELOCATION_EXIT, T2, cold->exit);
     emit_jump(emitter, translator->leave_kept);
     emit_land(emitter, missed);
 }
@@ -340,10 +346,10 @@ static void emit_miss(struct build *build, const struct cold *cold)
     if (cold->kind == COLD_GROUP)
         emit_cold_group(build, cold);
     if (cold->constant)
-        emit_mov_immediate(emitter, T0, cold->linear);
+        access_load_constant(build, T0, cold->linear, cold->relative, cold->cut);
     else if (cold->kind != COLD_INTERPRET)
         emit_lea(emitter, true, T0, &cold->address);
-    emit_mov_immediate(emitter, T1, cold->number);
+    emit_mov_number(emitter, RELOCATION_SITE, T1, cold->number);
     emit_mov_immediate(emitter, T2, cold->access);
     emit_jump(emitter, build->translator->interpret);
 }
@@ -363,7 +369,7 @@ static void emit_exit(struct build *build, const struct cold *cold)
     }
     emit_land(emitter, cold->place);
     exit->stub = emitter->at;
-    emit_mov_immediate(emitter, T2, cold->number);
+    emit_mov_number(emitter, RELOCATION_EXIT, T2, cold->number);
     emit_jump(emitter, cold->kind == COLD_EXIT ? translator->leave_kept : translator->leave);
 }
 
@@ -415,7 +421,8 @@ static void emit_behind(struct build *build)
 
     translation->end = build->emitter.at;
     translation->cold = translator->cold_used;
-    build->emitter.at = translator->cold_used;
+    build->emitter.at = build->emitter.piece = translator->cold_used;
+    build->emitter.cold = true;
     build->emitter.end = translator->cache.write + translator->cache.size;
     for (unsigned i = 0; i < build->cold_count; i++)
         emit_cold(build, &build->cold[i]);
@@ -423,11 +430,51 @@ static void emit_behind(struct build *build)
 }
 
 /* Take back what a translation that found no room has used. */
-static void withdraw(struct soft_translator *translator, const struct translation *translation,
-                     unsigned exits)
+static void withdraw(struct soft_translator *translator, const struct translation *translation)
 {
     translator->site_count = translation->site;
-    translator->exit_count = exits;
+    translator->exit_count = translation->exit;
+}
+
+/* Which jumps were recorded that lead out of their piece, and where. */
+static void settle_distances(struct build *build)
+{
+    struct translation *translation = build->translation;
+    const struct soft_translator *translator = build->translator;
+    struct relocation *relocations = build->emitter.relocations;
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < build->emitter.relocation_count; i++) {
+        struct relocation relocation = relocations[i];
+        const uint8_t *at = translation_place(translation, relocation), *target;
+        int32_t distance;
+
+        if (relocation.kind == RELOCATION_DISTANCE) {
+            memcpy(&distance, at, sizeof(distance));
+            target = at + sizeof(distance) + distance;
+            if (target < translator->empty)
+                relocation.kind = RELOCATION_OUT;
+            else if ((target >= translator->cold) != relocation.cold)
+                relocation.kind = RELOCATION_ACROSS;
+            else
+                continue;
+        }
+        relocations[count++] = relocation;
+    }
+    translation->relocations = count;
+}
+
+/* Where its code is written, and what of it is recorded. */
+static void begin_emitter(struct build *build)
+{
+    struct soft_translator *translator = build->translator;
+
+    build->emitter = (struct emitter){
+        .at = translator->used, .end = translator->cold, .piece = translator->used};
+    if (!translator->clones)
+        return;
+    build->emitter.relocations = &translator->relocations[translator->relocation_count];
+    build->emitter.relocation_max = RELOCATIONS_MAX - translator->relocation_count;
 }
 
 struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *block,
@@ -436,23 +483,25 @@ struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *bl
     struct soft_translator *translator = cpu->translator;
     struct build *build = translator->build;
     struct translation *translation;
-    unsigned exits = translator->exit_count;
 
-    if (translator->translation_count == TRANSLATIONS_MAX)
+    if (translator->translation_count == TRANSLATIONS_MAX || !code_pages_ready(translator))
         return NULL;
     translation = &translator->translations[translator->translation_count];
     *translation = (struct translation){.linear = linear,
                                         .block = block,
                                         .mode = mode,
-                                        .page = translator_page_id(translator, linear, block->host),
-                                        .site = translator->site_count};
+                                        .page = code_page_id(translator, linear, block->host),
+                                        .site = translator->site_count,
+                                        .exit = translator->exit_count,
+                                        .relocation = translator->relocation_count,
+                                        .made = translator->clock};
     if (block->next_host)
-        translation->next_page = translator_page_id(
-            translator, translation_next_page(cpu, translation), block->next_host);
-    build->emitter = (struct emitter){.at = translator->used, .end = translator->cold};
+        translation->next_page =
+            code_page_id(translator, translation_next_page(cpu, translation), block->next_host);
     build->cpu = cpu;
     build->translator = translator;
     build->translation = translation;
+    begin_emitter(build);
     build->rip = linear;
     build->long_mode = cpu->code_size == 8;
     build->cold_count = 0;
@@ -467,9 +516,12 @@ struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *bl
     emit_body(build);
     emit_behind(build);
     if (build->emitter.full) {
-        withdraw(translator, translation, exits);
+        withdraw(translator, translation);
         return NULL;
     }
+    settle_distances(build);
+    translation->exits = translator->exit_count - translation->exit;
+    translator->relocation_count += translation->relocations;
     code_cache_settle(&translator->cache, translator->used, translation->end);
     translator->used = translation->end;
     translator->cold_used = translation->cold_end;

@@ -3,8 +3,10 @@
  * The translator, inside: what its parts share.
  *
  *     dispatch.c    finds translations, links them, enters and leaves them
+ *     link.c        which translation is where, and the jumps from one to the next
  *     translate.c   one translation: the ways in, its instructions, the cold code behind
  *     trace.c       the blocks that follow it, as far as one translation goes
+ *     clone.c       the same at another linear address; with relocation.h
  *     liveness.c    what its instructions are and need
  *     instruction.c one instruction: copied, emitted by hand, or interpreted
  *     access.c      a memory operand: its address, and the check against the TLB
@@ -12,6 +14,7 @@
  *     terminator.c  stack instructions and branches
  *     glue.c        the code between C and translated code
  *     signal.c      faults of the host in translated code
+ *     code_page.c   numbers of pages with code
  *     log.c         disassembly and names of translations
  *     held.c        registers in memory that scratch registers still hold
  *     group.c       accesses that one check covers
@@ -86,14 +89,16 @@ enum exit_kind {
 struct exit {
     struct translation *from;
     uint64_t rip;
-    uint8_t *place;      /* distance of the jump that leads here */
-    const uint8_t *stub; /* where it leads while it is not linked */
+    uint8_t *place; /* distance of the jump that leads here */
+    uint8_t *stub;  /* where it leads while it is not linked */
     /* Where flags are in the carrier at `place`: what brings them to the host's register for a
      * target that needs them, and the distance of the jump behind that. NULL: they are there. */
-    const uint8_t *restore;
+    uint8_t *restore;
     uint8_t *restored;
     uint32_t site;
-    uint32_t next; /* exit that is linked to the same translation, or 0 */
+    /* Exits that are linked to the same translation, or 0; of the first one, `previous` says
+     * which translation that is; 0: it is not linked. */
+    uint32_t next, previous;
     uint8_t kind;
     int8_t undo; /* bytes to take off RSP to be before an indirect branch */
 };
@@ -108,8 +113,11 @@ struct translation {
     uint32_t page;      /* id of its page: cpu->fetch_id */
     uint32_t next_page; /* of the second one, of an instruction that crosses; else 0 */
     uint32_t site, sites; /* first, count */
-    uint32_t incoming;    /* first of the exits that are linked to it, or 0 */
-    bool needs_flags;     /* in the host's register at `entry` */
+    uint32_t exit, exits;
+    uint32_t relocation, relocations; /* which a clone has too */
+    uint32_t made;                    /* when it was, or was moved: soft_translator.clock */
+    uint32_t incoming;                /* first of the exits that are linked to it, or 0 */
+    bool needs_flags;                 /* in the host's register at `entry` */
     /* Ways in: `indirect` checks the target, then falls into `cross`, which checks the page, then
      * into `poll`, which looks for requests and loads vector registers; `entry` does nothing.
      * `indirect` takes the flags in the carrier; so does `cross` where the block does not need
@@ -132,15 +140,25 @@ static inline uint64_t translation_next_page(const struct soft_cpu *cpu,
     return cpu->flat ? next : (uint32_t)next;
 }
 
-/* A linear page together with where it lies: the id is the place, from 1. */
+/* Where a constant of its code is. */
+static inline uint8_t *translation_place(const struct translation *translation,
+                                         struct relocation relocation)
+{
+    return (relocation.cold ? translation->cold : translation->indirect) + relocation.place;
+}
+
+/* A linear page together with where it lies: code_page.c. */
 struct code_page_id {
     uint64_t linear;
     const uint8_t *host;
+    uint32_t next; /* with the same hash, or free */
+    bool used;
 };
 
 #define TRANSLATIONS_MAX    (512U << 10)
 #define SITES_MAX           (4U << 20)
 #define EXITS_MAX           (2U << 20)
+#define RELOCATIONS_MAX     (16U << 20)
 #define PAGE_IDS            (128U << 10)
 #define TRANSLATION_BUCKETS (512U << 10)
 
@@ -154,7 +172,7 @@ struct soft_translator {
     struct soft_cpu *cpu;
     struct code_cache cache;
     struct copy_features features;
-    bool exact, chain;
+    bool exact, chain, clones;
     /* The cache has two parts, so that what is executed often lies close together: the blocks, with
      * the glue before them, and the ways that are seldom taken. */
     uint8_t *used, *cold_used; /* end of what is written in each */
@@ -166,12 +184,15 @@ struct soft_translator {
     uint8_t *leave_kept; /* the same with the flags in the host's register */
     uint8_t *interpret;  /* T1: the site; T2: the access that missed, T0: its linear address */
     const uint8_t **indirect[MODE_COUNT]; /* tables of executable addresses, below 2 GB */
-    unsigned translation_count, site_count, exit_count, page_count;
+    unsigned translation_count, site_count, exit_count, relocation_count;
     struct translation *translations;
     struct translation **buckets; /* of them, by linear address and mode */
     struct site *sites;
     struct exit *exits;
-    struct code_page_id *pages;
+    struct relocation *relocations;
+    uint32_t clock, young;      /* counts clones; how many make a translation old */
+    struct code_page_id *pages; /* by number, from 1 */
+    uint32_t *page_buckets, page_count, free_page;
     struct build *build;
     struct miss missed[2]; /* the last ones, the latest first */
     unsigned generation;   /* counts how often all was dropped */
@@ -212,7 +233,7 @@ struct cold {
     uint32_t access; /* of COLD_MISS: size | write << 8 */
     struct emit_memory address;
     uint64_t linear; /* of COLD_MISS, where `address` is nothing but this */
-    bool constant;
+    bool constant, relative, cut;
     /* Of COLD_GROUP: the group's first and last byte, where the flags are, the way out. */
     struct emit_memory first, last;
     enum flags_place flags;
@@ -388,6 +409,7 @@ struct access {
     struct emit_memory address; /* of the guest: linear, before the check */
     struct emit_memory host;    /* what the committing instruction uses */
     bool constant;
+    bool relative, cut; /* the constant moves with the block; has 32 bits even so */
     uint64_t linear;
     uint32_t scratch; /* registers that must be kept for the commit */
 };
@@ -416,6 +438,10 @@ void access_check_run(struct build *build, uint8_t base, const struct emit_memor
 /* `segment` of 32-bit code is usable, writable and has no limit, else the interpreter does it. Uses
  * T2. */
 void access_check_segment(struct build *build, unsigned segment);
+
+/* Load a constant operand's address, or that of its page. */
+void access_load_constant(struct build *build, uint8_t to, uint64_t linear, bool relative,
+                          bool cut);
 
 /* Whether the operand is by registers in a flat segment and of full width: those. */
 bool access_key(const struct build *build, const struct insn *insn, struct address_key *key);
@@ -486,6 +512,10 @@ uint64_t window_linear(const struct soft_translator *translator, const struct si
  * checked to be in this one, is not in the site's reach. */
 bool window_leads_to(const struct soft_translator *translator, const struct site *site,
                      uint64_t linear);
+/* Whether the site's code can serve it so many bytes away. */
+bool window_may_move(const struct site *site, uint64_t distance);
+/* The site's code and its rip were moved: let it add the delta of the slot where its operand is. */
+void window_move(struct soft_translator *translator, struct site *site);
 
 /* The host's register of a guest's that is not in memory. */
 static inline uint8_t host_register(unsigned gpr)
@@ -551,9 +581,38 @@ struct translation *translator_find_code(struct soft_translator *translator, con
  * host gives no memory. */
 bool translator_need_table(struct soft_translator *translator, uint8_t mode);
 
-/* The id of the page that `linear` and `host` are in; 0 when there is no room. */
-uint32_t translator_page_id(struct soft_translator *translator, uint64_t linear,
-                            const uint8_t *host);
+/* code_page.c */
+
+/* Have room for two more numbers, before a translation is made; false where there is none. */
+bool code_pages_ready(struct soft_translator *translator);
+/* The number of the page that `linear` and `host` are in; 0 when there is no room. */
+uint32_t code_page_id(struct soft_translator *translator, uint64_t linear, const uint8_t *host);
+/* Take all back. */
+void code_pages_empty(struct soft_translator *translator);
+
+/* link.c */
+
+/* The translation of `block` at `linear` in this mode, or NULL. */
+struct translation *translation_find(struct soft_translator *translator,
+                                     const struct soft_block *block, uint64_t linear, uint8_t mode);
+/* Let it be found from now on. */
+void translation_enter(struct soft_translator *translator, struct translation *translation);
+/* It is found no more, and the jumps that lead to it lead to the dispatcher again. */
+void translation_detach(struct soft_translator *translator, struct translation *translation);
+
+/* Let an exit that was taken lead to `to` by itself from now on. */
+void exit_link(struct soft_translator *translator, uint32_t number, struct translation *to);
+/* Let one that is linked lead to the dispatcher again. */
+void exit_unlink(struct soft_translator *translator, uint32_t number);
+
+/* clone.c */
+
+/* Whether `block` has a translation in this mode, at whatever address. */
+bool translation_has_source(const struct soft_block *block, uint8_t mode);
+/* A translation of `block` at `linear` in the present mode, made of one that is elsewhere; NULL
+ * where there is none, or it cannot be used there. */
+struct translation *translation_clone(struct soft_cpu *cpu, struct soft_block *block,
+                                      uint64_t linear, uint8_t mode);
 
 /* signal.c */
 /* Take SIGSEGV, SIGBUS and SIGFPE, once a process. */

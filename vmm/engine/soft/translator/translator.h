@@ -31,6 +31,14 @@ void soft_translations_drop(struct soft_cpu *cpu, struct soft_block *block);
 bool soft_translator_enter(struct soft_cpu *cpu, struct soft_block *block, uint64_t linear);
 
 #define SOFT_TRANSLATOR_HEAT 24 /* soft_cpu.heat, but with the switch `eager` */
+#define SOFT_CLONE_HEAT      2  /* soft_cpu.clone_heat, but with that and `noclones` */
+
+/* How often `block` is executed before it is translated. */
+static inline uint8_t soft_translator_heat(const struct soft_cpu *cpu,
+                                           const struct soft_block *block)
+{
+    return block->translations ? cpu->clone_heat : cpu->heat;
+}
 
 /* Whether `block` was executed too seldom at `linear` for a translation there to be worth while;
  * this time counts. Programs that are started anew lie elsewhere each time, and most of what they
@@ -42,7 +50,7 @@ static inline bool soft_translator_cold(struct soft_cpu *cpu, struct soft_block 
         block->heat_linear = linear;
         block->heat = 0;
     }
-    if (block->heat >= cpu->heat)
+    if (block->heat >= soft_translator_heat(cpu, block))
         return false;
     block->heat++;
     return true;

@@ -243,9 +243,10 @@ static void load_delta(struct build *build, struct access *access)
     access->host = (struct emit_memory){.base = T1, .index = EMIT_NONE};
     if (access->linear <= INT32_MAX) {
         access->host.displacement = (int32_t)access->linear;
+        access->host.relocate = access->relative ? RELOCATION_ADDRESS_SIGNED : RELOCATION_NONE;
     } else {
         held_lose(build, T2);
-        emit_mov_immediate(emitter, T2, access->linear);
+        access_load_constant(build, T2, access->linear, access->relative, access->cut);
         access->host.index = T2;
     }
 }
@@ -253,8 +254,11 @@ static void load_delta(struct build *build, struct access *access)
 static void use_gs(struct access *access)
 {
     if (access->constant)
-        access->host = (struct emit_memory){
-            .base = EMIT_NONE, .index = EMIT_NONE, .displacement = (int32_t)access->linear};
+        access->host = (struct emit_memory){.base = EMIT_NONE,
+                                            .index = EMIT_NONE,
+                                            .relocate = access->relative ? RELOCATION_ADDRESS_WINDOW
+                                                                         : RELOCATION_NONE,
+                                            .displacement = (int32_t)access->linear};
     else
         access->host = access->address;
     access->host.gs = true;
@@ -467,4 +471,35 @@ bool window_leads_to(const struct soft_translator *translator, const struct site
         return false;
     return (uint64_t)(delta_of(translator, site) - translator->cpu->user_delta) ==
            linear >> SLOT_SHIFT;
+}
+
+/* ---- at another place ---- */
+
+/* Whether its operand, in a window of user code, is relative to RIP; its address. */
+static bool is_relative(const struct site *site, uint64_t *linear)
+{
+    *linear = site->rip + site->insn->length + (uint64_t)site->insn->displacement;
+    return site->delta && !site->check && site->insn->base == INSN_RIP;
+}
+
+bool window_may_move(const struct site *site, uint64_t distance)
+{
+    uint64_t linear;
+
+    if (site->window && site->insn->windowless)
+        return false;
+    return !is_relative(site, &linear) ||
+           (site->insn->address_size == 8 && !((linear + distance) >> 47));
+}
+
+void window_move(struct soft_translator *translator, struct site *site)
+{
+    uint32_t address;
+    uint64_t linear;
+
+    site->moved = 0;
+    if (!is_relative(site, &linear))
+        return;
+    address = (uint32_t)(uintptr_t)&translator->cpu->user_delta[linear >> SLOT_SHIFT];
+    memcpy(translator->cache.write + site->delta, &address, sizeof(address));
 }

@@ -47,6 +47,7 @@ bool soft_x87_allowed(const struct soft_cpu *cpu)
 static void store_constant(struct build *build, const struct emit_memory *field, uint64_t value)
 {
     emit_op_memory(&build->emitter, 0, 0xc7, true, 0, field); /* MOV m64, imm32 */
+    emit_relocation(&build->emitter, RELOCATION_ADDRESS_SIGNED, build->emitter.at);
     emit_u32(&build->emitter, (uint32_t)value);
 }
 
@@ -89,7 +90,7 @@ static void store_instruction(struct build *build, uint8_t scratch)
     if (rip == (uint64_t)(int32_t)rip) {
         store_constant(build, &field, rip);
     } else {
-        emit_mov_immediate(&build->emitter, scratch, rip);
+        emit_mov_linear(&build->emitter, scratch, rip, !build->long_mode);
         emit_store(&build->emitter, true, &field, scratch);
     }
     store_opcode(build);
@@ -102,7 +103,7 @@ static void store_operand(struct build *build, const struct insn *insn, const st
     struct emit_memory field = BUILD_FIELD(build, x87.fdp);
 
     if (access->constant)
-        emit_mov_immediate(&build->emitter, scratch, access->linear);
+        access_load_constant(build, scratch, access->linear, access->relative, access->cut);
     else
         emit_lea(&build->emitter, true, scratch, &access->address);
     emit_store(&build->emitter, true, &field, scratch);
