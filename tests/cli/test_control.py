@@ -53,7 +53,7 @@ class Client:
 
     def check_event(self, event):
         if self.events:
-            own = {key: value for key, value in event.items() if key not in ("seq", "type")}
+            own = {key: value for key, value in event.items() if key not in ("seq", "type", "time")}
             jsonschema.validate(own, self.events[event["type"]])
 
     def response(self):

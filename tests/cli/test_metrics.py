@@ -45,6 +45,44 @@ class Metrics(AnimaTest):
         row = next(line.split() for line in text if line.startswith("blocks_decoded "))
         self.assertEqual(row[3:5], ["0", "0"])
 
+    def test_for_prometheus(self):
+        """Each metric is told of once, before all of its samples."""
+        for name in "one", "two":
+            self.greeted("--cpus", "2", name=name)
+        result = self.anima("metrics", "--prometheus")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        told, samples = {}, {}
+        for line in result.stdout.splitlines():
+            if line.startswith("# TYPE "):
+                _, _, metric, kind = line.split()
+                self.assertNotIn(metric, told)
+                told[metric] = kind
+            elif not line.startswith("# HELP "):
+                match = re.fullmatch(r'(\w+)\{(\w+="[^"]*"(?:,\w+="[^"]*")*)\} ([-+.e0-9]+)', line)
+                self.assertTrue(match, line)
+                self.assertEqual(match[1], list(told)[-1])
+                samples[match[1], match[2]] = float(match[3])
+        self.assertEqual(told["anima_vcpu_blocks_decoded_total"], "counter")
+        for name in "one", "two":
+            self.assertEqual(samples["anima_machine_cpus", f'machine="{name}"'], 2)
+            self.assertEqual(samples["anima_machine_running", f'machine="{name}"'], 1)
+            self.assertEqual(samples["anima_machine_memory_bytes", f'machine="{name}"'], 64 << 20)
+            decoded = [samples["anima_vcpu_blocks_decoded_total", f'machine="{name}",vcpu="{i}"']
+                       for i in range(2)]
+            self.assertGreater(decoded[0], 0)
+            self.assertEqual(decoded[1], 0)
+        alone = self.anima("metrics", "one", "--prometheus").stdout
+        self.assertIn('machine="one"', alone)
+        self.assertNotIn('machine="two"', alone)
+        self.assert_refused_here(2, "usage", "metrics")
+        self.assert_refused_here(1, "nobody", "metrics", "nobody", "--prometheus")
+
+    def assert_refused_here(self, status, message, *words):
+        """While machines run."""
+        result = self.anima(*words)
+        self.assertEqual((result.returncode, result.stdout), (status, ""))
+        self.assertIn(message, result.stderr)
+
     @unittest.skipUnless(os.access("/dev/kvm", os.R_OK | os.W_OK), "no /dev/kvm here")
     def test_kvm_counts_exits(self):
         self.greeted("--engine", "kvm")

@@ -57,7 +57,7 @@ struct control_method {
 struct control_event {
     const char *name;
     const char *about;
-    const struct control_field *fields; /* beside "seq" and "type" */
+    const struct control_field *fields; /* beside "seq", "type", "time" */
     bool in_vmm;                        /* a vmm may tell it */
     /* A guest, or much work, can cause any number of it: in the history it gives way before what
      * tells of the machine's state. */

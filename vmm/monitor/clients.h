@@ -3,9 +3,9 @@
  * Who talks to a machine: the connection that started it, and those that come by the control
  * socket. Calls go to one service; events go to all that asked for them, numbered without a gap.
  *
- * An event is {"method": "event", "params": {"seq": N, "type": TYPE, ...}}. A client gets them from
- * the history (history.h) as fast as it reads: one that is slow, or was away, hears later, and of
- * what the history has lost by then it hears that it is lost.
+ * An event is {"method": "event", "params": {"seq": N, "type": TYPE, "time": MS, ...}}. A client
+ * gets them from the history (history.h) as fast as it reads: one that is slow, or was away, hears
+ * later, and of what the history has lost by then it hears that it is lost.
  */
 #pragma once
 

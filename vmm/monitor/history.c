@@ -59,6 +59,7 @@ static json_t *notification_of(const char *type, json_int_t number, json_t *para
 {
     json_object_set_new(params, "seq", json_integer(number));
     json_object_set_new(params, "type", json_string(type));
+    json_object_set_new(params, "time", json_integer(g_get_real_time() / 1000));
     return rpc_notification("event", params);
 }
 
