@@ -8,7 +8,8 @@
  *     cpu-programs --list
  *
  * A program runs three times, and again until SECONDS have passed. --suffix is put behind names and
- * classes, for a binary of another kind. --list prints names and classes.
+ * classes, for a binary of another kind. --list prints names and classes. What this processor
+ * cannot run is left out.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -99,6 +100,11 @@ static void measure(const struct program *program, double seconds, const char *s
     fflush(stdout);
 }
 
+static bool is_possible(const struct program *program)
+{
+    return !program->possible || program->possible();
+}
+
 static bool wanted(const char *name, char **names)
 {
     if (!*names)
@@ -122,7 +128,8 @@ int main(int argc, char **argv)
     if (argc == 2 && !strcmp(argv[1], "--list")) {
         for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++)
             for (const struct program *program = tables[i]; program->name; program++)
-                printf("%s %s\n", program->name, program->class);
+                if (is_possible(program))
+                    printf("%s %s\n", program->name, program->class);
         return 0;
     }
     for (; names[0] && names[1] && !strncmp(names[0], "--", 2); names += 2) {
@@ -135,7 +142,7 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++)
         for (const struct program *program = tables[i]; program->name; program++)
-            if (wanted(program->name, names))
+            if (wanted(program->name, names) && is_possible(program))
                 measure(program, seconds, suffix);
     return 0;
 }

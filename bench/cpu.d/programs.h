@@ -8,14 +8,16 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct program {
     const char *name;
     const char *class;
-    void (*prepare)(void); /* may be NULL; once, outside the time */
-    uint64_t (*run)(void); /* the work; its checksum */
+    void (*prepare)(void);  /* may be NULL; once, outside the time */
+    uint64_t (*run)(void);  /* the work; its checksum */
+    bool (*possible)(void); /* NULL: on every processor */
 };
 
 extern const struct program integer_programs[], library_programs[], vector_programs[],

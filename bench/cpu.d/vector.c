@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Floating point and SIMD: a product of matrices of doubles in scalar code, SSE2 and AVX2, bodies
- * that attract each other (division, square root), integer SIMD, and the x87.
+ * Floating point and SIMD: a product of matrices of doubles in scalar code, SSE2, AVX2 and AVX-512,
+ * bodies that attract each other (division, square root), integer SIMD, and the x87.
  */
 #include <immintrin.h>
 #include <string.h>
@@ -210,10 +210,36 @@ __attribute__((target("avx2"))) static uint64_t run_avx2_bytes(void)
     return hash_bytes(&sum, sizeof(sum));
 }
 
+__attribute__((target("avx512f"))) static uint64_t run_avx512(void)
+{
+    for (int round = 0; round < 32; round++)
+        for (int i = 0; i < SIZE; i++)
+            for (int j = 0; j < SIZE; j += 16) {
+                __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
+
+                for (int k = 0; k < SIZE; k++) {
+                    __m512d factor = _mm512_set1_pd(left[i][k]);
+
+                    low = _mm512_add_pd(low, _mm512_mul_pd(factor, _mm512_loadu_pd(&right[k][j])));
+                    high = _mm512_add_pd(high,
+                                         _mm512_mul_pd(factor, _mm512_loadu_pd(&right[k][j + 8])));
+                }
+                _mm512_storeu_pd(&product[i][j], low);
+                _mm512_storeu_pd(&product[i][j + 8], high);
+            }
+    return hash_bytes(product, sizeof(product));
+}
+
+static bool has_avx512(void)
+{
+    return __builtin_cpu_supports("avx512f");
+}
+
 const struct program vector_programs[] = {
     {"matrix", "vector", prepare_matrices, run_scalar},
     {"matrix-sse2", "vector", prepare_matrices, run_sse2},
     {"matrix-avx2", "vector", prepare_matrices, run_avx2},
+    {"matrix-avx512", "vector", prepare_matrices, run_avx512, has_avx512},
     {"floats", "vector", NULL, run_float},
     {"bytes-sse2", "vector", NULL, run_bytes},
     {"bytes-avx2", "vector", NULL, run_avx2_bytes},
