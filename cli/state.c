@@ -9,8 +9,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-
-#define SAVE_TIMEOUT_MS 600000
+#include "cli/progress.h"
 
 static int save(const char *name, const char *path)
 {
@@ -26,7 +25,7 @@ static int save(const char *name, const char *path)
         anima_machine_destroy(machine);
         return cli_fail(CLI_FAILED, "%s: %s", path, strerror(errno));
     }
-    result = anima_machine_call(machine, "state.save", NULL, fd, SAVE_TIMEOUT_MS, &error);
+    result = progress_call(machine, "state.save", NULL, fd, &error);
     close(fd);
     anima_machine_destroy(machine);
     if (!result) {

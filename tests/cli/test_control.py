@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
+import time
 import unittest
 
 import jsonschema
@@ -342,6 +343,31 @@ class Control(AnimaTest):
             os.close(fd)
         other.lines.close()
         other.connection.close()
+
+    def test_a_save_that_the_user_gives_up(self):
+        """At a terminal a bar is drawn; Ctrl-C cancels, and leaves no file."""
+        fifo = os.path.join(self.folder, "state")
+        save = pexpect.spawn(ANIMA, ["state", "save", "test", fifo], env=self.env, timeout=PATIENCE,
+                             encoding="utf-8")
+        save.expect(pexpect.EOF)
+        self.assertNotIn("#", save.before.rstrip().split("\r")[-1])
+        save.close()
+        self.assertEqual(save.exitstatus, 0)
+        os.unlink(fifo)
+        monitor = self.query()["monitor_pid"]
+        os.kill(monitor, signal.SIGSTOP)
+        with subprocess.Popen([ANIMA, "state", "save", "test", fifo], env=self.env, text=True,
+                              stderr=subprocess.PIPE) as process:
+            wait_for(lambda: os.path.exists(fifo), "the file")
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            os.kill(monitor, signal.SIGCONT)
+            words = process.communicate(timeout=PATIENCE)[1]
+        # The answer may have been quicker than the word to cancel.
+        if process.returncode:
+            self.assertRegex(words, "^anima: [^\n]*cancelled\n$")
+            self.assertFalse(os.path.exists(fifo))
+        self.assertEqual(self.query()["state"], "running")
 
     def test_a_debugger_that_comes_during_a_save(self):
         """It waits at the door, and the machine stops for it afterwards."""

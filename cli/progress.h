@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Work of a machine that lasts, as the user sees it. */
+#pragma once
+
+#include "cli/cli.h"
+
+/* Call a method and wait for its end: with a bar on standard error while that is a terminal. Ctrl-C
+ * and SIGTERM cancel the work. The result as JSON text for anima_free, or NULL and `error`. */
+char *progress_call(struct anima_machine *machine, const char *method, const char *params, int fd,
+                    struct anima_error **error);
