@@ -204,10 +204,10 @@ static void set_component(struct soft_cpu *cpu, unsigned number, const uint8_t *
 static bool component_in_use(const struct soft_cpu *cpu, unsigned number)
 {
     const struct component *component = &components[number];
-    uint64_t any = 0;
 
     for (unsigned i = 0; i < component->count; i++) {
         const uint8_t *part = (const uint8_t *)cpu + component->state + i * component->stride;
+        uint64_t any = 0;
 
         for (unsigned at = 0; at < component->size; at += 8) {
             uint64_t word;
@@ -215,8 +215,10 @@ static bool component_in_use(const struct soft_cpu *cpu, unsigned number)
             memcpy(&word, part + at, 8);
             any |= word;
         }
+        if (any)
+            return true;
     }
-    return any != 0;
+    return false;
 }
 
 /* Where the components of an area lie, and where those end that are accessed. */
