@@ -25,6 +25,7 @@
 #include "tests/memory.h"
 #include "tests/unit/soft_hostile_code.h"
 #include "vmm/engine/engine.h"
+#include "vmm/engine/soft/soft.h"
 #include "vmm/memory/dma.h"
 
 #define RAM_SIZE   0x400000UL
@@ -550,7 +551,9 @@ static void set_processor(unsigned cpu)
     state.cr0 = 0x80010033;
     state.cr3 = TABLES;
     state.cr4 = 0x6b0 | (below(2) ? 1 << 18 : 0); /* OSXSAVE */
-    state.xcr0 = below(2) ? 7 : 3;
+    state.xcr0 = below(3) ? 7 : 3;
+    if (state.xcr0 == 7 && below(2) && soft_host_has_avx512())
+        state.xcr0 = 0xe7;
     state.msrs.efer = 0xd01;
     state.dr7 = 0x400;
     memset(state.dr, 0, sizeof(state.dr));

@@ -109,12 +109,29 @@ static uint8_t *add_accesses(uint8_t *at)
     return at;
 }
 
+/* The bits that must be as they are stand right. */
+static uint8_t *add_evex(uint8_t *at)
+{
+    uint64_t bits = random64();
+    uint8_t vvvv = bits & 1 ? 15 : (uint8_t)(bits >> 1 & 15);
+
+    *at++ = 0x62;
+    *at++ = (uint8_t)(bits >> 8 & 0xf0) | (uint8_t)(1 + below(3));
+    *at++ = (uint8_t)((bits >> 16 & 1) << 7 | vvvv << 3 | 4 | (bits >> 17 & 3));
+    *at++ = (uint8_t)((uint8_t)(below(3) << 5) | (below(4) ? 0 : bits >> 24 & 0x90) | 8 |
+                      (bits & 32 ? bits >> 6 & 7 : 0));
+    *at++ = (uint8_t)random64();
+    return add_immediate(add_modrm(at), 1);
+}
+
 /* At most 30 bytes. */
 static uint8_t *add_instruction(uint8_t *at)
 {
     unsigned which;
 
-    switch (below(13)) {
+    switch (below(14)) {
+    case 13: /* EVEX; its mask is off often, its registers any */
+        return add_evex(at);
     case 12:
         return add_accesses(at);
     case 0:

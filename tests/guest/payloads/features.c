@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What CPUID shows works as ring 0 sees it: UMIP, FSGSBASE, SYSCALL and SYSRET, PCID and INVPCID,
- * CMPXCHG16B, XSAVE, RDTSCP and RDPID, TSC_ADJUST, PAT and MTRR registers, CR4.TSD.
+ * CMPXCHG16B, XSAVE, AVX-512, RDTSCP and RDPID, TSC_ADJUST, PAT and MTRR registers, CR4.TSD.
  */
 #include "payload.h"
 
@@ -230,6 +230,61 @@ static void xsave(void)
           caught.vector);
 }
 
+static void xsave_area(void *area)
+{
+    asm volatile("xsave (%0)" ::"r"(area), "a"(0xe7), "d"(0) : "memory");
+}
+
+static void add_wide(void *unused)
+{
+    asm volatile(".byte 0x62, 0xf1, 0x7c, 0x48, 0x58, 0xc1"); /* vaddps %zmm1, %zmm0, %zmm0 */
+}
+
+static void move_mask(void *value)
+{
+    asm volatile(".byte 0xc4, 0xe1, 0xfb, 0x92, 0xc8" ::"a"(value)); /* kmovq %rax, %k1 */
+}
+
+/* After xsave(): XCR0 has all that there is. */
+static void avx512(void)
+{
+    static uint8_t area[4096] __attribute__((aligned(64)));
+    static const uint32_t parts[] = {0x27, 0x67, 0xa7, 0xe3};
+    uint32_t opmask[4], high[4], upper[4], leaf[4];
+
+    if (!(leaf7[1] >> 16 & 1)) {
+        skip("AVX-512: not in CPUID");
+        return;
+    }
+    for (unsigned i = 0; i < 4; i++)
+        check(!try_call(set_xcr0, (void *)(uint64_t)parts[i]) && caught.vector == 13,
+              "XCR0 %x was taken", parts[i]);
+    check(try_call(set_xcr0, (void *)7), "XCR0 without AVX-512 was refused");
+    check(!try_call(add_wide, NULL) && caught.vector == 6, "vaddps zmm without XCR0's: vector %u",
+          caught.vector);
+    check(!try_call(move_mask, NULL) && caught.vector == 6, "kmovq without XCR0's: vector %u",
+          caught.vector);
+    cpuid(0xd, 0, leaf);
+    check(leaf[1] == 832, "XSAVE size %u with AVX", leaf[1]);
+    check(try_call(set_xcr0, (void *)0xe7), "XCR0 with AVX-512 was refused");
+    cpuid(0xd, 0, leaf);
+    cpuid(0xd, 5, opmask);
+    cpuid(0xd, 6, high);
+    cpuid(0xd, 7, upper);
+    check(opmask[0] == 64 && high[0] == 512 && upper[0] == 1024 && upper[1] + 1024 == leaf[1],
+          "components of %u, %u, %u bytes, the last at %u of %u", opmask[0], high[0], upper[0],
+          upper[1], leaf[1]);
+    write_cr0(read_cr0() | 8); /* TS */
+    check(!try_call(add_wide, NULL) && caught.vector == 7, "vaddps zmm under TS: vector %u",
+          caught.vector);
+    write_cr0(read_cr0() & ~8UL);
+    check(try_call(add_wide, NULL), "vaddps zmm: vector %u", caught.vector);
+    check(try_call(move_mask, (void *)0x123456789abcdef0), "kmovq: vector %u", caught.vector);
+    check(try_call(xsave_area, area), "XSAVE: vector %u", caught.vector);
+    check(*(uint64_t *)(area + opmask[1] + 8) == 0x123456789abcdef0, "k1 in the area: %lx",
+          *(uint64_t *)(area + opmask[1] + 8));
+}
+
 static void time_stamps(void)
 {
     uint64_t before, after;
@@ -313,6 +368,7 @@ void payload_main(const char *cmdline)
     pcid();
     cmpxchg16b();
     xsave();
+    avx512();
     time_stamps();
     memory_types();
 }

@@ -131,7 +131,7 @@ static void random_pci(unsigned rounds)
 static void random_code(uint8_t *page)
 {
     static const uint8_t starts[] = {0x0f, 0x66, 0xf2, 0xf3, 0x48, 0xc5, 0xc4, 0x8b, 0x89, 0xff,
-                                     0xd9, 0xdd, 0x8e, 0xcf, 0xca, 0x9d, 0xc8, 0xa5, 0xaa, 0x6c};
+                                     0xd9, 0xdd, 0x8e, 0xcf, 0xca, 0x9d, 0xc8, 0xa5, 0xaa, 0x62};
 
     for (unsigned i = 0; i < 64; i++)
         page[i] = random64() % 2 ? starts[random64() % 20] : random64();
@@ -172,11 +172,26 @@ static void timer_arm(void)
     lapic[0x380 / 4] = 1000000;
 }
 
+/* Let code have all vector registers that there are. */
+static void enable_vectors(void)
+{
+    uint32_t leaf[4];
+
+    cpuid(1, 0, leaf);
+    if (!(leaf[2] >> 26 & 1)) /* XSAVE */
+        return;
+    write_cr4(read_cr4() | CR4_OSXSAVE);
+    cpuid(0xd, 0, leaf);
+    asm volatile("xsetbv" ::"c"(0), "a"(leaf[0]), "d"(leaf[3]));
+}
+
 static void random_instructions(unsigned rounds, bool user)
 {
     uint8_t *page = page_alloc(), *stack = page_alloc();
-    uint64_t cr0 = read_cr0(), cr4 = read_cr4(), efer = rdmsr(0xc0000080);
+    uint64_t cr0 = read_cr0(), cr4, efer = rdmsr(0xc0000080);
 
+    enable_vectors();
+    cr4 = read_cr4();
     page_map(USER_CODE, (uint64_t)page, PTE_P | PTE_W | PTE_U);
     page_map(USER_STACK, (uint64_t)stack, PTE_P | PTE_W | PTE_U);
     for (unsigned i = 0; i < rounds; i++) {
