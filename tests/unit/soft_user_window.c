@@ -243,6 +243,23 @@ static void what_a_context_dropped_is_looked_at_again(void **state)
     }
 }
 
+/* As when a state is set: the flush comes with another address space. */
+static void what_is_put_aside_by_a_flush_is_looked_at_again(void **state)
+{
+    const uint64_t other = 0x5000;
+    struct fixture *f = windowed(state);
+
+    f->cpu->cr4 |= CR4_PCIDE;
+    memcpy(f->ram + other, f->ram + PML4, 0x1000);
+    switch_to(f, PML4, 1, false);
+    show(f, SLOT2);
+    poke64(f, PT + index_of(SLOT2, 12) * 8, (DATA + 0x8000) | USER);
+    f->cpu->cr3 = other | 2;
+    soft_window_flush(f->cpu);
+    switch_to(f, PML4, 1, true);
+    assert_false(is_shown(f, SLOT2));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +268,7 @@ int main(void)
         TEST(an_operand_in_two_slots_is_one),
         TEST(pages_beside_registers_are_shown_without_them),
         TEST(what_a_context_dropped_is_looked_at_again),
+        TEST(what_is_put_aside_by_a_flush_is_looked_at_again),
     };
 
     alarm(10); /* code that makes no progress hears no test */

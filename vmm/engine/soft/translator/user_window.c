@@ -281,8 +281,8 @@ void user_window_switch(struct soft_cpu *cpu, struct user_windows *windows, bool
 
 void user_window_flush(struct soft_cpu *cpu, struct user_windows *windows)
 {
-    windows->flushes++;
     user_window_switch(cpu, windows, false);
+    windows->flushes++; /* behind it: a space that it has put aside is flushed too */
 }
 
 void user_window_flush_page(struct soft_cpu *cpu, struct user_windows *windows, uint64_t linear)
