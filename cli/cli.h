@@ -90,6 +90,7 @@ int command_delete(const struct command *command, int argc, char **argv);
 int command_edit(const struct command *command, int argc, char **argv);
 int command_events(const struct command *command, int argc, char **argv);
 int command_help(const struct command *command, int argc, char **argv);
+int command_import(const struct command *command, int argc, char **argv);
 int command_kill(const struct command *command, int argc, char **argv);
 int command_list(const struct command *command, int argc, char **argv);
 int command_metrics(const struct command *command, int argc, char **argv);

@@ -14,6 +14,8 @@ const struct command commands[] = {
     {"run", "[NAME|vm.yaml]", "run a machine on this terminal", no_flags, true, 0, 1, command_run},
     {"create", "NAME [vm.yaml]", "keep the definition of a new machine", no_flags, true, 1, 2,
      command_create},
+    {"import", "FILE [NAME]", "keep a machine of libvirt, VirtualBox or Xen", no_flags, true, 1, 2,
+     command_import},
     {"start", "NAME ...", "start machines in the background", start_flags, false, 0, CLI_MANY,
      command_start},
     {"edit", "NAME [OPTION=VALUE]", "change a machine's definition", no_flags, false, 1, CLI_MANY,

@@ -112,6 +112,13 @@ bool anima_definition_load_state(struct anima_definition *definition, const char
  * line each (an empty text: nothing); NULL on failure.
  */
 char *anima_definition_fill(struct anima_definition *definition, struct anima_error **error);
+/**
+ * Read another hypervisor's description of a machine: libvirt's domain XML, VirtualBox's .vbox or
+ * Xen's xl.cfg, told by its content. Returns what could not be carried over, a line each (an empty
+ * text: nothing); NULL on failure.
+ */
+char *anima_definition_import(struct anima_definition *definition, const char *path,
+                              struct anima_error **error);
 /** Check that the options fit together and fit this host. anima_machine_start does so too. */
 bool anima_definition_check(const struct anima_definition *definition, struct anima_error **error);
 /** All options with their values, defaults included, as a JSON object. */

@@ -102,6 +102,50 @@ class Definitions(AnimaTest):
             self.assert_refused(2, f"vm.yaml:2:{len(option) + 3}: {option}: {phrase}", "create", "web", path)
         self.assert_nothing_kept()
 
+    # ---- import ----
+
+    def test_import(self):
+        path = os.path.join(self.folder, "web.xml")
+        features = json.loads(self.good("version", "--features", "--json"))
+        if "import" not in features["helpers"]:
+            self.assert_refused(1, "import: this build reads no descriptions of others", "import", path)
+            self.skipTest("this build has no libxml2")
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.write(f"<domain><name>web</name><memory unit='MiB'>64</memory><os><kernel>{PAYLOAD}</kernel></os>"
+                         "<devices><disk><driver type='qcow2'/><source file='/c'/></disk><disk>"
+                         "<source file='a.img'/></disk><graphics/></devices></domain>")
+        result = self.anima("import", path)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(result.stderr.splitlines(), [
+            "anima: not carried over: disk /c: the format 'qcow2'; convert it to a raw file",
+            "anima: not carried over: graphics"])
+        shown = json.loads(self.good("show", "web", "--json"))
+        self.assertEqual((shown["kernel"], shown["memory"]), (PAYLOAD, 64 << 20))
+        self.assertEqual([disk["file"] for disk in shown["disk"]], [os.path.join(self.folder, "a.img")])
+        # Another name, and options that count.
+        self.assertEqual(self.anima("import", path, "other", "--memory", "32M").returncode, 0)
+        self.assertIn("memory: 32M\n", self.good("show", "other"))
+        result = self.anima("import", path)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("web: a machine of this name is there already", result.stderr)
+
+    def test_import_of_what_is_none(self):
+        features = json.loads(self.good("version", "--features", "--json"))
+        if "import" not in features["helpers"]:
+            self.skipTest("this build has no libxml2")
+        path = os.path.join(self.folder, "x.cfg")
+        for content, message in (b"name = 'a'\nmemory = [\n", f"{path}:3:1: expected a text or a number"), \
+                (b"<domain><name>x", f"{path}:1:16: Premature end of data"), \
+                (b"\x7fELF\x00", f"{path}:1:1: this is no description of a machine that is known"):
+            with open(path, "wb") as stream:
+                stream.write(content)
+            self.assert_refused(2, message, "import", path, "web")
+        self.assert_refused(1, "/nonexistent: No such file", "import", "/nonexistent")
+        with open(path, "w", encoding="ascii") as stream:
+            stream.write("memory = 64\nkernel = '/k'\n")
+        self.assert_refused(2, "name: a machine that is kept has one", "import", path)
+        self.assert_nothing_kept()
+
     # ---- defaults by guest ----
 
     def test_defaults_by_guest(self):
