@@ -542,7 +542,8 @@ static void set_processor(unsigned cpu)
     if (below(2))
         state.segments[SEG_FS].base = odd_value() & 0x7fffffffffff;
     if (below(2))
-        state.segments[SEG_GS].base = pointers[below(pointer_count)] & 0x7fffffffffff;
+        state.segments[SEG_GS].base = below(4) ? pointers[below(pointer_count)] & 0x7fffffffffff
+                                               : regions[below(G_N_ELEMENTS(regions))];
     state.segments[SEG_LDTR] = (struct cpu_segment){.attributes = 0x82};
     state.segments[SEG_TR] = (struct cpu_segment){
         .selector = 0x38, .attributes = 0x8b, .limit = 0x67, .base = SYSTEM + OWN(cpu)};
@@ -551,6 +552,10 @@ static void set_processor(unsigned cpu)
     state.cr0 = 0x80010033;
     state.cr3 = TABLES;
     state.cr4 = 0x6b0 | (below(2) ? 1 << 18 : 0); /* OSXSAVE */
+    if (below(2)) {                               /* PCIDE */
+        state.cr4 |= 1 << 17;
+        state.cr3 |= below(3);
+    }
     state.xcr0 = below(3) ? 7 : 3;
     if (state.xcr0 == 7 && below(2) && soft_host_has_avx512())
         state.xcr0 = 0xe7;
