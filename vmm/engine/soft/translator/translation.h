@@ -11,6 +11,7 @@
  *     instruction.c one instruction: copied, emitted by hand, or interpreted
  *     access.c      a memory operand: its address, and the check against the TLB
  *     window_code.c the same through a window
+ *     window_known.c  what is known of registers there
  *     terminator.c  stack instructions and branches
  *     glue.c        the code between C and translated code
  *     signal.c      faults of the host in translated code
@@ -291,6 +292,15 @@ struct checker {
     uint32_t site, slot;
 };
 
+/* The same of a sum of registers; base EMIT_NONE: none. */
+struct checked_sum {
+    struct address_key key;
+    struct checker checker;
+};
+
+#define CHECKED_SUMS 4
+#define WINDOW_SMALL (1 << 20) /* displacement within an object, not the address of a table */
+
 struct build {
     struct emitter emitter;
     struct soft_cpu *cpu;
@@ -310,16 +320,20 @@ struct build {
     unsigned bytes;  /* of code */
     unsigned blocks; /* of the trace, beside the first */
     const struct soft_block *last;
-    bool windowed;           /* the block may use windows */
-    enum window_form window; /* of the present instruction */
-    uint8_t window_base;     /* the guest's register that is checked, or EMIT_NONE */
-    uint8_t window_flags;    /* enum flags_place at the beginning */
-    bool window_user;        /* windows of user code, reached by deltas */
-    uint32_t window_slot;    /* that is guessed */
+    bool windowed;                 /* the block may use windows */
+    enum window_form window;       /* of the present instruction */
+    struct address_key window_key; /* what is checked; base EMIT_NONE: an address */
+    uint32_t window_checker;       /* of WINDOW_FREE: the site that checked, or 0 */
+    uint8_t window_flags;          /* enum flags_place at the beginning */
+    bool window_user;              /* windows of user code, reached by deltas */
+    uint32_t window_slot;          /* that is guessed */
     uint8_t *window_delta;
     uint8_t *window_immediate;
-    uint16_t verified;          /* registers that point into a slot that was checked, or near */
-    uint16_t written;           /* registers that no longer are as at the block's beginning */
+    uint16_t verified; /* registers that point into a slot that was checked, or near */
+    uint16_t written;  /* registers that no longer are as at the block's beginning */
+    uint16_t narrow;   /* that hold 32 bits, of either sign, and small constants more */
+    unsigned sum_next;
+    struct checked_sum sums[CHECKED_SUMS];
     struct checker checker[16]; /* of each verified one */
     unsigned cold_count;
     struct cold cold[COLD_MAX];
@@ -483,6 +497,19 @@ bool group_covers(struct build *build, const struct address_key *key, int displa
 void group_before(struct build *build);
 void group_after(struct build *build);
 
+/* window_known.c */
+
+/* Before the first instruction: nothing is known. */
+void known_begin(struct build *build);
+/* Where the address of `key`, with an index, was checked, or its base, whose index is narrow; NULL
+ * if nowhere. */
+const struct checker *known_sum(const struct build *build, const struct address_key *key);
+/* The address of `key` (base EMIT_NONE: another one) was checked. */
+void known_add(struct build *build, const struct address_key *key, const struct checker *checker);
+/* Behind the present instruction: what it did to registers. `native`: the interpreter did not do
+ * it. */
+void build_window_note(struct build *build, bool native);
+
 /* window_code.c */
 
 /* Before the first instruction. */
@@ -495,10 +522,8 @@ void build_window_choose_stack(struct build *build, unsigned base);
 void build_window_check(struct build *build, struct access *access);
 /* The next instruction of the host accesses access->host. */
 void build_window_commit(struct build *build, bool write);
-/* Behind the instruction: its soft form is wanted; then what it did to registers. `native`: the
- * interpreter did not do it. */
+/* Behind the instruction: what its check tells is known. */
 void build_window_finish(struct build *build);
-void build_window_note(struct build *build, bool native);
 /* The access is not in the slot that was guessed: let the check be for that of `linear`. False: it
  * has changed too often, or windows do not show such addresses. */
 bool window_learn(struct soft_translator *translator, struct site *site, uint64_t linear);

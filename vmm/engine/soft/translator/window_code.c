@@ -25,9 +25,8 @@
  * 32-bit user code has one slot only, and no check: its addresses are computed with 32 bits. So are
  * those of 64-bit code with the prefix 67, which x32 has on most of its operands.
  *
- * Where a base register was checked earlier in the block and has only moved by constants since, no
- * check is needed: all displacements of a block are less than the slots around. Nor for an address
- * that is known.
+ * Where a base register was checked earlier in the block, or the sum of base and index, no check is
+ * needed: window_known.c. Nor for an address that is known.
  *
  * The guess is the address that the operand would have now, since the code is made when it is about
  * to be executed. Where the check fails, the guess is corrected in the code and the instruction
@@ -38,14 +37,12 @@
 #include "vmm/engine/soft/translator/translation.h"
 #include "vmm/engine/soft/translator/window.h"
 
-#define SLOT_SHIFT    39
-#define SMALL         (1 << 20) /* displacement within an object, not the address of a table */
-#define REFUSED_MAX   4 /* faults that map nothing, before an instruction gives windows up */
-#define MOVED_MAX     3 /* corrections of its guess */
-#define NOT_EQUAL     5
-#define SHR           5
-#define CMP           7
-#define ALL_REGISTERS 0xffff
+#define SLOT_SHIFT  39
+#define REFUSED_MAX 4 /* faults that map nothing, before an instruction gives windows up */
+#define MOVED_MAX   3 /* corrections of its guess */
+#define NOT_EQUAL   5
+#define SHR         5
+#define CMP         7
 
 static const struct insn *now(const struct build *build)
 {
@@ -66,7 +63,7 @@ void build_window_begin(struct build *build)
         build->window_user || (build->long_mode && soft_window_attached(build->cpu) &&
                                (mode == SOFT_MMU_SUPERVISOR || mode == SOFT_MMU_SUPERVISOR_AC));
     build->window = WINDOW_NONE;
-    build->verified = build->written = 0;
+    known_begin(build);
 }
 
 /* ---- which form ---- */
@@ -97,7 +94,7 @@ static bool in_reach(const struct build *build, uint64_t linear)
 /* Whether the displacement is the address of an object that does not move. */
 static bool is_static(const struct build *build, int64_t displacement)
 {
-    return build->window_user ? displacement > SMALL : displacement < -SMALL;
+    return build->window_user ? displacement > WINDOW_SMALL : displacement < -WINDOW_SMALL;
 }
 
 /* Where the operand may lie. */
@@ -150,14 +147,38 @@ static enum window_form choose_small(struct build *build, unsigned segment)
     return segment >= SEG_FS ? WINDOW_CHECKED : WINDOW_FREE;
 }
 
+/* What was checked by `checker`, or as `linear` says. */
+static enum window_form choose_known(struct build *build, const struct checker *checker,
+                                     uint64_t linear)
+{
+    if (!checker)
+        return choose_guess(build, linear);
+    build->window_slot = checker->slot;
+    build->window_checker = checker->site;
+    return WINDOW_FREE;
+}
+
 /* [base + a small displacement] */
 static enum window_form choose_base(struct build *build, unsigned base, uint64_t linear)
 {
-    build->window_base = (uint8_t)base;
-    if (!(build->verified >> base & 1))
-        return choose_guess(build, linear);
-    build->window_slot = build->checker[base].slot;
-    return WINDOW_FREE;
+    build->window_key = (struct address_key){.base = (uint8_t)base, .index = EMIT_NONE};
+    return choose_known(build, build->verified >> base & 1 ? &build->checker[base] : NULL, linear);
+}
+
+/* [base + index * scale + a small displacement]: the base is checked where the index cannot lead
+ * far, else the sum. */
+static enum window_form choose_sum(struct build *build, const struct insn *insn)
+{
+    struct address_key key = {.base = insn->base, .index = insn->index, .scale = insn->scale};
+    const struct checker *checker = known_sum(build, &key);
+    struct insn alone = *insn;
+
+    if (!checker && build->narrow >> key.index & 1 && !(IN_MEMORY >> key.base & 1)) {
+        key.index = EMIT_NONE;
+        alone.index = INSN_NO_REGISTER;
+    }
+    build->window_key = key;
+    return choose_known(build, checker, guess(build, &alone));
 }
 
 static enum window_form choose(struct build *build, const struct insn *insn)
@@ -166,7 +187,8 @@ static enum window_form choose(struct build *build, const struct insn *insn)
     bool narrow = build->long_mode && insn->address_size == 4; /* as of x32 */
     uint64_t linear = (uint64_t)insn->displacement;
 
-    build->window_base = EMIT_NONE;
+    build->window_key.base = EMIT_NONE;
+    build->window_checker = 0;
     if (!build->windowed || insn->windowless ||
         (insn->address_size != build_word(build) && !(narrow && build->window_user)))
         return WINDOW_NONE;
@@ -179,9 +201,10 @@ static enum window_form choose(struct build *build, const struct insn *insn)
     }
     if (narrow && insn->segment < SEG_FS)
         return choose_small(build, insn->segment);
-    if (!narrow && insn->base < GPR_COUNT && insn->index >= GPR_COUNT && insn->segment < SEG_FS &&
-        insn->displacement < SMALL && insn->displacement > -SMALL)
-        return choose_base(build, insn->base, guess(build, insn));
+    if (!narrow && insn->base < GPR_COUNT && insn->segment < SEG_FS &&
+        insn->displacement < WINDOW_SMALL && insn->displacement > -WINDOW_SMALL)
+        return insn->index < GPR_COUNT ? choose_sum(build, insn)
+                                       : choose_base(build, insn->base, guess(build, insn));
     return choose_guess(build, guess(build, insn));
 }
 
@@ -194,7 +217,8 @@ void build_window_choose_stack(struct build *build, unsigned base)
 {
     uint64_t linear;
 
-    build->window_base = EMIT_NONE;
+    build->window_key.base = EMIT_NONE;
+    build->window_checker = 0;
     if (!build->windowed || now(build)->windowless)
         return;
     if (mode_is_small(build->translation->mode)) {
@@ -208,16 +232,31 @@ void build_window_choose_stack(struct build *build, unsigned base)
 
 /* ---- emitting ---- */
 
+/* What is checked: the base alone, where it may be one of a sum, or the address. */
+static struct emit_memory checked(const struct build *build, const struct access *access)
+{
+    struct emit_memory address = access->address;
+    bool alone = build->window_key.base != EMIT_NONE && build->window_key.index == EMIT_NONE;
+
+    if (!alone)
+        return address;
+    if (build_now(build)->index < GPR_COUNT && address.base == T0)
+        address.base = host_register(build->window_key.base);
+    address.displacement = 0;
+    return address;
+}
+
 static void check(struct build *build, const struct access *access)
 {
+    struct emit_memory address = checked(build, access);
     struct emitter *emitter = &build->emitter;
     struct cold *cold;
 
     held_lose(build, T1);
-    if (build->window_base != EMIT_NONE || !access->address.displacement)
-        emit_mov_register(emitter, true, T1, access->address.base);
+    if (address.displacement)
+        emit_lea(emitter, true, T1, &address);
     else
-        emit_lea(emitter, true, T1, &access->address);
+        emit_mov_register(emitter, true, T1, address.base);
     emit_shift(emitter, SHR, true, T1, SLOT_SHIFT);
     emit_op_register(emitter, 0x81, false, CMP, T1);
     build->window_immediate = emitter->at;
@@ -226,7 +265,7 @@ static void check(struct build *build, const struct access *access)
     if (!cold)
         return;
     cold->access = ACCESS_SLOT;
-    cold->address = access->address;
+    cold->address = address;
 }
 
 /* The delta of the slot to T1. */
@@ -302,112 +341,9 @@ void build_window_finish(struct build *build)
     number = (uint32_t)(site - build->translator->sites);
     if (build->window_immediate)
         site->slot = build_offset(build, build->window_immediate);
+    site->check = build->window == WINDOW_CHECKED ? number : build->window_checker;
     if (build->window == WINDOW_CHECKED)
-        site->check = number;
-    else if (build->window_base != EMIT_NONE)
-        site->check = build->checker[build->window_base].site;
-    if (build->window != WINDOW_CHECKED || build->window_base == EMIT_NONE)
-        return;
-    build->verified |= 1U << build->window_base;
-    build->checker[build->window_base] = (struct checker){number, build->window_slot};
-}
-
-/* ---- which registers were checked ---- */
-
-static unsigned gpr_of(const ZydisDecodedOperand *operand)
-{
-    uint8_t offset = operand->type == ZYDIS_OPERAND_TYPE_REGISTER
-                         ? soft_register_offset(operand->reg.value)
-                         : SOFT_NO_OFFSET;
-
-    return offset == SOFT_NO_OFFSET ? GPR_COUNT : offset / 8U;
-}
-
-/* `to` holds what `from` does, or something near. */
-static void follow(struct build *build, unsigned to, unsigned from)
-{
-    if (build->verified >> from & 1) {
-        build->verified |= 1U << to;
-        build->checker[to] = build->checker[from];
-    } else {
-        build->verified &= ~(1U << to);
-    }
-}
-
-/* A copied instruction that writes general registers. */
-static void note_copy(struct build *build)
-{
-    const ZydisDecodedInstruction *decoded = &build->now->decoded.instruction;
-    const ZydisDecodedOperand *operands = build->now->decoded.operands;
-    uint16_t written = build->now->form.gpr_written;
-    unsigned to = gpr_of(&operands[0]), from;
-
-    if (decoded->mnemonic == ZYDIS_MNEMONIC_LEA && to < GPR_COUNT)
-        written |= 1U << to;
-    if (to == GPR_COUNT || written != 1U << to || now(build)->operand_size != 8) {
-        build->verified &= ~written;
-        build->written |= written;
-        return;
-    }
-    switch (decoded->mnemonic) {
-    case ZYDIS_MNEMONIC_ADD:
-    case ZYDIS_MNEMONIC_SUB:
-        if (operands[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
-            return;
-        build->verified &= ~written;
-        break;
-    case ZYDIS_MNEMONIC_MOV:
-        from = gpr_of(&operands[1]);
-        if (from < GPR_COUNT)
-            follow(build, to, from);
-        else
-            build->verified &= ~written;
-        break;
-    case ZYDIS_MNEMONIC_LEA:
-        if (now(build)->address_size == 8 && now(build)->base < GPR_COUNT &&
-            now(build)->index >= GPR_COUNT)
-            follow(build, to, now(build)->base);
-        else
-            build->verified &= ~written;
-        break;
-    default:
-        build->verified &= ~written;
-    }
-    build->written |= written;
-}
-
-void build_window_note(struct build *build, bool native)
-{
-    const struct build_insn *entry = build->now;
-    unsigned to;
-
-    if (!build->windowed)
-        return;
-    if (native && entry->form.copies) {
-        note_copy(build);
-        return;
-    }
-    switch (native ? entry->decoded.instruction.mnemonic : ZYDIS_MNEMONIC_INVALID) {
-    case ZYDIS_MNEMONIC_PUSH:
-        return;
-    case ZYDIS_MNEMONIC_POP:
-        to = gpr_of(&entry->decoded.operands[0]);
-        if (to < GPR_COUNT) {
-            build->verified &= ~(1U << to);
-            build->written |= 1U << to;
-            return;
-        }
-        break;
-    case ZYDIS_MNEMONIC_LEAVE:
-        follow(build, GPR_RSP, GPR_RBP);
-        build->verified &= ~(1U << GPR_RBP);
-        build->written |= 1U << GPR_RBP | 1U << GPR_RSP;
-        return;
-    default:
-        break;
-    }
-    build->verified = 0;
-    build->written = ALL_REGISTERS;
+        known_add(build, &build->window_key, &(struct checker){number, build->window_slot});
 }
 
 /* ---- while it executes ---- */
@@ -466,7 +402,7 @@ bool window_leads_to(const struct soft_translator *translator, const struct site
                      uint64_t linear)
 {
     if (!site->delta)
-        return true;
+        return in_upper_half(linear);
     if (mode_is_small(site->translation->mode) && linear > UINT32_MAX)
         return false;
     return (uint64_t)(delta_of(translator, site) - translator->cpu->user_delta) ==
