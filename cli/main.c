@@ -25,6 +25,8 @@ const struct command commands[] = {
     {"delete", "NAME", "remove a machine with its folder", delete_flags, false, 1, 1,
      command_delete},
     {"query", "NAME", "show how a running machine is", cli_json_flag, false, 1, 1, command_query},
+    {"console", "NAME", "see and use its line on stdio; Ctrl-] leaves", console_flags, false, 1, 1,
+     command_console},
     {"events", "[NAME]", "follow what happens to machines", events_flags, false, 0, 1,
      command_events},
     {"metrics", "[NAME]", "count what CPUs did", metrics_flags, false, 0, 1, command_metrics},

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import select
 import socket
 import subprocess
 import sys
@@ -30,7 +31,7 @@ SETTINGS = argparse.Namespace()
 MIX = {
     "query": 20, "metrics": 10, "pause": 15, "resume": 20, "nmi": 10, "reset": 1, "stop": 5,
     "state.save": 6, "upgrade": 2, "events.subscribe": 3, "job.list": 5, "job.cancel": 5,
-    "protocol.describe": 1,
+    "protocol.describe": 1, "console.attach": 3,
 }
 NOT_CALLED = {"start", "detach", "kill"}
 VALUES = [None, True, -1, 0, 1 << 62, 1.5, "", "x" * 1000, [], [[]], {}, {"a": {"b": []}}]
@@ -129,6 +130,17 @@ class Client(threading.Thread):
 
     def upgrade(self, method):
         self.outcome(self.lasting(method))
+
+    def console_attach(self, method):
+        """Types something that the guest gives back, and goes when it likes."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            self.outcome(self.machine.begin(method, "{}", theirs.fileno()))
+            theirs.close()
+            if self.random.random() < 0.5:
+                ours.sendall(b".")
+            if self.random.random() < 0.5 and select.select([ours], [], [], 0)[0]:
+                ours.recv(1000)
 
     def state_save(self, method):
         kind = self.random.choice(["file", "reader", "nobody", "gone"])
@@ -250,7 +262,7 @@ class Stress(AnimaTest):
 
     def assert_sound(self):
         """The guest answers, and what it computed twice since its last reset was the same."""
-        self.session.send("s")
+        self.session.send("%")
         self.assertEqual(self.session.expect(["sound after", "harmed"]), 0)
 
     def test_a_random_mix(self):

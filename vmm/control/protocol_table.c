@@ -55,6 +55,12 @@ static const struct control_field subscribe_params[] = {
     {0},
 };
 
+static const struct control_field console_params[] = {
+    {"readonly", CONTROL_BOOL, false, "only look. Absent: no"},
+    {"scrollback", CONTROL_BOOL, false, "what was said last comes first. Absent: yes"},
+    {0},
+};
+
 static const struct control_field cancel_params[] = {
     {"job", CONTROL_INT, true, "its number", .max = INT64_MAX},
     {0},
@@ -206,6 +212,10 @@ const struct control_method control_methods[] = {
     {"upgrade",
      "Put a new vmm, of the program that is installed now, in the place of the one that runs.",
      CONTROL_OPERATE, .lasting = true, .params = upgrade_params, .result = upgrade_result},
+    {"console.attach", "See and use the line on stdio, with all who do so at the same time.",
+     CONTROL_OPERATE, .fds_min = 1, .fds_max = 1,
+     .fds_about = "a socket: what the guest says comes there, and what is sent there is typed",
+     .params = console_params, .result = none},
     {"events.subscribe",
      "From now on each event comes to this connection, as a notification \"event\".",
      CONTROL_OBSERVE, .params = subscribe_params, .result = subscribe_result},

@@ -12,6 +12,7 @@
 #include "vmm/control/method.h"
 #include "vmm/monitor/calls.h"
 #include "vmm/monitor/clients.h"
+#include "vmm/monitor/console.h"
 #include "vmm/monitor/files.h"
 #include "vmm/monitor/folder.h"
 #include "vmm/monitor/jobs.h"
@@ -42,7 +43,7 @@ struct monitor {
     bool standing;                     /* calls wait for its end */
     char *program;                     /* path of this program */
     char *started_in;                  /* working folder of the command that started the machine */
-    int stdio_fd;                      /* the line on stdio; -1: none */
+    struct console *console;           /* the line on stdio; NULL: none */
     bool detached;                     /* it lives on without its owner */
     bool leaving;                      /* somebody asked for its end */
     bool lives;                        /* the guest began to run */
@@ -64,8 +65,9 @@ void monitor_decide(struct monitor *monitor, int status, const char *cause, cons
 /* An end that somebody wants, so that it is final. */
 void monitor_leave(struct monitor *monitor, int status, const char *cause, const char *message);
 
-/* The method "start". */
+/* The methods of these names. */
 void life_handle_start(void *opaque, struct control_call *call);
+void life_handle_console(void *opaque, struct control_call *call);
 
 /* Close whatever this life had. Whoever waits for an answer hears `message`. */
 void life_end(struct monitor *monitor, const char *message);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "config/lines.h"
 #include "config/nics.h"
 #include "vmm/monitor/internal.h"
 
@@ -262,19 +263,48 @@ static bool spawn(struct monitor *monitor, GError **error)
     return true;
 }
 
+static bool has_stdio(const struct definition *definition)
+{
+    struct line lines[LINES_MAX];
+    unsigned count = definition_lines(definition, lines);
+    bool found = false;
+
+    for (unsigned i = 0; i < count; i++)
+        found |= lines[i].place == LINE_STDIO;
+    return found;
+}
+
+/* All that the definition names, for one life of the machine. */
+static bool open_files(struct monitor *monitor, GError **error)
+{
+    int line = monitor->console ? console_plug(monitor->console, error) : -1;
+
+    if (monitor->console && line < 0)
+        return false;
+    monitor->files = files_open(monitor->definition, line, error);
+    if (line >= 0)
+        close(line);
+    return monitor->files;
+}
+
 static bool prepare(struct monitor *monitor, const struct control_call *call, GError **error)
 {
+    static const struct console_view owner = {.patient = true};
+
     monitor->definition = definition_create();
     if (!definition_from_json(monitor->definition, json_object_get(call->params, "definition"),
                               error) ||
         !definition_check(monitor->definition, error))
         return false;
-    if (call->count)
-        monitor->stdio_fd = fcntl(call->fds[0], F_DUPFD_CLOEXEC, 3);
+    if (has_stdio(monitor->definition))
+        monitor->console = console_create();
+    if (monitor->console && call->count) {
+        console_attach(monitor->console, call->fds[0], &owner);
+        call->fds[0] = -1;
+    }
     monitor->restart.policy =
         restart_policy_find(definition_text(monitor->definition, OPTION_RESTART));
-    monitor->files = files_open(monitor->definition, monitor->stdio_fd, error);
-    return monitor->files && claim(monitor, error) &&
+    return open_files(monitor, error) && claim(monitor, error) &&
            definition_fill_macs(monitor->definition, error) && spawn(monitor, error);
 }
 
@@ -298,6 +328,27 @@ void life_handle_start(void *opaque, struct control_call *call)
     fds = files_fds(monitor->files, &count);
     calls_forward(monitor->calls, "vmm.start", start_params(monitor), fds, count, call, on_started,
                   monitor);
+}
+
+void life_handle_console(void *opaque, struct control_call *call)
+{
+    struct monitor *monitor = opaque;
+    const struct console_view view = {
+        .readonly = json_is_true(json_object_get(call->params, "readonly")),
+        .scrollback = !json_is_false(json_object_get(call->params, "scrollback")),
+    };
+    bool good;
+
+    if (!monitor->console) {
+        control_fail(call, RPC_ERROR_STATE, "no line of the machine is on stdio");
+        return;
+    }
+    good = console_attach(monitor->console, call->fds[0], &view);
+    call->fds[0] = -1;
+    if (good)
+        control_reply(call, NULL);
+    else
+        control_fail(call, RPC_ERROR_STATE, "too many look at the console");
 }
 
 /* ---- starting again ---- */
@@ -327,8 +378,7 @@ static gboolean on_restart(gpointer opaque)
     GError *error = NULL;
 
     monitor->restart_source = 0;
-    monitor->files = files_open(monitor->definition, monitor->stdio_fd, &error);
-    if (monitor->files && spawn(monitor, &error))
+    if (open_files(monitor, &error) && spawn(monitor, &error))
         return G_SOURCE_REMOVE;
     monitor_decide(monitor, 1, "failed", error->message);
     g_error_free(error);

@@ -146,6 +146,7 @@ static const struct control_handler handlers[] = {
     {"stop", handle_stop},
     {"kill", handle_kill},
     {"upgrade", monitor_handle_upgrade},
+    {"console.attach", life_handle_console},
     {"events.subscribe", handle_subscribe},
     {"job.list", monitor_handle_job_list},
     {"job.cancel", monitor_handle_job_cancel},
@@ -199,8 +200,7 @@ static void monitor_finish(struct monitor *monitor)
     life_end(monitor, message);
     monitor_note(monitor, "ended: %s: %s",
                  monitor->verdict.cause ? monitor->verdict.cause : "failed", message);
-    if (monitor->stdio_fd >= 0)
-        close(monitor->stdio_fd);
+    console_destroy(monitor->console);
     folder_release(monitor->folder);
     /* Last, so that whoever hears of the end finds nothing left. */
     tell_ended(monitor);
@@ -217,7 +217,7 @@ static void monitor_finish(struct monitor *monitor)
 
 int monitor_main(void)
 {
-    struct monitor monitor = {.stdio_fd = -1};
+    struct monitor monitor = {0};
     struct clients_config config = {
         .service = {.handlers = handlers,
                     .public = true,

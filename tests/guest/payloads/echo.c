@@ -89,7 +89,7 @@ static void obey(uint8_t byte)
     case 'v': /* what a vmm says as its sandbox stops it */
         say("anima-vmm: sandbox: system call 59\n");
         break;
-    case 's': /* whether it is sound */
+    case '%': /* whether it is sound */
         tell_health();
         break;
     case 'F': /* more lines on the debug console than anybody reads */
