@@ -451,6 +451,22 @@ static struct translation *come_again(struct soft_cpu *cpu, const struct exit *e
     return translation;
 }
 
+/* The translation at rip of what is mapped there now: without a look at its block, which would be
+ * far from all that is in the processor's caches. NULL: look for it from the beginning. */
+static struct translation *find_there(struct soft_cpu *cpu, bool plain)
+{
+    uint8_t mode = present_mode(cpu);
+    const uint8_t *host;
+    uint64_t gpa;
+
+    if (mode == MODE_COUNT)
+        return NULL;
+    host = soft_fetch_page(cpu, cpu->rip, &gpa);
+    return host ? translation_find_at(cpu->translator, host, cpu->rip,
+                                      mode | (plain ? MODE_PLAIN : 0))
+                : NULL;
+}
+
 /* The translation to go on with after `exit`, linked to it; NULL: the run loop must look around. */
 static struct translation *follow_exit(struct soft_cpu *cpu, struct exit *exit)
 {
@@ -475,10 +491,12 @@ static struct translation *follow_exit(struct soft_cpu *cpu, struct exit *exit)
         mark_pages(cpu, to);
         return to;
     }
-    block = soft_blocks_find(cpu, cpu->rip);
-    if (!block)
-        return NULL;
-    to = get_translation(cpu, block, cpu->rip, exit->kind == EXIT_PLAIN, false);
+    to = find_there(cpu, exit->kind == EXIT_PLAIN);
+    if (!to) {
+        block = soft_blocks_find(cpu, cpu->rip);
+        if (block)
+            to = get_translation(cpu, block, cpu->rip, exit->kind == EXIT_PLAIN, false);
+    }
     if (!to)
         return NULL;
     mark_pages(cpu, to);

@@ -22,10 +22,25 @@ static struct translation **bucket_of(struct soft_translator *translator, uint64
 struct translation *translation_find(struct soft_translator *translator,
                                      const struct soft_block *block, uint64_t linear, uint8_t mode)
 {
-    struct translation *translation = *bucket_of(translator, linear, mode);
+    struct translation *translation = block->translations;
 
+    /* Mostly the latest. */
+    if (!translation || (translation->linear == linear && translation->mode == mode))
+        return translation;
+    translation = *bucket_of(translator, linear, mode);
     while (translation && (translation->block != block || translation->linear != linear ||
                            translation->mode != mode))
+        translation = translation->same_hash;
+    return translation;
+}
+
+struct translation *translation_find_at(struct soft_translator *translator, const uint8_t *host,
+                                        uint64_t linear, uint8_t mode)
+{
+    struct translation *translation = *bucket_of(translator, linear, mode);
+
+    while (translation && (translation->linear != linear || translation->host != host ||
+                           translation->mode != mode || translation->next_page))
         translation = translation->same_hash;
     return translation;
 }

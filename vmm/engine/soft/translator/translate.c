@@ -489,6 +489,7 @@ struct translation *translation_make(struct soft_cpu *cpu, struct soft_block *bl
     translation = &translator->translations[translator->translation_count];
     *translation = (struct translation){.linear = linear,
                                         .block = block,
+                                        .host = block->host,
                                         .mode = mode,
                                         .page = code_page_id(translator, linear, block->host),
                                         .site = translator->site_count,

@@ -107,6 +107,7 @@ struct exit {
 struct translation {
     uint64_t linear;
     struct soft_block *block; /* NULL once dropped */
+    const uint8_t *host;      /* of its first byte, as the block has it */
     struct translation *next; /* of the same block */
     struct translation *same_hash;
     uint8_t mode;
@@ -620,6 +621,9 @@ void code_pages_empty(struct soft_translator *translator);
 /* The translation of `block` at `linear` in this mode, or NULL. */
 struct translation *translation_find(struct soft_translator *translator,
                                      const struct soft_block *block, uint64_t linear, uint8_t mode);
+/* The one at `linear` in this mode of what lies at `host` now, or NULL; none that crosses pages. */
+struct translation *translation_find_at(struct soft_translator *translator, const uint8_t *host,
+                                        uint64_t linear, uint8_t mode);
 /* Let it be found from now on. */
 void translation_enter(struct soft_translator *translator, struct translation *translation);
 /* It is found no more, and the jumps that lead to it lead to the dispatcher again. */
