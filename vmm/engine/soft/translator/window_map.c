@@ -36,10 +36,8 @@ static bool map_run(void *host, uint64_t size, int fd, uint64_t offset, bool wri
     if (mmap(host, size, PROT_READ | (write ? PROT_WRITE : 0),
              MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED)
         return false;
-    /* Both are advice. */
     if (size >= LARGE)
-        madvise(host, size, MADV_HUGEPAGE);
-    madvise(host, size, MADV_DONTDUMP);
+        madvise(host, size, MADV_HUGEPAGE); /* advice */
     return true;
 }
 
