@@ -34,7 +34,7 @@
 #define PTE_KEY     (0xfUL << 59)
 #define USER_BITS   47
 
-#define SAMPLES_WANTED 4    /* interrupts before windows are worth a try */
+#define SAMPLES_WANTED 16   /* interrupts before windows are worth a try */
 #define PENALTY_MAX    8    /* doublings of that */
 #define CREDIT         4096 /* faults that a space may have when it begins */
 #define CREDIT_SAMPLE  48   /* more, for each interrupt */
