@@ -177,7 +177,7 @@ static void run(struct soft_cpu *cpu, const struct insn *insn, struct evex_opera
 /* Elements that `mask` leaves out become 0; what lies above a scalar is another operand's. */
 static void clear_elements(const struct insn *insn, uint64_t mask, uint8_t result[64])
 {
-    unsigned size = insn->aux[EVEX_ELEMENT];
+    unsigned size = MAX(insn->aux[EVEX_ELEMENT], 1U);
     unsigned count = insn->aux[EVEX_FLAGS] & EVEX_SCALAR ? 1 : 64 / size;
 
     for (unsigned i = 0; i < count; i++)
@@ -375,7 +375,8 @@ static void fill_memory(const struct soft_decoded *decoded, struct insn *insn)
             continue;
         insn->aux[EVEX_SIZE] = (uint8_t)(operand->size / 8);
         insn->aux[EVEX_COUNT] = (uint8_t)count_elements(decoded, operand, insn);
-        insn->aux[EVEX_TUPLE] = (uint8_t)(operand->size / operand->element_size);
+        if (operand->element_size)
+            insn->aux[EVEX_TUPLE] = (uint8_t)(operand->size / operand->element_size);
         if (instruction->meta.exception_class == ZYDIS_EXCEPTION_CLASS_E1 ||
             instruction->meta.exception_class == ZYDIS_EXCEPTION_CLASS_E1NF) {
             insn->aux[AUX_ALIGNMENT] = (uint8_t)(insn->aux[EVEX_SIZE] - 1);

@@ -39,8 +39,9 @@ static uint64_t part_address(struct soft_cpu *cpu, const struct insn *insn, unsi
 }
 
 /* The next run of elements that the mask has from `*at` on: its begin goes there. Returns how many
- * there are; 0 when there is none. */
-static unsigned next_run(uint64_t mask, unsigned count, unsigned *at)
+ * there are; 0 when there is none. A part of an operand has the alignment of its elements: what is
+ * short enough to be checked for more is a run of one. */
+static unsigned next_run(uint64_t mask, unsigned count, unsigned size, unsigned *at)
 {
     unsigned length = 0;
 
@@ -48,7 +49,7 @@ static unsigned next_run(uint64_t mask, unsigned count, unsigned *at)
         ++*at;
     while (*at + length < count && mask >> (*at + length) & 1)
         length++;
-    return length;
+    return length > 1 && length < count && length * size <= 8 ? 1 : length;
 }
 
 /* ---- operands ---- */
@@ -83,7 +84,7 @@ static void read_runs(struct soft_cpu *cpu, const struct insn *insn, uint64_t wa
 {
     unsigned size = insn->aux[EVEX_SIZE] / count, run;
 
-    for (unsigned at = 0; (run = next_run(wanted, count, &at)); at += run)
+    for (unsigned at = 0; (run = next_run(wanted, count, size, &at)); at += run)
         soft_read_bytes(cpu, part_address(cpu, insn, at * size, run * size, SOFT_READ),
                         out + at * size, run * size);
 }
@@ -109,7 +110,7 @@ void evex_probe_store(struct soft_cpu *cpu, const struct insn *insn, uint64_t ma
     unsigned size = element_size(insn), run;
 
     check_alignment(cpu, insn, wanted);
-    for (unsigned at = 0; (run = next_run(wanted, insn->aux[EVEX_COUNT], &at)); at += run)
+    for (unsigned at = 0; (run = next_run(wanted, insn->aux[EVEX_COUNT], size, &at)); at += run)
         soft_probe_write(cpu, part_address(cpu, insn, at * size, run * size, SOFT_WRITE),
                          run * size, cpu->mmu_mode);
 }
@@ -120,7 +121,7 @@ void evex_store(struct soft_cpu *cpu, const struct insn *insn, uint64_t mask, co
     unsigned size = element_size(insn), run;
 
     evex_probe_store(cpu, insn, mask);
-    for (unsigned at = 0; (run = next_run(written, insn->aux[EVEX_COUNT], &at)); at += run)
+    for (unsigned at = 0; (run = next_run(written, insn->aux[EVEX_COUNT], size, &at)); at += run)
         soft_write_bytes(cpu, part_address(cpu, insn, at * size, run * size, SOFT_WRITE),
                          in + at * size, run * size);
 }
