@@ -295,6 +295,21 @@ static void processors_that_cannot_be_had_are_refused_with_what_they_lack(void *
     assert_not_adopted(&other, words, "XSAVE component 2");
 }
 
+static void a_host_without_avx512_takes_no_guest_that_has_it(void **state)
+{
+    uint32_t words[CPU_WORDS];
+    struct cpu_definition cpu;
+
+    give_model(words, "x86-64-v4");
+    cpu = resolve("x86-64-v4", words, 2);
+    assert_int_equal(cpu.xcr0_mask, 0xe7);
+    give_model(words, "x86-64-v3");
+    assert_not_adopted(&cpu, words, "has avx512f, avx512dq, avx512cd, avx512bw, avx512vl, which");
+    give_model(words, "x86-64-v4");
+    cpu.xsave[6].offset += 64;
+    assert_not_adopted(&cpu, words, "XSAVE component 6");
+}
+
 static void a_definition_without_text_is_refused(void **state)
 {
     uint32_t words[CPU_WORDS];
@@ -324,6 +339,7 @@ int main(void)
         cmocka_unit_test(the_brand_string_is_whole),
         cmocka_unit_test(the_processors_of_a_state_are_had_bit_by_bit),
         cmocka_unit_test(processors_that_cannot_be_had_are_refused_with_what_they_lack),
+        cmocka_unit_test(a_host_without_avx512_takes_no_guest_that_has_it),
         cmocka_unit_test(a_definition_without_text_is_refused),
     };
 

@@ -420,14 +420,27 @@ static void a_timer_that_ran_out_is_not_lost_to_a_saved_state(void **state)
     assert_string_equal(fixture.log, "t");
 }
 
+/* All vector registers that the processor has, and its mask registers. */
+static void fill_vectors(struct cpu_state *state)
+{
+    uint64_t components = ops->cpu(fixture.engine)->xcr0_mask;
+    bool avx512 = (components & 0xe0) == 0xe0;
+    unsigned bytes = avx512 ? 64 : components & 4 ? 32 : 16;
+
+    for (unsigned i = 0; i < (avx512 ? 32U : 16U); i++)
+        for (unsigned b = 0; b < bytes; b++)
+            state->vector[i][b] = (uint8_t)(0x10 + i * 3 + b);
+    for (unsigned i = 0; avx512 && i < 8; i++)
+        state->opmask[i] = 0x0123456789abcdef * (i + 1);
+}
+
 static void state_goes_round(void **state)
 {
     struct cpu_state before = get(), after;
 
     for (unsigned i = 0; i < GPR_COUNT; i++)
         before.gpr[i] = 0x1111111111111111UL * i;
-    for (unsigned i = 0; i < 16; i++)
-        memset(before.vector[i], 0x10 + i, 16);
+    fill_vectors(&before);
     before.x87.control = 0x37f;
     before.x87.tag = 1;
     before.x87.registers[0][9] = 0x3f;
@@ -447,6 +460,7 @@ static void state_goes_round(void **state)
     after = get();
     assert_memory_equal(after.gpr, before.gpr, sizeof(before.gpr));
     assert_memory_equal(after.vector, before.vector, sizeof(before.vector));
+    assert_memory_equal(after.opmask, before.opmask, sizeof(before.opmask));
     assert_memory_equal(&after.x87.registers, &before.x87.registers, 80);
     assert_int_equal(after.x87.tag, 1);
     assert_int_equal(after.x87.control, 0x37f);
