@@ -14,7 +14,7 @@
 #define PAGE_SIZE  0x1000UL
 #define PAGE_MASK  (~(PAGE_SIZE - 1))
 #define WORDS      (LEAF_PAGES / 64)
-#define USER_PAGES (1UL << 28) /* of guest memory that may be shown writable: 1 TB */
+#define USER_PAGES (1UL << 28) /* of guest memory whose writable places are counted: 1 TB */
 #define OFTEN      UINT8_MAX
 #define FRAME      0x000ffffffffff000UL /* of a page-table entry */
 
@@ -175,6 +175,16 @@ static struct user_leaf *take_leaf(struct user_host *host)
     return leaf;
 }
 
+bool user_host_has_room(const struct user_host *host)
+{
+    return host->pieces + LEAF_PAGES <= USER_PIECES && (host->free || host->used < USER_LEAVES);
+}
+
+static bool is_huge(const struct user_leaf *leaf)
+{
+    return leaf->path.translation.shift == HUGE_SHIFT;
+}
+
 struct user_leaf *user_space_add(struct user_host *host, struct user_space *space, uint64_t linear,
                                  const struct soft_path *path)
 {
@@ -193,6 +203,7 @@ struct user_leaf *user_space_add(struct user_host *host, struct user_space *spac
     if (leaf->next)
         leaf->next->previous = leaf;
     space->leaves = leaf;
+    space->huge += is_huge(leaf);
     return leaf;
 }
 
@@ -213,7 +224,7 @@ static void set_pieces(struct user_host *host, struct user_leaf *leaf)
     for (unsigned i = 0; i < WORDS; i++)
         gaps += (unsigned)__builtin_popcountl(leaf->shown[i] & ~(leaf->shown[i] >> 1));
     if (leaf->large)
-        pieces = 2 + MIN(leaf->protected_pieces, LEAF_PAGES);
+        pieces = 2 + leaf->protected_pieces;
     else if (gaps > 2)
         pieces = count_pages(leaf->shown) + gaps;
     host->pieces += pieces - leaf->pieces;
@@ -237,7 +248,7 @@ static void count_writable(struct user_host *host, uint64_t physical, bool more)
 
 bool user_host_shows_writable(const struct user_host *host, uint64_t page)
 {
-    return page >> 12 < USER_PAGES && host->writable[page >> 12];
+    return page >> 12 >= USER_PAGES || host->writable[page >> 12];
 }
 
 static void count_large(struct user_host *host, const struct user_leaf *leaf, bool more)
@@ -321,6 +332,7 @@ void user_space_drop(struct user_host *host, struct user_space *space, struct us
         space->leaves = leaf->next;
     if (leaf->next)
         leaf->next->previous = leaf->previous;
+    space->huge -= is_huge(leaf);
     leaf->next = host->free;
     host->free = leaf;
 }
@@ -372,7 +384,7 @@ bool user_leaf_unprotect(struct user_host *host, struct user_space *space, struc
                          uint64_t linear)
 {
     linear &= PAGE_MASK;
-    leaf->protected_pieces += 2;
+    leaf->protected_pieces = MIN(leaf->protected_pieces + 2, LEAF_PAGES);
     set_pieces(host, leaf);
     return window_show(host->memory, host_address(space, linear),
                        leaf->physical + (linear - leaf->linear), PAGE_SIZE, leaf->large_writable,
@@ -403,17 +415,30 @@ static void protect_leaf(struct user_host *host, struct user_space *space, struc
     }
 }
 
+/* Where that takes more mappings than there are to be, all of the page goes. */
+static void protect_large(struct user_host *host, struct user_space *space, struct user_leaf *leaf,
+                          uint64_t page)
+{
+    if (host->pieces + 2 > USER_PIECES) {
+        user_space_drop(host, space, leaf);
+        return;
+    }
+    leaf->protected_pieces = MIN(leaf->protected_pieces + 2, LEAF_PAGES);
+    set_pieces(host, leaf);
+    protect(space, leaf->linear + (page - leaf->physical));
+}
+
 void user_space_protect(struct user_host *host, struct user_space *space, uint64_t page)
 {
+    struct user_leaf *next;
+
     page &= PAGE_MASK;
-    for (struct user_leaf *leaf = space->leaves; leaf; leaf = leaf->next) {
-        if (!leaf->large) {
+    for (struct user_leaf *leaf = space->leaves; leaf; leaf = next) {
+        next = leaf->next;
+        if (!leaf->large)
             protect_leaf(host, space, leaf, page);
-        } else if (leaf->large_writable && page - leaf->physical < LEAF_SIZE) {
-            leaf->protected_pieces += 2;
-            set_pieces(host, leaf);
-            protect(space, leaf->linear + (page - leaf->physical));
-        }
+        else if (leaf->large_writable && page - leaf->physical < LEAF_SIZE)
+            protect_large(host, space, leaf, page);
     }
 }
 

@@ -17,6 +17,7 @@
 #define LEAF_SIZE        (1UL << LEAF_SHIFT)
 #define LEAF_PAGES       512
 #define LEAF_BUCKETS     64
+#define HUGE_SHIFT       30    /* of pages that are many leaves */
 #define USER_SPACE_SLOTS 8     /* of the guest that a space shows */
 #define USER_LEAVES      8192U /* of an engine */
 #define USER_PIECES      24000 /* of the host's 65,530 mappings of a process; see WINDOW_PIECES */
@@ -47,6 +48,7 @@ struct user_space {
     struct user_leaf *leaves; /* all of them */
     struct user_leaf *bucket[LEAF_BUCKETS];
     unsigned pages; /* that are shown; a large one counts as one */
+    unsigned huge;  /* leaves that are part of a page of 1 GB */
     /* user_window.c: */
     uint64_t used;    /* when it was attached last */
     uint64_t flushes; /* how many flushes there had been when it was valid */
@@ -75,6 +77,9 @@ static inline uint64_t user_host_nowhere(const struct user_host *host, unsigned 
 {
     return ((uint64_t)host->nothing - slot) << WINDOW_SLOT_SHIFT;
 }
+
+/* Whether another leaf with pages of any kind stays within bounds. */
+bool user_host_has_room(const struct user_host *host);
 
 void user_space_init(struct user_space *space, uint64_t root);
 /* Hide everything and give its slots back. */
@@ -118,5 +123,5 @@ bool user_leaf_unprotect(struct user_host *host, struct user_space *space, struc
 void user_space_protect(struct user_host *host, struct user_space *space, uint64_t page);
 void user_space_cut_physical(struct user_host *host, struct user_space *space, uint64_t physical,
                              uint64_t size);
-/* Whether the page is shown writable in any space. */
+/* Whether the page is shown writable in any space, or may be. */
 bool user_host_shows_writable(const struct user_host *host, uint64_t page);

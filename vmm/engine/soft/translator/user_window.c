@@ -140,6 +140,15 @@ static bool find_changed(struct soft_cpu *cpu, const struct user_leaf *leaf,
     return any;
 }
 
+/* Hide pages of a small leaf. It goes with the last one, for others to have its place. */
+static void hide(struct user_windows *windows, struct user_space *space, struct user_leaf *leaf,
+                 const uint64_t mask[LEAF_PAGES / 64])
+{
+    user_leaf_hide(windows->host, space, leaf, mask);
+    if (!leaf->pieces)
+        user_space_drop(windows->host, space, leaf);
+}
+
 /* Hide what the tables no longer have as it was. */
 static void compare(struct soft_cpu *cpu, struct user_windows *windows, struct user_space *space)
 {
@@ -151,7 +160,20 @@ static void compare(struct soft_cpu *cpu, struct user_windows *windows, struct u
         if (!soft_path_holds(cpu, leaf->linear, &leaf->path, leaf->path.count))
             user_space_drop(windows->host, space, leaf);
         else if (!leaf->large && find_changed(cpu, leaf, changed))
-            user_leaf_hide(windows->host, space, leaf, changed);
+            hide(windows, space, leaf, changed);
+    }
+}
+
+/* Hide all of the guest's page of 1 GB around an address, which may be shown elsewhere only. */
+static void drop_huge(struct user_windows *windows, struct user_space *space, uint64_t linear)
+{
+    struct user_leaf *next;
+
+    for (struct user_leaf *leaf = space->huge ? space->leaves : NULL; leaf; leaf = next) {
+        next = leaf->next;
+        if (leaf->path.translation.shift == HUGE_SHIFT &&
+            leaf->linear >> HUGE_SHIFT == linear >> HUGE_SHIFT)
+            user_space_drop(windows->host, space, leaf);
     }
 }
 
@@ -252,7 +274,8 @@ void user_window_switch(struct soft_cpu *cpu, struct user_windows *windows, bool
     struct user_space *space = find_space(windows, root);
     unsigned before;
 
-    if (windows->attached && windows->attached == space && kept && may_attach(cpu))
+    if (windows->attached && windows->attached == space && kept &&
+        space->pcid == (cpu->cr3 & PAGE_OFFSET) && may_attach(cpu))
         return;
     detach(cpu, windows);
     if (!kept)
@@ -288,20 +311,22 @@ void user_window_flush(struct soft_cpu *cpu, struct user_windows *windows)
 void user_window_flush_page(struct soft_cpu *cpu, struct user_windows *windows, uint64_t linear)
 {
     struct user_space *space = windows->attached;
-    struct user_leaf *leaf = space ? user_space_find(space, linear) : NULL;
     uint64_t mask[LEAF_PAGES / 64] = {0};
     unsigned index = linear >> 12 & (LEAF_PAGES - 1);
+    struct user_leaf *leaf;
 
     doubt_others(cpu, windows);
+    if (!space)
+        return;
+    drop_huge(windows, space, linear);
+    leaf = user_space_find(space, linear);
     if (!leaf)
         return;
-    if (leaf->path.translation.shift == 30) {
-        compare(cpu, windows, space);
-    } else if (leaf->large) {
+    if (leaf->large) {
         user_space_drop(windows->host, space, leaf);
     } else {
         mask[index / 64] = leaf->shown[index / 64] & 1UL << index % 64;
-        user_leaf_hide(windows->host, space, leaf, mask);
+        hide(windows, space, leaf, mask);
     }
 }
 
@@ -400,32 +425,40 @@ static struct user_leaf *get_leaf(struct soft_cpu *cpu, struct user_windows *win
     return leaf ? leaf : user_space_add(windows->host, space, linear, path);
 }
 
+/* Give the windows up of the space that was put aside for longest. False: there is none. */
+static bool make_way(struct soft_cpu *cpu, struct user_windows *windows)
+{
+    struct user_space *oldest = NULL;
+
+    for (unsigned i = 0; i < USER_SPACES; i++) {
+        struct user_space *space = &windows->spaces[i];
+
+        if (space->root != USER_NO_ROOT && space != windows->attached &&
+            (!oldest || space->used < oldest->used))
+            oldest = space;
+    }
+    if (oldest)
+        forget(cpu, windows, oldest);
+    return oldest;
+}
+
 /* Whether there is room on the host for more; spaces that are put aside make some. */
 static bool have_room(struct soft_cpu *cpu, struct user_windows *windows)
 {
-    while (windows->host->pieces + LEAF_PAGES > USER_PIECES) {
-        struct user_space *oldest = NULL;
-
-        for (unsigned i = 0; i < USER_SPACES; i++) {
-            struct user_space *space = &windows->spaces[i];
-
-            if (space->root != USER_NO_ROOT && space != windows->attached &&
-                (!oldest || space->used < oldest->used))
-                oldest = space;
-        }
-        if (!oldest)
+    while (!user_host_has_room(windows->host))
+        if (!make_way(cpu, windows))
             return false;
-        forget(cpu, windows, oldest);
-    }
     return true;
 }
 
 static bool place(struct soft_cpu *cpu, struct user_windows *windows, struct user_space *space,
                   uint64_t linear)
 {
-    const struct user_slot *slot =
-        user_space_slot(windows->host, space, (unsigned)(linear >> WINDOW_SLOT_SHIFT));
+    unsigned guest = (unsigned)(linear >> WINDOW_SLOT_SHIFT);
+    const struct user_slot *slot = user_space_slot(windows->host, space, guest);
 
+    while (!slot && space->slot_count < USER_SPACE_SLOTS && make_way(cpu, windows))
+        slot = user_space_slot(windows->host, space, guest);
     if (slot)
         cpu->user_delta[slot->guest] = user_slot_delta(slot);
     return slot;
