@@ -27,17 +27,23 @@ static int begin(void **state)
     return 0;
 }
 
-static void run(struct fixture *f, const uint8_t *code, unsigned size)
+/* From where CODE is mapped. */
+static void run_at(struct fixture *f, uint64_t linear)
 {
     struct sigaction cmocka;
 
-    memory_write(f->memory, CODE, code, size);
     f->cpu->mp_state = CPU_RUNNABLE;
     f->cpu->delivering = -1;
-    f->cpu->rip = f->cpu->next_rip = TARGET;
+    f->cpu->rip = f->cpu->next_rip = linear;
     sigaction(SIGSEGV, &on_fault, &cmocka);
     assert_int_equal(soft_run(f->cpu), VCPU_EXIT_SHUTDOWN);
     sigaction(SIGSEGV, &cmocka, NULL);
+}
+
+static void run(struct fixture *f, const uint8_t *code, unsigned size)
+{
+    memory_write(f->memory, CODE, code, size);
+    run_at(f, TARGET);
 }
 
 static void what_lies_in_the_next_slot_is_found_there(void **state)
@@ -73,6 +79,33 @@ static void an_operand_in_two_slots_is_one(void **state)
     assert_int_equal(f->cpu->gpr[GPR_RAX], 0x3333444411112222);
     assert_int_equal(peek64(f, DATA + 0xff8), 0x7777888800000000);
     assert_int_equal(peek64(f, DATA + 0x1000), 0x55556666);
+}
+
+/* A kernel's code at an address of the upper half, which windows serve without a check, and the
+ * same at one of the lower half, where they must not, though the page is a user's. */
+static void a_kernel_finds_its_data_in_either_half(void **state)
+{
+    /* MOV RAX, [RIP + 100h]; UD2 */
+    static const uint8_t code[] = {0x48, 0x8b, 0x05, 0x00, 0x01, 0x00, 0x00, 0x0f, 0x0b};
+    const uint64_t low = 0x345000, high = 0xffffffff80300000;
+    struct user *user = windowed(state);
+    struct fixture *f = &user->base;
+
+    f->cpu->seg[SEG_CS].attributes = 0x29b;
+    f->cpu->seg[SEG_SS].attributes = 0x93;
+    soft_update_mode(f->cpu);
+    map_4kb(f, low, CODE, USER);
+    map_4kb(f, high, CODE, P | W | A | D | G);
+    soft_window_flush(f->cpu);
+    memory_write(f->memory, CODE, code, sizeof(code));
+    poke64(f, CODE + 0x107, 0x1111);
+    run_at(f, high);
+    assert_int_equal(f->cpu->gpr[GPR_RAX], 0x1111);
+    assert_true(f->cpu->counters.window_faults > 0);
+    poke64(f, CODE + 0x107, 0x2222);
+    run_at(f, low);
+    assert_int_equal(f->cpu->rip, low + 7);
+    assert_int_equal(f->cpu->gpr[GPR_RAX], 0x2222);
 }
 
 static void pages_beside_registers_are_shown_without_them(void **state)
@@ -148,6 +181,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, user_end)
         TEST(what_lies_in_the_next_slot_is_found_there),
         TEST(an_operand_in_two_slots_is_one),
+        TEST(a_kernel_finds_its_data_in_either_half),
         TEST(pages_beside_registers_are_shown_without_them),
         TEST(what_a_context_dropped_is_looked_at_again),
         TEST(what_is_put_aside_by_a_flush_is_looked_at_again),

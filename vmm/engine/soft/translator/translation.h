@@ -533,9 +533,9 @@ bool window_refuse(struct site *site);
 /* The guest's address that the site's access wanted when it faulted at `host`. */
 uint64_t window_linear(const struct soft_translator *translator, const struct site *site,
                        uintptr_t host);
-/* Whether the site would find that address where it is shown. The slots of user code have each a
- * place of its own, so an operand that goes on in the next slot, or lies there while its base was
- * checked to be in this one, is not in the site's reach. */
+/* Whether the site would find that address where it is shown. A kernel's are in the upper half
+ * alone. The slots of user code have each a place of its own, so an operand that goes on in the
+ * next slot, or lies there while its base was checked to be in this one, is not in its reach. */
 bool window_leads_to(const struct soft_translator *translator, const struct site *site,
                      uint64_t linear);
 /* Whether the site's code can serve it so many bytes away. */

@@ -407,7 +407,8 @@ bool soft_window_reserve(struct soft_cpu *cpu, uint64_t linear)
     bool reserved;
 
     pthread_mutex_lock(&windows->lock);
-    reserved = cpu->window_root != NO_ROOT && open_slot(windows, cpu, slot_of(linear));
+    reserved = cpu->window_root != NO_ROOT && in_upper_half(linear) &&
+               open_slot(windows, cpu, slot_of(linear));
     if (reserved)
         set_delta(cpu, windows->space.delta);
     pthread_mutex_unlock(&windows->lock);
