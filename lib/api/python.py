@@ -8,7 +8,9 @@
   char *, const char *                str; what the library allocated is copied and freed
   other pointers to what is no handle further results, as a tuple behind the first one
   trailing fd, timeout_ms, params     may be left out: none, for ever, none
+  a name that is a word of Python's   has a line behind it: import_
 """
+import keyword
 import os
 import re
 import sys
@@ -140,6 +142,11 @@ HIDDEN = {"anima_free", "anima_error_free"}
 
 def class_name(struct):
     return "".join(word.capitalize() for word in struct.split("_")[1:])
+
+
+def method_name(name):
+    """What is a word of Python's has a line behind it: import_."""
+    return name + "_" if keyword.iskeyword(name) else name
 
 
 class Generator:
@@ -292,7 +299,7 @@ class Generator:
                 yield f"    _destroy = _lib.{handle}_destroy\n"
             yield "\n"
             for function in functions:
-                name = function.name[len(handle) + 1:]
+                name = method_name(function.name[len(handle) + 1:])
                 if name == "destroy":
                     continue
                 me = bool(function.params) and self.handle_of(function.params[0].type) == handle
@@ -316,7 +323,9 @@ class Generator:
 
 def main():
     api = header.read(sys.argv[1])
-    sys.stdout.write("".join(Generator(api).module(sys.argv[2])).rstrip() + "\n")
+    module = "".join(Generator(api).module(sys.argv[2])).rstrip() + "\n"
+    compile(module, "anima.py", "exec")
+    sys.stdout.write(module)
 
 
 if __name__ == "__main__":

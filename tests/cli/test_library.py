@@ -5,6 +5,7 @@ Python module; the manual's pages."""
 import ctypes
 import glob
 import json
+import keyword
 import os
 import subprocess
 import sys
@@ -129,6 +130,7 @@ class Python(AnimaTest):
                 if function.name.startswith(handle + "_"):
                     place = getattr(self.library, handle[len("anima_"):].capitalize())
                     name = function.name[len(handle) + 1:]
+            name += "_" if keyword.iskeyword(name) else ""
             self.assertTrue(callable(getattr(place, name)), function.name)
             self.assertTrue(getattr(place, name).__doc__)
 
