@@ -1,114 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * anima completion: a completion script, written from the table of commands and the schema.
+ * anima completion: a completion script for one of three shells.
  */
-#include <stdio.h>
+#include "cli/completion.h"
+
 #include <string.h>
 
-#include "cli/cli.h"
-
-static void print_options(const struct command *command)
+bool completion_wants_names(const struct command *command)
 {
-    const struct anima_option *option;
-
-    for (const struct cli_flag *flag = command->flags; flag->name; flag++)
-        printf(" --%s", flag->name);
-    for (unsigned i = 0; command->definition && (option = anima_option_at(i)); i++)
-        printf(" --%s", anima_option_key(option));
-}
-
-/* Shell words that complete one value: its choices, or files. */
-static void print_choices(const struct anima_option *option)
-{
-    const char *const *choices = anima_option_choices(option);
-
-    if (!choices) {
-        printf("COMPREPLY=($(compgen -f -- \"$word\"))\n");
-        return;
-    }
-    printf("COMPREPLY=($(compgen -W \"");
-    for (; *choices; choices++)
-        printf("%s%s", *choices, choices[1] ? " " : "");
-    printf("\" -- \"$word\"))\n");
-}
-
-/* Behind a comma stand the keys of members, before it the value of the first one. */
-static void print_members(const struct anima_option *option)
-{
-    const struct anima_option *member;
-
-    printf("if [[ $word == *,* ]]; then\n"
-           "            COMPREPLY=($(compgen -P \"${word%%,*},\" -W \"");
-    for (unsigned i = 1; (member = anima_option_member(option, i)); i++)
-        printf("%s%s%s", i > 1 ? " " : "", anima_option_key(member),
-               anima_option_is_bool(member) ? "" : "=");
-    printf("\" -- \"${word##*,}\"))\n"
-           "            return\n"
-           "        fi\n"
-           "        ");
-    print_choices(anima_option_member(option, 0));
-}
-
-/* The words that may follow "--KEY". */
-static void print_values(void)
-{
-    const struct anima_option *option;
-
-    for (unsigned i = 0; (option = anima_option_at(i)); i++) {
-        bool members = anima_option_member(option, 0);
-
-        if (!members && !anima_option_choices(option) && !anima_option_is_path(option))
-            continue;
-        printf("    --%s)\n        ", anima_option_key(option));
-        if (members)
-            print_members(option);
-        else
-            print_choices(option);
-        printf("        return ;;\n");
-    }
-}
-
-static void print_script(void)
-{
-    printf("# Completion of anima(1) for bash.\n"
-           "_anima() {\n"
-           "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n"
-           "    local options=\n"
-           "    if [ \"$COMP_CWORD\" = 1 ]; then\n"
-           "        COMPREPLY=($(compgen -W \"");
-    for (const struct command *command = commands; command->name; command++)
-        printf("%s%s", command == commands ? "" : " ", command->name);
-    printf("\" -- \"$word\"))\n"
-           "        return\n"
-           "    fi\n"
-           "    case $before in\n");
-    print_values();
-    printf("    esac\n"
-           "    case ${COMP_WORDS[1]} in\n");
-    for (const struct command *command = commands; command->name; command++) {
-        printf("    %s) options=\"--help", command->name);
-        print_options(command);
-        printf("\" ;;\n");
-    }
-    printf("    esac\n"
-           "    case $word in\n"
-           "    -*) COMPREPLY=($(compgen -W \"$options\" -- \"$word\")) ;;\n"
-           "    *) COMPREPLY=($(compgen -f -W \"$(anima list --names 2>/dev/null)\" "
-           "-- \"$word\")) ;;\n"
-           "    esac\n"
-           "}\n"
-           "complete -F _anima anima\n");
+    return strstr(command->words, "NAME") && strcmp(command->name, "create") != 0;
 }
 
 int command_completion(const struct command *command, int argc, char **argv)
 {
+    static const struct {
+        const char *shell;
+        void (*print)(void);
+    } scripts[] = {
+        {"bash", completion_print_bash},
+        {"zsh", completion_print_zsh},
+        {"fish", completion_print_fish},
+    };
     int status;
     g_autoptr(cli_words) words = cli_words_parse(command, argc, argv, &status);
 
     if (!words)
         return status;
-    if (strcmp(cli_word(words, 0), "bash") != 0)
-        return cli_fail(CLI_USAGE, "completion: only bash is known, not '%s'", cli_word(words, 0));
-    print_script();
-    return CLI_GOOD;
+    for (unsigned i = 0; i < G_N_ELEMENTS(scripts); i++) {
+        if (strcmp(cli_word(words, 0), scripts[i].shell) != 0)
+            continue;
+        scripts[i].print();
+        return CLI_GOOD;
+    }
+    return cli_fail(CLI_USAGE, "completion: only bash, zsh and fish are known, not '%s'",
+                    cli_word(words, 0));
 }

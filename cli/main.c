@@ -41,7 +41,7 @@ const struct command commands[] = {
      upgrade_flags, false, 0, 1, command_upgrade},
     {"state", "save NAME FILE | dump FILE", "write a machine's state, or print such a file",
      no_flags, false, 2, 3, command_state},
-    {"completion", "bash", "print a completion script for a shell", no_flags, false, 1, 1,
+    {"completion", "bash|zsh|fish", "print a completion script for a shell", no_flags, false, 1, 1,
      command_completion},
     {"version", "", "print the version", version_flags, false, 0, 0, command_version},
     {"help", "[COMMAND]", "explain a command", no_flags, false, 0, 1, command_help},

@@ -7,7 +7,9 @@ import socket
 import subprocess
 import unittest
 
-from anima_test import PAYLOAD, AnimaTest
+import pexpect
+
+from anima_test import PATIENCE, PAYLOAD, AnimaTest
 
 
 class Words(AnimaTest):
@@ -213,6 +215,35 @@ class Words(AnimaTest):
         features = json.loads(self.anima("version", "--features", "--json").stdout)
         self.assertIn("soft", features["engines"])
 
+    def test_completion_is_fish(self):
+        script = self.anima("completion", "fish").stdout
+        for line, expected in (("anima run --mem", ["--memory=\tsize of RAM"]), ("anima run --engine=s", ["--engine=soft"]),
+                               ("anima pau", ["pause\tstop its CPUs and its clock"])):
+            check = script + f"\ncomplete -C '{line}'\n"
+            result = subprocess.run(["fish", "--no-config", "-c", check], capture_output=True, text=True, check=False,
+                                    env=self.env)
+            self.assertEqual([word.split("\t")[0].rstrip("=") for word in result.stdout.splitlines()],
+                             [word.split("\t")[0].rstrip("=") for word in expected], result.stderr)
+
+    def test_completion_is_zsh(self):
+        script = os.path.join(self.folder, "_anima")
+        with open(script, "w", encoding="utf-8") as stream:
+            stream.write(self.anima("completion", "zsh").stdout)
+        session = pexpect.spawn("zsh", ["-f", "-i"], env=dict(self.env, PS1="prompt> ", TERM="dumb"), timeout=PATIENCE,
+                                encoding="utf-8", dimensions=(50, 200))
+        self.sessions.append(session)
+        session.expect("prompt> ")
+        session.sendline(f"autoload -U compinit && compinit -u -D && source {script} && echo re''ady")
+        session.expect("ready")
+        session.expect("prompt> ")
+        for begin, rest in ("anima run --memo", "ry"), ("anima run --engine so", "ft"), ("anima paus", "e"):
+            session.send(begin + "\t")
+            session.expect(begin + rest)
+            session.send("\x15")
+
+    def test_completion_of_another_shell(self):
+        self.assert_refused(2, "completion: only bash, zsh and fish are known, not 'tcsh'", "completion", "tcsh")
+
     def test_completion_is_bash(self):
         script = self.anima("completion", "bash").stdout
         check = script + ("\nCOMP_WORDS=(anima run --mem) COMP_CWORD=2; _anima; "
@@ -220,7 +251,9 @@ class Words(AnimaTest):
                           "COMP_WORDS=(anima run --engine s) COMP_CWORD=3; _anima; "
                           "[ \"${COMPREPLY[*]}\" = soft ] || exit 2\n"
                           "COMP_WORDS=(anima pau) COMP_CWORD=1; _anima; "
-                          "[ \"${COMPREPLY[*]}\" = pause ] || exit 3\n")
+                          "[ \"${COMPREPLY[*]}\" = pause ] || exit 3\n"
+                          "COMP_WORDS=(anima edit web mem) COMP_CWORD=3; _anima; "
+                          "[ \"${COMPREPLY[*]}\" = memory= ] || exit 4\n")
         result = subprocess.run(["bash", "-c", check], capture_output=True, text=True, check=False)
         self.assertEqual(result.returncode, 0, result.stderr)
 

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The completion script for bash.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/completion.h"
+
+static void print_options(const struct command *command)
+{
+    const struct anima_option *option;
+
+    for (const struct cli_flag *flag = command->flags; flag->name; flag++)
+        printf(" --%s", flag->name);
+    for (unsigned i = 0; command->definition && (option = anima_option_at(i)); i++)
+        printf(" --%s", anima_option_key(option));
+}
+
+/* Shell words that complete one value: its choices, or files. */
+static void print_choices(const struct anima_option *option)
+{
+    const char *const *choices = anima_option_choices(option);
+
+    if (!choices) {
+        printf("COMPREPLY=($(compgen -f -- \"$word\"))\n");
+        return;
+    }
+    printf("COMPREPLY=($(compgen -W \"");
+    for (; *choices; choices++)
+        printf("%s%s", *choices, choices[1] ? " " : "");
+    printf("\" -- \"$word\"))\n");
+}
+
+/* Behind a comma stand the keys of members, before it the value of the first one. */
+static void print_members(const struct anima_option *option)
+{
+    const struct anima_option *member;
+
+    printf("if [[ $word == *,* ]]; then\n"
+           "            COMPREPLY=($(compgen -P \"${word%%,*},\" -W \"");
+    for (unsigned i = 1; (member = anima_option_member(option, i)); i++)
+        printf("%s%s%s", i > 1 ? " " : "", anima_option_key(member),
+               anima_option_is_bool(member) ? "" : "=");
+    printf("\" -- \"${word##*,}\"))\n"
+           "            return\n"
+           "        fi\n"
+           "        ");
+    print_choices(anima_option_member(option, 0));
+}
+
+/* The words that may follow "--KEY". */
+static void print_values(void)
+{
+    const struct anima_option *option;
+
+    for (unsigned i = 0; (option = anima_option_at(i)); i++) {
+        bool members = anima_option_member(option, 0);
+
+        if (!members && !anima_option_choices(option) && !anima_option_is_path(option))
+            continue;
+        printf("    --%s)\n        ", anima_option_key(option));
+        if (members)
+            print_members(option);
+        else
+            print_choices(option);
+        printf("        return ;;\n");
+    }
+}
+
+/* Behind the machine of "edit" stand changes of options. */
+static void print_changes(void)
+{
+    const struct anima_option *option;
+
+    printf("    if [ \"${COMP_WORDS[1]}\" = edit ] && [ \"$COMP_CWORD\" -gt 2 ]; then\n"
+           "        compopt -o nospace 2>/dev/null\n"
+           "        COMPREPLY=($(compgen -S = -W \"");
+    for (unsigned i = 0; (option = anima_option_at(i)); i++)
+        printf("%s%s", i ? " " : "", anima_option_key(option));
+    printf("\" -- \"$word\"))\n"
+           "        return\n"
+           "    fi\n");
+}
+
+void completion_print_bash(void)
+{
+    printf("# Completion of anima(1) for bash.\n"
+           "_anima() {\n"
+           "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n"
+           "    local options=\n"
+           "    if [ \"$COMP_CWORD\" = 1 ]; then\n"
+           "        COMPREPLY=($(compgen -W \"");
+    for (const struct command *command = commands; command->name; command++)
+        printf("%s%s", command == commands ? "" : " ", command->name);
+    printf("\" -- \"$word\"))\n"
+           "        return\n"
+           "    fi\n"
+           "    case $before in\n");
+    print_values();
+    printf("    esac\n"
+           "    case ${COMP_WORDS[1]} in\n");
+    for (const struct command *command = commands; command->name; command++) {
+        printf("    %s) options=\"--help", command->name);
+        print_options(command);
+        printf("\" ;;\n");
+    }
+    printf("    esac\n");
+    print_changes();
+    printf("    case $word in\n"
+           "    -*) COMPREPLY=($(compgen -W \"$options\" -- \"$word\")) ;;\n"
+           "    *) COMPREPLY=($(compgen -f -W \"$(anima list --names 2>/dev/null)\" "
+           "-- \"$word\")) ;;\n"
+           "    esac\n"
+           "}\n"
+           "complete -F _anima anima\n");
+}
