@@ -62,25 +62,46 @@ static void load_loop(void)
     set(&state);
 }
 
-static void run_loop(const char *switches)
+/* Run what `load` loads. */
+static void run_under(const char *switches, void (*load)(void))
 {
     struct engine_debug debug = {.switches = switches,
                                  .log = memfd_create("log", MFD_CLOEXEC),
                                  .perf_map = memfd_create("map", MFD_CLOEXEC)};
-    struct cpu_state state;
 
     fixture_debug = &debug;
     setup(NULL);
-    load_loop();
+    load();
     run_until_kicked();
+    said.log = take_text(debug.log);
+    said.map = take_text(debug.perf_map);
+}
+
+static void run_loop(const char *switches)
+{
+    struct cpu_state state;
+
+    run_under(switches, load_loop);
     state = get();
     assert_int_equal(state.gpr[GPR_RAX], 3 << 1);
     assert_int_equal(state.gpr[GPR_RCX], 0);
     for (unsigned i = 0; i < 4; i++)
         assert_int_equal(state.vector[0][4 * i], 100 + i);
     assert_int_equal(state.vector[1][28], 7);
-    said.log = take_text(debug.log);
-    said.map = take_text(debug.perf_map);
+}
+
+/* A loop with a branch that is taken once in 64 turns, and one that is taken else. */
+static void load_branches(void)
+{
+    struct cpu_state state;
+
+    /* mov ecx, 200; again: mov eax, ecx; and eax, 63; jz seldom; add edx, 1; jmp on;
+     * seldom: add ebx, 1; on: sub ecx, 1; jnz again; kick */
+    FLAT(0xb9, 200, 0, 0, 0, 0x89, 0xc8, 0x83, 0xe0, 63, 0x74, 5, 0x83, 0xc2, 1, 0xeb, 3, 0x83,
+         0xc3, 1, 0x83, 0xe9, 1, 0x75, 0xec, OUT_KICK);
+    state = get();
+    state.gpr[GPR_RBX] = state.gpr[GPR_RDX] = 0;
+    set(&state);
 }
 
 static int forget(void **state)
@@ -108,6 +129,32 @@ static void a_hot_loop_is_translated_and_linked(void **state)
     assert_string_equal(said.map, "");
     assert_true(shows("shlx", false) && shows("shlx", true));
     assert_true(shows("vpaddd", false) && shows("vpaddd", true));
+}
+
+/* Whether one translation has both instructions of the guest. */
+static bool has_both(const char *translation, const char *one, const char *other)
+{
+    g_autofree char *first = g_strdup_printf("(?m)^  [0-9a-f]{16}  %s ", one);
+    g_autofree char *second = g_strdup_printf("(?m)^  [0-9a-f]{16}  %s ", other);
+
+    return g_regex_match_simple(first, translation, 0, 0) &&
+           g_regex_match_simple(second, translation, 0, 0);
+}
+
+static void a_translation_goes_on_over_branches(void **state)
+{
+    g_auto(GStrv) translations = NULL;
+    struct cpu_state end;
+    unsigned traces = 0;
+
+    run_under(NULL, load_branches);
+    end = get();
+    assert_int_equal(end.gpr[GPR_RDX], 197);
+    assert_int_equal(end.gpr[GPR_RBX], 3);
+    translations = g_strsplit(said.log, "\nblock ", -1);
+    for (unsigned i = 0; translations[i]; i++)
+        traces += has_both(translations[i], "jz", "jnz");
+    assert_int_equal(traces, 1);
 }
 
 static void interp_translates_nothing(void **state)
@@ -205,6 +252,7 @@ int main(void)
     /* Last what holds for the whole process. */
     const struct CMUnitTest tests[] = {
         DEBUG_TEST(a_hot_loop_is_translated_and_linked),
+        DEBUG_TEST(a_translation_goes_on_over_branches),
         DEBUG_TEST(interp_translates_nothing),
         DEBUG_TEST(nochain_comes_out_of_each_block),
         DEBUG_TEST(linked_blocks_seldom_come_out),

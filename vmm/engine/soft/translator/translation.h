@@ -505,6 +505,8 @@ void known_begin(struct build *build);
 /* Where the address of `key`, with an index, was checked, or its base, whose index is narrow; NULL
  * if nowhere. */
 const struct checker *known_sum(const struct build *build, const struct address_key *key);
+/* Whether what the operand has of base and index is narrow. */
+bool known_narrow(const struct build *build, const struct insn *insn);
 /* The address of `key` (base EMIT_NONE: another one) was checked. */
 void known_add(struct build *build, const struct address_key *key, const struct checker *checker);
 /* Behind the present instruction: what it did to registers. `native`: the interpreter did not do

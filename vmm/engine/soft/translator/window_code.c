@@ -128,7 +128,7 @@ static enum window_form choose_guess(struct build *build, uint64_t linear)
     return WINDOW_CHECKED;
 }
 
-/* An address without registers. */
+/* An address without registers, or not far from it. */
 static enum window_form choose_constant(struct build *build, uint64_t linear)
 {
     build->window_slot = (uint32_t)(linear >> SLOT_SHIFT);
@@ -205,6 +205,9 @@ static enum window_form choose(struct build *build, const struct insn *insn)
         insn->displacement < WINDOW_SMALL && insn->displacement > -WINDOW_SMALL)
         return insn->index < GPR_COUNT ? choose_sum(build, insn)
                                        : choose_base(build, insn->base, guess(build, insn));
+    if (!narrow && insn->segment < SEG_FS && is_static(build, insn->displacement) &&
+        known_narrow(build, insn))
+        return choose_constant(build, linear);
     return choose_guess(build, guess(build, insn));
 }
 

@@ -6,8 +6,8 @@
  *
  * A slot and its neighbours have 512 GB each. What was checked may be moved by constants: all of a
  * trace, of 32 bits each, are less than a neighbour. Nor does an index of 32 bits, eightfold, lead
- * further: where its base was checked, the sum needs no check of its own. The index of a sum that
- * was checked counts eightfold too, so only small constants may be added then.
+ * further: where its base was checked, or is a constant, the sum needs no check of its own. The
+ * index of a sum that was checked counts eightfold too, so only small constants may be added then.
  */
 #include "vmm/engine/soft/operand.h"
 #include "vmm/engine/soft/translator/translation.h"
@@ -37,6 +37,12 @@ const struct checker *known_sum(const struct build *build, const struct address_
     if (!key->scale && build->verified >> key->index & 1 && build->narrow >> key->base & 1)
         return &build->checker[key->index];
     return NULL;
+}
+
+bool known_narrow(const struct build *build, const struct insn *insn)
+{
+    return (insn->base >= GPR_COUNT || build->narrow >> insn->base & 1) &&
+           (insn->index >= GPR_COUNT || build->narrow >> insn->index & 1);
 }
 
 void known_add(struct build *build, const struct address_key *key, const struct checker *checker)
