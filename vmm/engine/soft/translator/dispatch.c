@@ -329,6 +329,12 @@ static uintptr_t retry_window(struct soft_cpu *cpu, const struct site *site)
     return 0;
 }
 
+/* Whether its code relies on windows that the address space has no more. */
+static bool lost_windows(const struct soft_cpu *cpu, const struct translation *translation)
+{
+    return (translation->mode & MODE_WINDOW) && !cpu->user_windowed;
+}
+
 uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t linear,
                                uint32_t access)
 {
@@ -358,7 +364,8 @@ uintptr_t translator_interpret(struct soft_cpu *cpu, uint32_t number, uint64_t l
     cpu->block_end = false;
     soft_count(&cpu->counters.interpreted);
     insn->exec(cpu, insn);
-    if (cpu->next_rip != next || site->grouped || !site->translation->block)
+    if (cpu->next_rip != next || site->grouped || !site->translation->block ||
+        lost_windows(cpu, site->translation))
         return 0;
     if (site->last ? !may_go_behind(cpu, site) : cpu->block_end)
         return 0;

@@ -482,6 +482,14 @@ static bool has_registers(const struct soft_cpu *cpu, const struct soft_translat
     return is_over(cpu, translation->physical & ~(size - 1), size);
 }
 
+/* There is no room for what the space wants: its code goes on without windows. */
+static enum window_fault do_without(struct soft_cpu *cpu, struct user_windows *windows,
+                                    struct user_space *space)
+{
+    demote(cpu, windows, space);
+    return WINDOW_ABSENT;
+}
+
 enum window_fault user_window_fault(struct soft_cpu *cpu, struct user_windows *windows,
                                     uint64_t linear, bool write)
 {
@@ -490,10 +498,12 @@ enum window_fault user_window_fault(struct soft_cpu *cpu, struct user_windows *w
     struct user_leaf *leaf;
     struct soft_path path;
     uint32_t error;
-    bool shown;
+    bool placed, shown;
 
     linear &= ~PAGE_OFFSET;
-    if (!space || linear >> USER_BITS)
+    if (!space)
+        return WINDOW_ABSENT;
+    if (linear >> USER_BITS)
         return WINDOW_NEVER;
     space->credit--;
     if (!soft_walk(cpu, linear, write ? SOFT_WRITE : SOFT_READ, SOFT_MMU_USER, &translation,
@@ -505,12 +515,16 @@ enum window_fault user_window_fault(struct soft_cpu *cpu, struct user_windows *w
         return WINDOW_ABSENT;
     if (((cpu->cr4 & CR4_PKE) && path.entry[path.count - 1] & PTE_KEY) ||
         (write && !begin_writing(cpu, path.translation.physical)) ||
-        has_registers(cpu, &path.translation) || !have_room(cpu, windows) ||
-        !place(cpu, windows, space, linear))
+        has_registers(cpu, &path.translation))
         return WINDOW_NEVER;
+    placed = place(cpu, windows, space, linear);
+    if (!placed && space->slot_count == USER_SPACE_SLOTS)
+        return WINDOW_NEVER;
+    if (!placed || !have_room(cpu, windows))
+        return do_without(cpu, windows, space);
     leaf = get_leaf(cpu, windows, space, linear, &path);
     if (!leaf)
-        return WINDOW_NEVER;
+        return do_without(cpu, windows, space);
     shown = leaf->large ? show_large(windows, space, leaf, linear, &path)
                         : show_small(cpu, windows, space, leaf, linear, &path);
     if (!shown && leaf->large)
