@@ -5,7 +5,9 @@
  * looks after every turn whether it still finds its own. For tests/guest/run-linux: built static,
  * it runs in a guest and says what it did.
  *
- *     avx512 PROCESSES SECONDS
+ *     avx512 PROCESSES
+ *
+ * It goes on until a line comes on its standard input.
  */
 #include <immintrin.h>
 #include <pthread.h>
@@ -15,11 +17,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#define TURNS_OF_A_CHECK 64
+#define TURNS_LEAST 1000
 
 struct registers {
     uint8_t zmm[32][64];
@@ -27,6 +30,7 @@ struct registers {
 } __attribute__((aligned(64)));
 
 static volatile sig_atomic_t signals;
+static volatile bool *stop; /* shared by all processes */
 
 #define EACH(what)                                                                                \
     what(0) what(1) what(2) what(3) what(4) what(5) what(6) what(7) what(8) what(9) what(10)      \
@@ -98,22 +102,13 @@ __attribute__((target("avx512f,avx512bw,avx512vl"))) static bool compute(uint64_
     return true;
 }
 
-static double now(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
 /* Turns that went well, or -1. */
-static long work(uint64_t seed, double seconds)
+static long work(uint64_t seed)
 {
     struct registers mine, found;
-    double end = now() + seconds;
     long turns = 0;
 
-    while (turns % TURNS_OF_A_CHECK || now() < end) {
+    while (!*stop || turns < TURNS_LEAST) {
         fill(&mine, seed + (uint64_t)turns);
         memset(&found, 0, sizeof(found));
         keep(&mine, &found, 1 + (unsigned)(turns * 37 % 5000));
@@ -126,10 +121,10 @@ static long work(uint64_t seed, double seconds)
 
 static void *thread(void *argument)
 {
-    return (void *)work((uint64_t)argument * 0x1234567, 1);
+    return (void *)work((uint64_t)argument * 0x1234567);
 }
 
-static int process(unsigned number, double seconds)
+static int process(unsigned number)
 {
     timer_t timer;
     struct itimerspec often = {.it_interval.tv_nsec = 3000000, .it_value.tv_nsec = 3000000};
@@ -141,7 +136,7 @@ static int process(unsigned number, double seconds)
     if (timer_create(CLOCK_MONOTONIC, NULL, &timer) || timer_settime(timer, 0, &often, NULL) ||
         pthread_create(&other, NULL, thread, (void *)(uintptr_t)(number + 1)))
         return 2;
-    turns = work((uint64_t)(number + 1) << 32, seconds);
+    turns = work((uint64_t)(number + 1) << 32);
     pthread_join(other, &result);
     if (turns < 0 || (long)result < 0) {
         printf("process %u lost its registers\n", number);
@@ -153,21 +148,28 @@ static int process(unsigned number, double seconds)
 
 int main(int argc, char **argv)
 {
-    int processes = argc > 1 ? atoi(argv[1]) : 4, seconds = argc > 2 ? atoi(argv[2]) : 2,
-        failed = 0;
+    int processes = argc > 1 ? atoi(argv[1]) : 4, failed = 0;
 
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512vl")) {
         printf("avx512: this processor has it not\n");
         return 77;
     }
+    stop = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (stop == MAP_FAILED)
+        return 2;
     for (int i = 0; i < processes; i++)
         if (fork() == 0) {
-            int status = process((unsigned)i, seconds);
+            int status = process((unsigned)i);
 
             fflush(stdout);
             _exit(status);
         }
+    printf("avx512: at work\n");
+    fflush(stdout);
+    for (int byte = 0; processes && byte != '\n' && byte != EOF;)
+        byte = getchar();
+    *stop = true;
     for (int i = 0, status; i < processes; i++) {
         wait(&status);
         failed |= !WIFEXITED(status) || WEXITSTATUS(status);
