@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * MOVS, STOS and LODS, upwards (SDM 2).
+ * MOVS, STOS, LODS and SCAS, upwards (SDM 2).
  *
  * One element is an access like any other. A repeated MOVS or STOS whose operands lie in one page
  * each, and hit, is the host's own instruction: RSI and RDI become host addresses before it and
@@ -106,6 +106,19 @@ static void load_one(struct build *build)
     step(build, GPR_RSI);
 }
 
+/* SCAS is a comparison of rAX with the element. */
+static void scan_one(struct build *build)
+{
+    unsigned size = build_now(build)->operand_size;
+    struct access access;
+
+    check_element(build, GPR_RDI, false, &access);
+    emit_op_memory(&build->emitter, size == 2 ? 0x66 : 0, size == 1 ? 0x3a : 0x3b, size == 8,
+                   GPR_RAX, &access.host);
+    step(build, GPR_RDI);
+    build->flags = FLAGS_HOST;
+}
+
 /* ---- a run ---- */
 
 /* `gpr` += delta, or -= delta where that is in one's complement. */
@@ -168,7 +181,7 @@ bool build_string(struct build *build)
 {
     const struct insn *insn = build_now(build);
     bool repeated = insn->prefixes & (INSN_REP | INSN_REPNE);
-    bool moves = false, loads = false;
+    bool moves = false, loads = false, scans = false;
 
     if (build->now->decoded.instruction.meta.category != ZYDIS_CATEGORY_STRINGOP ||
         insn->address_size != build_word(build))
@@ -185,10 +198,14 @@ bool build_string(struct build *build)
     case 0xad:
         loads = true;
         break;
+    case 0xae:
+    case 0xaf:
+        scans = true;
+        break;
     default:
         return false;
     }
-    if ((loads && repeated) || ((moves || loads) && !source_is_flat(build)))
+    if (((loads || scans) && repeated) || ((moves || loads) && !source_is_flat(build)))
         return false;
     build_begin_access(build);
     require_upwards(build);
@@ -200,6 +217,8 @@ bool build_string(struct build *build)
         move_one(build);
     else if (loads)
         load_one(build);
+    else if (scans)
+        scan_one(build);
     else
         store_one(build);
     return true;
@@ -207,11 +226,15 @@ bool build_string(struct build *build)
 
 bool build_string_flags(const ZydisDecodedInstruction *decoded, struct copy_form *form)
 {
+    const ZydisInstructionAttributes repeats =
+        ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE;
+    bool scans = (decoded->opcode & 0xfe) == 0xae;
+
     if (decoded->meta.category != ZYDIS_CATEGORY_STRINGOP || decoded->opcode < 0xa4 ||
-        decoded->opcode > 0xad || (decoded->opcode & 0xfe) == 0xa6 ||
-        (decoded->opcode & 0xfe) == 0xa8)
+        decoded->opcode > 0xaf || (decoded->opcode & 0xfe) == 0xa6 ||
+        (decoded->opcode & 0xfe) == 0xa8 || (scans && decoded->attributes & repeats))
         return false;
     form->flags_read = 0;
-    form->flags_killed = 0;
+    form->flags_killed = scans ? FLAGS_LIVE : 0;
     return true;
 }
