@@ -105,6 +105,7 @@ int command_show(const struct command *command, int argc, char **argv);
 int command_start(const struct command *command, int argc, char **argv);
 int command_state(const struct command *command, int argc, char **argv);
 int command_stop(const struct command *command, int argc, char **argv);
+int command_top(const struct command *command, int argc, char **argv);
 int command_upgrade(const struct command *command, int argc, char **argv);
 int command_version(const struct command *command, int argc, char **argv);
 
@@ -116,5 +117,6 @@ extern const struct cli_flag console_flags[];
 extern const struct cli_flag events_flags[];
 extern const struct cli_flag metrics_flags[];
 extern const struct cli_flag stop_flags[];
+extern const struct cli_flag top_flags[];
 extern const struct cli_flag upgrade_flags[];
 extern const struct cli_flag version_flags[];

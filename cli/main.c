@@ -29,6 +29,8 @@ const struct command commands[] = {
      command_console},
     {"events", "[NAME]", "follow what happens to machines", events_flags, false, 0, 1,
      command_events},
+    {"top", "", "show what running machines take of this host", top_flags, false, 0, 0,
+     command_top},
     {"metrics", "[NAME]", "count what CPUs did", metrics_flags, false, 0, 1, command_metrics},
     {"pause", "NAME", "stop its CPUs and its clock", no_flags, false, 1, 1, command_pause},
     {"resume", "NAME", "let it go on", no_flags, false, 1, 1, command_resume},

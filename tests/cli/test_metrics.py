@@ -90,6 +90,23 @@ class Metrics(AnimaTest):
         self.assertEqual(metrics["engine"], "kvm")
         self.assertGreater(metrics["counters"]["exits_pio"]["total"], 0)
 
+    def test_top(self):
+        """A guest that looks for work takes some of a processor, a paused one nothing."""
+        for name in "busy", "idle":
+            self.greeted(name=name)
+        self.anima("pause", "idle")
+        result = self.anima("top", "--once", "--interval", "0.5", "--json")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        busy, idle = json.loads(result.stdout)
+        self.assertEqual((busy["name"], idle["name"], idle["state"]), ("busy", "idle", "paused"))
+        self.assertGreater(busy["cpu_percent"], 1)
+        self.assertLess(idle["cpu_percent"], busy["cpu_percent"] / 2)
+        self.assertGreater(busy["resident"], 1 << 20)
+        lines = self.anima("top", "--once", "--interval", "0.1").stdout.splitlines()
+        self.assertEqual(lines[0].split()[:2], ["NAME", "STATE"])
+        self.assertEqual({line.split()[0] for line in lines[1:]}, {"busy", "idle"})
+        self.assert_refused_here(2, "--interval", "top", "--interval", "soon")
+
     def test_a_machine_that_is_not_there(self):
         self.assert_refused(1, "nobody", "metrics", "nobody")
 
