@@ -92,7 +92,7 @@ char *reader_run(const char *program, const char *argument, int in, const char *
         continue;
     if (*text)
         return g_steal_pointer(&text);
-    g_strchomp(complaint);
+    complaint[strcspn(complaint, "\n")] = 0;
     if (*complaint)
         error_set(error, ANIMA_ERROR_FAILED, "%s",
                   complaint + (g_str_has_prefix(complaint, "anima: ") ? strlen("anima: ") : 0));
