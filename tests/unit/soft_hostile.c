@@ -81,7 +81,7 @@ struct canary {
     size_t size;
 };
 
-static struct canary canaries[256];
+static struct canary canaries[512];
 static unsigned canary_count;
 
 static void canary_add(void *start, size_t size)
@@ -160,6 +160,20 @@ static void canaries_around_mappings(void)
     }
 }
 
+/* In some of the slots of 512 GB where windows could be, at both ends: what lies between is theirs,
+ * with guards on either side. */
+static void canaries_around_windows(void)
+{
+    const uintptr_t slot_size = 1UL << 39;
+
+    for (uintptr_t slot = 1; slot < 255; slot++) {
+        if (below(8))
+            continue;
+        canary_at(slot * slot_size, PAGE);
+        canary_at((slot + 1) * slot_size - PAGE, PAGE);
+    }
+}
+
 /* ---- addresses that are worth a try ---- */
 
 static uint64_t pointers[POINTERS];
@@ -180,7 +194,9 @@ static const uint64_t regions[] = {
     0xffff8000,
     0x100400000,
     CODE_LINEAR - 0x10000,
+    0x0000007fffff8000, /* the ends of slots of 512 GB, which windows are made of */
     0x0000550000000000,
+    0x0000557ffffff000,
     0x00007fffffff0000,
     0xffff800000000000,
     0xffff888000200000,
@@ -693,11 +709,12 @@ int main(int argc, char **argv)
     if (!g_option_context_parse(context, &argc, &argv, NULL))
         return 2;
     ops = engine_find("soft", -1, &(const char *){0}, NULL);
+    random_state = seed * 0x9e3779b97f4a7c15 + 1;
+    canaries_around_windows();
     create_guest(switches);
     memset(canary_data, CANARY, sizeof(canary_data));
     canary_add(canary_bss, sizeof(canary_bss));
     canary_add(canary_data, sizeof(canary_data));
-    random_state = seed * 0x9e3779b97f4a7c15 + 1;
     collect_pointers(guest.memory);
     collect_engine_pointers();
     canaries_around_mappings();

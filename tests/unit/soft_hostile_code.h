@@ -109,6 +109,35 @@ static uint8_t *add_accesses(uint8_t *at)
     return at;
 }
 
+/* Accesses by a register that moves by constants in between, as far as they go: none leaves the
+ * slots around the one in which it was checked. 30 bytes at most. */
+static uint8_t *add_moves(uint8_t *at)
+{
+    static const uint8_t opcodes[] = {0x8b, 0x89, 0x01, 0x33};
+    static const uint32_t moves[] = {0x7fffffff, 0x80000000, 0x7ffff000, 0xfffffff8, 0x1000, 8};
+    unsigned base = below(16);
+    uint8_t rex = 0x48 | (uint8_t)(base >> 3);
+
+    for (unsigned i = 0; i < 2; i++) {
+        uint32_t move = moves[below(G_N_ELEMENTS(moves))], displacement = (uint32_t)odd_value();
+
+        if (below(8)) /* ADD or SUB */
+            memcpy(at, (uint8_t[]){rex, 0x81, (uint8_t)(0xc0 | below(2) * 0x28 | (base & 7))}, 3);
+        else /* MOV */
+            memcpy(at, (uint8_t[]){rex, 0xc7, (uint8_t)(0xc0 | (base & 7))}, 3);
+        memcpy(at + 3, &move, 4);
+        at += 7;
+        *at++ = rex;
+        *at++ = opcodes[below(sizeof(opcodes))];
+        *at++ = 0x80 | (uint8_t)(below(8) << 3) | (base & 7);
+        if ((base & 7) == 4)
+            *at++ = 0x24;
+        memcpy(at, &displacement, 4);
+        at += 4;
+    }
+    return at;
+}
+
 /* The bits that must be as they are stand right. */
 static uint8_t *add_evex(uint8_t *at)
 {
@@ -133,7 +162,7 @@ static uint8_t *add_instruction(uint8_t *at)
     case 13: /* EVEX; its mask is off often, its registers any */
         return add_evex(at);
     case 12:
-        return add_accesses(at);
+        return below(2) ? add_accesses(at) : add_moves(at);
     case 0:
         for (unsigned i = 0; i < 12; i++)
             *at++ = (uint8_t)random64();
@@ -175,15 +204,16 @@ static uint8_t *add_instruction(uint8_t *at)
 static void make_slot(uint8_t slot[SLOT])
 {
     uint8_t text[SLOT + 64], *at = text;
-    bool loop = below(4) == 0, accesses = below(8) == 0;
+    bool loop = below(4) == 0;
+    unsigned accesses = below(12);
 
     memset(text, 0x90, sizeof(text));
     if (loop) {
         memcpy(at, (uint8_t[]){0xb9, (uint8_t)below(30), 0, 0, 0}, 5);
         at += 5;
     }
-    if (accesses)
-        at = add_accesses(at);
+    if (accesses < 2)
+        at = accesses ? add_accesses(at) : add_moves(at);
     else
         do
             at = add_instruction(at);
