@@ -433,7 +433,8 @@ void user_space_protect(struct user_host *host, struct user_space *space, uint64
     struct user_leaf *next;
 
     page &= PAGE_MASK;
-    for (struct user_leaf *leaf = space->leaves; leaf; leaf = next) {
+    for (struct user_leaf *leaf = space->leaves; leaf && user_host_shows_writable(host, page);
+         leaf = next) {
         next = leaf->next;
         if (!leaf->large)
             protect_leaf(host, space, leaf, page);
