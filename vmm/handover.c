@@ -85,7 +85,6 @@ void handover_describe(void *opaque, struct control_call *call)
 {
     struct vmm *vmm = opaque;
     struct machine_status status;
-    g_autofree char *path = NULL;
     const char *obstacle;
     GError *error = NULL;
     json_t *result;
