@@ -345,9 +345,9 @@ struct soft_cpu {
                             or when off. lapic.c keeps it, and flushes the TLB */
     struct soft_blocks *blocks;         /* decoded-instruction cache; block.h */
     struct soft_translator *translator; /* NULL: interpreted only */
-    uint8_t heat;       /* executions of a block at an address before it is translated there */
-    uint8_t clone_heat; /* the same for one that has a translation elsewhere */
-    struct vcpu *vcpu;  /* thread side; soft.c */
+    uint8_t heat;                       /* executions of a block before it is translated */
+    uint8_t heat_elsewhere;             /* how many of them count at another linear address */
+    struct vcpu *vcpu;                  /* thread side; soft.c */
     bool low;           /* it lies below 2 GB as a whole, for 32-bit absolute addresses */
     int64_t tsc_offset; /* guest TSC = clock_tsc + this (TSC writes, TSC_ADJUST) */
     /* Where the host's counter ticks at the guest's pace, guest TSC = RDTSC + tsc_bias: for the

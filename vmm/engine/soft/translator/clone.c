@@ -216,15 +216,6 @@ static void move_translation(struct soft_cpu *cpu, struct translation *translati
     soft_count(&cpu->counters.clones_moved);
 }
 
-bool translation_has_source(const struct soft_block *block, uint8_t mode)
-{
-    const struct translation *translation = block->translations;
-
-    while (translation && translation->mode != mode)
-        translation = translation->next;
-    return translation;
-}
-
 /* The newest and the oldest translation of `block` in this mode, if there are any. */
 static struct translation *find_sources(struct soft_block *block, uint8_t mode,
                                         struct translation **oldest, unsigned *count)

@@ -219,8 +219,7 @@ static struct translation *get_translation(struct soft_cpu *cpu, struct soft_blo
     if (plain)
         mode |= MODE_PLAIN;
     /* A plain one goes on where another one cannot, which is hot. */
-    cold =
-        !plain && (block->heat < soft_translator_heat(cpu, block) || block->heat_linear != linear);
+    cold = !plain && (block->heat < cpu->heat || block->heat_linear != linear);
     if (cold && !counts && block->heat_linear == linear)
         return NULL;
     translation = translation_find(translator, block, linear, mode);
@@ -228,11 +227,6 @@ static struct translation *get_translation(struct soft_cpu *cpu, struct soft_blo
         return translation;
     if (cold && (!counts || soft_translator_cold(cpu, block, linear)))
         return NULL;
-    /* What it has elsewhere may be of another mode. */
-    if (!plain && block->heat < cpu->heat && !translation_has_source(block, mode)) {
-        block->heat += counts;
-        return NULL;
-    }
     translation = make_translation(cpu, block, linear, mode);
     if (translation)
         return translation;
@@ -559,7 +553,8 @@ struct soft_translator *soft_translator_create(struct soft_cpu *cpu, GError **er
     translator->clones = !switches->noclones;
     translator->young = switches->eager ? YOUNG_EAGER : YOUNG;
     cpu->heat = switches->eager ? 0 : SOFT_TRANSLATOR_HEAT;
-    cpu->clone_heat = switches->eager || switches->noclones ? cpu->heat : SOFT_CLONE_HEAT;
+    cpu->heat_elsewhere =
+        switches->eager || switches->noclones ? 0 : SOFT_TRANSLATOR_HEAT - SOFT_CLONE_HEAT;
     translator->features.bmi2 = !switches->nobmi2 && __builtin_cpu_supports("bmi2");
     translator->features.avx = !switches->noavx && __builtin_cpu_supports("avx2");
     translator->features.avx512 = translator->features.avx && soft_host_has_avx512();

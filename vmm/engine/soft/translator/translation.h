@@ -638,8 +638,6 @@ void exit_unlink(struct soft_translator *translator, uint32_t number);
 
 /* clone.c */
 
-/* Whether `block` has a translation in this mode, at whatever address. */
-bool translation_has_source(const struct soft_block *block, uint8_t mode);
 /* A translation of `block` at `linear` in the present mode, made of one that is elsewhere; NULL
  * where there is none, or it cannot be used there. */
 struct translation *translation_clone(struct soft_cpu *cpu, struct soft_block *block,

@@ -31,26 +31,20 @@ void soft_translations_drop(struct soft_cpu *cpu, struct soft_block *block);
 bool soft_translator_enter(struct soft_cpu *cpu, struct soft_block *block, uint64_t linear);
 
 #define SOFT_TRANSLATOR_HEAT 24 /* soft_cpu.heat, but with the switch `eager` */
-#define SOFT_CLONE_HEAT      2  /* soft_cpu.clone_heat, but with that and `noclones` */
+#define SOFT_CLONE_HEAT      2  /* how far below that a block falls that is met elsewhere */
 
-/* How often `block` is executed before it is translated. */
-static inline uint8_t soft_translator_heat(const struct soft_cpu *cpu,
-                                           const struct soft_block *block)
-{
-    return block->translations ? cpu->clone_heat : cpu->heat;
-}
-
-/* Whether `block` was executed too seldom at `linear` for a translation there to be worth while;
- * this time counts. Programs that are started anew lie elsewhere each time, and most of what they
- * execute is executed once. */
+/* Whether `block` was executed too seldom for a translation at `linear` to be worth while; this
+ * time counts. Programs that are started anew lie elsewhere each time, and most of what they
+ * execute is executed once. But what many of them execute is hot in the end, and a clone costs
+ * little. */
 static inline bool soft_translator_cold(struct soft_cpu *cpu, struct soft_block *block,
                                         uint64_t linear)
 {
     if (block->heat_linear != linear) {
         block->heat_linear = linear;
-        block->heat = 0;
+        block->heat = MIN(block->heat, cpu->heat_elsewhere);
     }
-    if (block->heat >= soft_translator_heat(cpu, block))
+    if (block->heat >= cpu->heat)
         return false;
     block->heat++;
     return true;
