@@ -79,8 +79,8 @@ static void print_state(const struct diff_case *test)
 
 #define BATCH 128 /* cases that run natively before they are compared */
 
-/* Each form has so many turns, however long that takes: not each turn finds an encoding. */
-#define LEAST_ROUNDS 3
+/* Turns that each form has at least, however long that takes: not each one finds an encoding. */
+#define LEAST_TURNS 16
 
 /* One case of eight is an encoding that is no instruction. */
 #define INVALID_PERIOD 8
@@ -183,6 +183,22 @@ static void run_batch(uint64_t first, unsigned count, struct totals *totals)
         run_emulated(&runs[i], totals);
 }
 
+/* The number of a form's case in its turn; the reverse of choose_form. */
+static uint64_t case_of(const struct diff_forms *forms, unsigned index, unsigned turn)
+{
+    uint64_t number = index + (uint64_t)turn * forms->valid->len;
+
+    return forms->invalid->len ? number + number / (INVALID_PERIOD - 1) + 1 : number;
+}
+
+/* What had no turn, or none that found an encoding. */
+static void run_missing(struct totals *totals)
+{
+    for (unsigned i = 0; i < totals->forms.valid->len; i++)
+        for (unsigned turn = 0; turn < LEAST_TURNS && !totals->runs[i]; turn++)
+            run_batch(case_of(&totals->forms, i, turn), 1, totals);
+}
+
 /* Forms of which no case could be made count as mismatches. */
 static unsigned count_broken(struct totals *totals)
 {
@@ -202,7 +218,6 @@ static unsigned count_broken(struct totals *totals)
 static void run_cases(struct totals *totals)
 {
     gint64 end = g_get_monotonic_time() + option_seconds * G_TIME_SPAN_SECOND;
-    uint64_t least = LEAST_ROUNDS * (totals->forms.valid->len + totals->forms.invalid->len);
     unsigned broken;
 
     interpreter_init();
@@ -210,8 +225,9 @@ static void run_cases(struct totals *totals)
     if (option_case >= 0) {
         run_batch((uint64_t)option_case, 1, totals);
     } else {
-        for (uint64_t i = 0; i < least || g_get_monotonic_time() < end; i += BATCH)
+        for (uint64_t i = 0; g_get_monotonic_time() < end; i += BATCH)
             run_batch(i, BATCH, totals);
+        run_missing(totals);
         broken = count_broken(totals);
         printf("%u forms, %lu cases (%lu faults; %lu invalid encodings; %lu translated too), %lu "
                "mismatches in %u forms\n",
