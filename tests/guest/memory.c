@@ -6,7 +6,9 @@
  * host. It begins with a tenth of a second of nothing but reads and writes, after which an engine
  * knows it as a process that is worth an effort.
  *
- *     memory THREADS-ROUNDS
+ *     memory ROUNDS
+ *
+ * with so many rounds of what two threads do.
  */
 #include <errno.h>
 #include <pthread.h>

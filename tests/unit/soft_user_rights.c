@@ -278,7 +278,7 @@ static void a_leaf_becomes_a_large_page_and_back(void **state)
     }
 }
 
-/* The vCPU at `cpl` executes INVPCID and runs into UD2. */
+/* The first vCPU executes INVPCID, as a kernel, and runs into UD2. */
 static void invpcid(struct user *user, uint64_t type, uint64_t pcid, uint64_t linear)
 {
     static const uint8_t code[] = {0x66, 0x0f, 0x38, 0x82, 0x06, 0x0f, 0x0b}; /* RAX, [RSI] */
