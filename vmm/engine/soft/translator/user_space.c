@@ -59,9 +59,10 @@ static bool can_be_window(struct user_host *host, int slot)
            own(host, slot - 1) && own(host, slot + 1);
 }
 
+/* A window that nobody has; -1 when there is none. */
 static int take_slot(struct user_host *host)
 {
-    int found = USER_VOID_FAILED;
+    int found = -1;
 
     for (int i = 0; i < WINDOW_SLOTS && found < 0; i++)
         if (host->slots[i] == SLOT_IDLE)

@@ -22,7 +22,6 @@
 #define USER_LEAVES      8192U /* of an engine */
 #define USER_PIECES      24000 /* of the host's 65,530 mappings of a process; see WINDOW_PIECES */
 #define USER_NO_ROOT     UINT64_MAX
-#define USER_VOID_FAILED (-1)
 
 struct user_leaf {
     struct user_leaf *next_hash, *previous, *next; /* `next` of a free one too */

@@ -32,7 +32,6 @@
 #define PAGE_OFFSET (PAGE_SIZE - 1)
 #define PTE_DIRTY   (1UL << 6)
 #define PTE_KEY     (0xfUL << 59)
-#define USER_BITS   47
 
 #define SAMPLES_WANTED 16   /* interrupts before windows are worth a try */
 #define PENALTY_MAX    8    /* doublings of that */
@@ -53,12 +52,16 @@ static void set_deltas(struct soft_cpu *cpu, const struct user_windows *windows,
     }
 }
 
+/* The mode of user code, of 32 bits or 64, with windows or without. */
+static uint8_t user_mode(bool small, bool windowed)
+{
+    return (uint8_t)(SOFT_MMU_USER | (small ? MODE_32 : 0) | (windowed ? MODE_WINDOW : 0));
+}
+
 static void set_tables(struct soft_cpu *cpu, bool windowed)
 {
-    for (unsigned i = 0; i < 2; i++)
-        cpu->user_table[i] =
-            cpu->translator
-                ->indirect[SOFT_MMU_USER | (i ? MODE_32 : 0) | (windowed ? MODE_WINDOW : 0)];
+    for (unsigned small = 0; small < 2; small++)
+        cpu->user_table[small] = cpu->translator->indirect[user_mode(small, windowed)];
 }
 
 static void detach(struct soft_cpu *cpu, struct user_windows *windows)
@@ -98,14 +101,12 @@ struct user_windows *user_windows_create(struct soft_cpu *cpu, struct user_host 
         user_space_init(&windows->spaces[i], USER_NO_ROOT);
     for (unsigned i = 0; i < WINDOW_SLOTS; i++)
         cpu->user_delta[i] = user_host_nowhere(host, i);
-    for (unsigned i = 0; i < 2; i++)
-        for (unsigned windowed = 0; windowed < 2; windowed++)
-            if (!translator_need_table(
-                    cpu->translator,
-                    (uint8_t)(SOFT_MMU_USER | (i ? MODE_32 : 0) | (windowed ? MODE_WINDOW : 0)))) {
-                g_free(windows);
-                return NULL;
-            }
+    for (unsigned i = 0; i < 4; i++) {
+        if (translator_need_table(cpu->translator, user_mode(i & 1, i & 2)))
+            continue;
+        g_free(windows);
+        return NULL;
+    }
     set_tables(cpu, false);
     return windows;
 }
@@ -228,21 +229,32 @@ static struct user_sample *sample_of(struct user_windows *windows, uint64_t root
     return sample;
 }
 
-/* A place for another one: a free one, or the one that was not attached for longest. */
-static struct user_space *make_room(struct soft_cpu *cpu, struct user_windows *windows)
+/* Give the windows up of the space that was put aside for longest. False: there is none. */
+static bool make_way(struct soft_cpu *cpu, struct user_windows *windows)
 {
-    struct user_space *oldest = &windows->spaces[0];
+    struct user_space *oldest = NULL;
 
-    for (unsigned i = 1; i < USER_SPACES; i++) {
+    for (unsigned i = 0; i < USER_SPACES; i++) {
         struct user_space *space = &windows->spaces[i];
 
-        if (oldest->root != USER_NO_ROOT &&
-            (space->root == USER_NO_ROOT || space->used < oldest->used))
+        if (space->root != USER_NO_ROOT && space != windows->attached &&
+            (!oldest || space->used < oldest->used))
             oldest = space;
     }
-    if (oldest->root != USER_NO_ROOT)
+    if (oldest)
         forget(cpu, windows, oldest);
     return oldest;
+}
+
+/* A place for another one, while none is attached. */
+static struct user_space *make_room(struct soft_cpu *cpu, struct user_windows *windows)
+{
+    struct user_space *space = find_space(windows, USER_NO_ROOT);
+
+    if (space)
+        return space;
+    make_way(cpu, windows);
+    return find_space(windows, USER_NO_ROOT);
 }
 
 static void promote(struct soft_cpu *cpu, struct user_windows *windows, uint64_t root)
@@ -425,23 +437,6 @@ static struct user_leaf *get_leaf(struct soft_cpu *cpu, struct user_windows *win
     return leaf ? leaf : user_space_add(windows->host, space, linear, path);
 }
 
-/* Give the windows up of the space that was put aside for longest. False: there is none. */
-static bool make_way(struct soft_cpu *cpu, struct user_windows *windows)
-{
-    struct user_space *oldest = NULL;
-
-    for (unsigned i = 0; i < USER_SPACES; i++) {
-        struct user_space *space = &windows->spaces[i];
-
-        if (space->root != USER_NO_ROOT && space != windows->attached &&
-            (!oldest || space->used < oldest->used))
-            oldest = space;
-    }
-    if (oldest)
-        forget(cpu, windows, oldest);
-    return oldest;
-}
-
 /* Whether there is room on the host for more; spaces that are put aside make some. */
 static bool have_room(struct soft_cpu *cpu, struct user_windows *windows)
 {
@@ -503,7 +498,7 @@ enum window_fault user_window_fault(struct soft_cpu *cpu, struct user_windows *w
     linear &= ~PAGE_OFFSET;
     if (!space)
         return WINDOW_ABSENT;
-    if (linear >> USER_BITS)
+    if (!window_is_lower(linear))
         return WINDOW_NEVER;
     space->credit--;
     if (!soft_walk(cpu, linear, write ? SOFT_WRITE : SOFT_READ, SOFT_MMU_USER, &translation,

@@ -336,11 +336,6 @@ void soft_window_leave(struct soft_cpu *cpu)
 
 /* ---- slots ---- */
 
-static bool in_upper_half(uint64_t linear)
-{
-    return (int64_t)linear >> 47 == -1;
-}
-
 static unsigned slot_of(uint64_t linear)
 {
     return linear >> WINDOW_SLOT_SHIFT & (WINDOW_SLOTS - 1);
@@ -407,7 +402,7 @@ bool soft_window_reserve(struct soft_cpu *cpu, uint64_t linear)
     bool reserved;
 
     pthread_mutex_lock(&windows->lock);
-    reserved = cpu->window_root != NO_ROOT && in_upper_half(linear) &&
+    reserved = cpu->window_root != NO_ROOT && window_is_upper(linear) &&
                open_slot(windows, cpu, slot_of(linear));
     if (reserved)
         set_delta(cpu, windows->space.delta);
@@ -591,7 +586,7 @@ enum window_fault soft_window_fault(struct soft_cpu *cpu, uint64_t linear, bool 
     if (!windows)
         return result;
     pthread_mutex_lock(&windows->lock);
-    if (in_upper_half(linear))
+    if (window_is_upper(linear))
         result = upper_fault(windows, cpu, linear, write) ? WINDOW_ENTERED : WINDOW_NEVER;
     else if (cpu->user_windows)
         result = user_window_fault(cpu, cpu->user_windows, linear, write);
@@ -620,7 +615,7 @@ void soft_window_flush_page(struct soft_cpu *cpu, uint64_t linear)
     struct soft_windows *windows = cpu->windows;
 
     soft_window_flush_user_page(cpu, linear);
-    if (!windows || !in_upper_half(linear))
+    if (!windows || !window_is_upper(linear))
         return;
     pthread_mutex_lock(&windows->lock);
     drop_page(&windows->space, linear);
@@ -638,7 +633,7 @@ void soft_window_flush_user(struct soft_cpu *cpu)
 
 void soft_window_flush_user_page(struct soft_cpu *cpu, uint64_t linear)
 {
-    if (!cpu->user_windows || in_upper_half(linear))
+    if (!cpu->user_windows || window_is_upper(linear))
         return;
     pthread_mutex_lock(&cpu->windows->lock);
     user_window_flush_page(cpu, cpu->user_windows, linear);

@@ -10,7 +10,7 @@
  *     mov  T1, base
  *     shr  T1, 39
  *     cmp  T1, slot
- *     jne  soft form
+ *     jne  correct the guess
  *     op   gs:[base + displacement]
  *
  * User code adds the delta of the slot itself, since each address space has its own ones:
@@ -18,7 +18,7 @@
  *     mov  T1, base
  *     shr  T1, 39
  *     cmp  T1, slot
- *     jne  soft form
+ *     jne  correct the guess
  *     mov  T1, [user_delta + slot * 8]
  *     op   [base + T1 + displacement]
  *
@@ -36,23 +36,13 @@
 #include "vmm/engine/soft/operand.h"
 #include "vmm/engine/soft/translator/translation.h"
 #include "vmm/engine/soft/translator/window.h"
+#include "vmm/engine/soft/translator/window_map.h"
 
-#define SLOT_SHIFT  39
 #define REFUSED_MAX 4 /* faults that map nothing, before an instruction gives windows up */
 #define MOVED_MAX   3 /* corrections of its guess */
 #define NOT_EQUAL   5
 #define SHR         5
 #define CMP         7
-
-static const struct insn *now(const struct build *build)
-{
-    return build_now(build);
-}
-
-static bool in_upper_half(uint64_t linear)
-{
-    return (int64_t)linear >> 47 == -1;
-}
 
 void build_window_begin(struct build *build)
 {
@@ -88,7 +78,7 @@ static uint64_t likely(const struct build *build)
 /* Whether windows of the block's kind may show the address. */
 static bool in_reach(const struct build *build, uint64_t linear)
 {
-    return build->window_user ? !(linear >> 47) : in_upper_half(linear);
+    return build->window_user ? window_is_lower(linear) : window_is_upper(linear);
 }
 
 /* Whether the displacement is the address of an object that does not move. */
@@ -111,7 +101,7 @@ static uint64_t guess(const struct build *build, const struct insn *insn)
             return likely(build);
         linear += value;
     }
-    if (insn->index < GPR_COUNT && !in_upper_half(linear)) {
+    if (insn->index < GPR_COUNT && !window_is_upper(linear)) {
         if (!value_of(build, insn->index, &value))
             return likely(build);
         linear += value << insn->scale;
@@ -124,17 +114,17 @@ static enum window_form choose_guess(struct build *build, uint64_t linear)
     if (!in_reach(build, linear) ||
         (!build->window_user && !soft_window_reserve(build->cpu, linear)))
         return WINDOW_NONE;
-    build->window_slot = (uint32_t)(linear >> SLOT_SHIFT);
+    build->window_slot = (uint32_t)(linear >> WINDOW_SLOT_SHIFT);
     return WINDOW_CHECKED;
 }
 
 /* An address without registers, or not far from it. */
 static enum window_form choose_constant(struct build *build, uint64_t linear)
 {
-    build->window_slot = (uint32_t)(linear >> SLOT_SHIFT);
+    build->window_slot = (uint32_t)(linear >> WINDOW_SLOT_SHIFT);
     if (build->window_user)
         return in_reach(build, linear) ? WINDOW_FREE : WINDOW_NONE;
-    return in_upper_half(linear) && (int64_t)linear == (int32_t)linear &&
+    return window_is_upper(linear) && (int64_t)linear == (int32_t)linear &&
                    soft_window_reserve(build->cpu, linear)
                ? WINDOW_FREE
                : WINDOW_NONE;
@@ -213,7 +203,7 @@ static enum window_form choose(struct build *build, const struct insn *insn)
 
 void build_window_choose(struct build *build)
 {
-    build->window = choose(build, now(build));
+    build->window = choose(build, build_now(build));
 }
 
 void build_window_choose_stack(struct build *build, unsigned base)
@@ -222,7 +212,7 @@ void build_window_choose_stack(struct build *build, unsigned base)
 
     build->window_key.base = EMIT_NONE;
     build->window_checker = 0;
-    if (!build->windowed || now(build)->windowless)
+    if (!build->windowed || build_now(build)->windowless)
         return;
     if (mode_is_small(build->translation->mode)) {
         build->window = choose_small(build, SEG_SS);
@@ -260,7 +250,7 @@ static void check(struct build *build, const struct access *access)
         emit_lea(emitter, true, T1, &address);
     else
         emit_mov_register(emitter, true, T1, address.base);
-    emit_shift(emitter, SHR, true, T1, SLOT_SHIFT);
+    emit_shift(emitter, SHR, true, T1, WINDOW_SLOT_SHIFT);
     emit_op_register(emitter, 0x81, false, CMP, T1);
     build->window_immediate = emitter->at;
     emit_u32(emitter, build->window_slot);
@@ -368,10 +358,10 @@ static void change_delta(struct soft_translator *translator, const struct site *
 
 bool window_learn(struct soft_translator *translator, struct site *site, uint64_t linear)
 {
-    uint32_t slot = (uint32_t)(linear >> SLOT_SHIFT);
+    uint32_t slot = (uint32_t)(linear >> WINDOW_SLOT_SHIFT);
     bool user = site->delta;
 
-    if (site->moved == MOVED_MAX || (user ? linear >> 47 != 0 : !in_upper_half(linear)) ||
+    if (site->moved == MOVED_MAX || !(user ? window_is_lower(linear) : window_is_upper(linear)) ||
         (!user && !soft_window_reserve(translator->cpu, linear)))
         return false;
     site->moved++;
@@ -405,11 +395,11 @@ bool window_leads_to(const struct soft_translator *translator, const struct site
                      uint64_t linear)
 {
     if (!site->delta)
-        return in_upper_half(linear);
+        return window_is_upper(linear);
     if (mode_is_small(site->translation->mode) && linear > UINT32_MAX)
         return false;
     return (uint64_t)(delta_of(translator, site) - translator->cpu->user_delta) ==
-           linear >> SLOT_SHIFT;
+           linear >> WINDOW_SLOT_SHIFT;
 }
 
 /* ---- at another place ---- */
@@ -428,7 +418,7 @@ bool window_may_move(const struct site *site, uint64_t distance)
     if (site->window && site->insn->windowless)
         return false;
     return !is_relative(site, &linear) ||
-           (site->insn->address_size == 8 && !((linear + distance) >> 47));
+           (site->insn->address_size == 8 && window_is_lower(linear + distance));
 }
 
 void window_move(struct soft_translator *translator, struct site *site)
@@ -439,6 +429,6 @@ void window_move(struct soft_translator *translator, struct site *site)
     site->moved = 0;
     if (!is_relative(site, &linear))
         return;
-    address = (uint32_t)(uintptr_t)&translator->cpu->user_delta[linear >> SLOT_SHIFT];
+    address = (uint32_t)(uintptr_t)&translator->cpu->user_delta[linear >> WINDOW_SLOT_SHIFT];
     memcpy(translator->cache.write + site->delta, &address, sizeof(address));
 }

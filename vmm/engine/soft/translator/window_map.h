@@ -23,6 +23,17 @@
 #define WINDOW_FIRST_SLOT 1
 #define WINDOW_LAST_SLOT  (WINDOW_SLOTS - 2)
 
+/* Which half of the guest's linear addresses one is of; of neither: it is not canonical. */
+static inline bool window_is_upper(uint64_t linear)
+{
+    return (int64_t)linear >> 47 == -1;
+}
+
+static inline bool window_is_lower(uint64_t linear)
+{
+    return linear >> 47 == 0;
+}
+
 static inline void *window_slot_address(int slot)
 {
     return (void *)((uint64_t)slot << WINDOW_SLOT_SHIFT);
