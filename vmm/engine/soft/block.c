@@ -11,13 +11,13 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <sys/mman.h>
 
 #include "vmm/engine/soft/decode.h"
 #include "vmm/engine/soft/mem.h"
 #include "vmm/engine/soft/soft.h"
 #include "vmm/engine/soft/translator/translator.h"
 #include "vmm/memory/memory.h"
+#include "vmm/util/sparse.h"
 
 #define INSN_CAPACITY  (2U << 20)
 #define BLOCK_CAPACITY (512U << 10)
@@ -73,10 +73,9 @@ static unsigned hash_page(uint64_t page)
 
 struct soft_blocks *soft_blocks_create(struct soft_cpu *cpu)
 {
-    struct soft_blocks *blocks = mmap(NULL, sizeof(*blocks), PROT_READ | PROT_WRITE,
-                                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    struct soft_blocks *blocks = sparse_create(sizeof(*blocks));
 
-    if (blocks == MAP_FAILED)
+    if (!blocks)
         return NULL;
     pthread_mutex_init(&blocks->lock, NULL);
     return blocks;
@@ -87,7 +86,7 @@ void soft_blocks_destroy(struct soft_blocks *blocks)
     if (!blocks)
         return;
     pthread_mutex_destroy(&blocks->lock);
-    munmap(blocks, sizeof(*blocks));
+    sparse_destroy(blocks, sizeof(*blocks));
 }
 
 void soft_blocks_enter(struct soft_cpu *cpu)

@@ -17,6 +17,7 @@
 #include "vmm/engine/soft/translator/vector_state.h"
 #include "vmm/engine/soft/translator/window.h"
 #include "vmm/engine/soft/translator/x87_native.h"
+#include "vmm/util/sparse.h"
 
 #define YOUNG          (32U << 10) /* clones for which a translation stays where it is: clone.c */
 #define YOUNG_EAGER    8           /* so that tests see both */
@@ -527,20 +528,6 @@ bool soft_translator_enter(struct soft_cpu *cpu, struct soft_block *block, uint6
 
 /* ---- life ---- */
 
-static void *reserve(size_t size)
-{
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    return memory == MAP_FAILED ? NULL : memory;
-}
-
-static void release(void *memory, size_t size)
-{
-    if (memory)
-        munmap(memory, size);
-}
-
 struct soft_translator *soft_translator_create(struct soft_cpu *cpu, GError **error)
 {
     const struct soft_engine *engine = cpu->engine;
@@ -559,14 +546,14 @@ struct soft_translator *soft_translator_create(struct soft_cpu *cpu, GError **er
     translator->features.avx = !switches->noavx && __builtin_cpu_supports("avx2");
     translator->features.avx512 = translator->features.avx && soft_host_has_avx512();
     translator->site_count = translator->exit_count = 1;
-    translator->translations = reserve(sizeof(struct translation) * TRANSLATIONS_MAX);
-    translator->sites = reserve(sizeof(struct site) * SITES_MAX);
-    translator->exits = reserve(sizeof(struct exit) * EXITS_MAX);
-    translator->relocations = reserve(sizeof(struct relocation) * RELOCATIONS_MAX);
-    translator->pages = reserve(sizeof(struct code_page_id) * PAGE_IDS);
-    translator->page_buckets = reserve(sizeof(*translator->page_buckets) * PAGE_IDS);
-    translator->buckets = reserve(sizeof(*translator->buckets) * TRANSLATION_BUCKETS);
-    translator->build = reserve(sizeof(struct build));
+    translator->translations = sparse_create(sizeof(struct translation) * TRANSLATIONS_MAX);
+    translator->sites = sparse_create(sizeof(struct site) * SITES_MAX);
+    translator->exits = sparse_create(sizeof(struct exit) * EXITS_MAX);
+    translator->relocations = sparse_create(sizeof(struct relocation) * RELOCATIONS_MAX);
+    translator->pages = sparse_create(sizeof(struct code_page_id) * PAGE_IDS);
+    translator->page_buckets = sparse_create(sizeof(*translator->page_buckets) * PAGE_IDS);
+    translator->buckets = sparse_create(sizeof(*translator->buckets) * TRANSLATION_BUCKETS);
+    translator->build = sparse_create(sizeof(struct build));
     if (!translator->translations || !translator->sites || !translator->exits ||
         !translator->relocations || !translator->pages || !translator->page_buckets ||
         !translator->buckets || !translator->build) {
@@ -590,15 +577,15 @@ void soft_translator_destroy(struct soft_translator *translator)
     if (!translator)
         return;
     for (unsigned mode = 0; mode < MODE_COUNT; mode++)
-        release(translator->indirect[mode], INDIRECT_BYTES);
-    release(translator->translations, sizeof(struct translation) * TRANSLATIONS_MAX);
-    release(translator->sites, sizeof(struct site) * SITES_MAX);
-    release(translator->exits, sizeof(struct exit) * EXITS_MAX);
-    release(translator->relocations, sizeof(struct relocation) * RELOCATIONS_MAX);
-    release(translator->pages, sizeof(struct code_page_id) * PAGE_IDS);
-    release(translator->page_buckets, sizeof(*translator->page_buckets) * PAGE_IDS);
-    release(translator->buckets, sizeof(*translator->buckets) * TRANSLATION_BUCKETS);
-    release(translator->build, sizeof(struct build));
+        sparse_destroy(translator->indirect[mode], INDIRECT_BYTES);
+    sparse_destroy(translator->translations, sizeof(struct translation) * TRANSLATIONS_MAX);
+    sparse_destroy(translator->sites, sizeof(struct site) * SITES_MAX);
+    sparse_destroy(translator->exits, sizeof(struct exit) * EXITS_MAX);
+    sparse_destroy(translator->relocations, sizeof(struct relocation) * RELOCATIONS_MAX);
+    sparse_destroy(translator->pages, sizeof(struct code_page_id) * PAGE_IDS);
+    sparse_destroy(translator->page_buckets, sizeof(*translator->page_buckets) * PAGE_IDS);
+    sparse_destroy(translator->buckets, sizeof(*translator->buckets) * TRANSLATION_BUCKETS);
+    sparse_destroy(translator->build, sizeof(struct build));
     code_cache_fini(&translator->cache);
     g_free(translator);
 }

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "vmm/util/sparse.h"
+
 #define PAGE_SIZE  0x1000UL
 #define PAGE_MASK  (~(PAGE_SIZE - 1))
 #define WORDS      (LEAF_PAGES / 64)
@@ -26,14 +28,6 @@ enum slot_state {
     SLOT_IDLE, /* a window, with its guards, that nobody has */
     SLOT_WINDOW,
 };
-
-static void *reserve(size_t size)
-{
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    return memory == MAP_FAILED ? NULL : memory;
-}
 
 /* ---- slots of the host ---- */
 
@@ -79,8 +73,8 @@ bool user_host_init(struct user_host *host, struct memory *memory)
 {
     memset(host, 0, sizeof(*host));
     host->memory = memory;
-    host->pool = reserve(USER_LEAVES * sizeof(struct user_leaf));
-    host->writable = reserve(USER_PAGES);
+    host->pool = sparse_create(USER_LEAVES * sizeof(struct user_leaf));
+    host->writable = sparse_create(USER_PAGES);
     host->nothing = take_slot(host);
     if (host->pool && host->writable && host->nothing >= 0)
         return true;
@@ -93,10 +87,8 @@ void user_host_fini(struct user_host *host)
     for (int i = 0; i < WINDOW_SLOTS; i++)
         if (host->slots[i] > SLOT_TAKEN)
             window_slot_release(i);
-    if (host->pool)
-        munmap(host->pool, USER_LEAVES * sizeof(struct user_leaf));
-    if (host->writable)
-        munmap(host->writable, USER_PAGES);
+    sparse_destroy(host->pool, USER_LEAVES * sizeof(struct user_leaf));
+    sparse_destroy(host->writable, USER_PAGES);
 }
 
 /* ---- spaces ---- */

@@ -12,17 +12,17 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "vmm/util/sparse.h"
+
 #define PAGE_SIZE 0x1000UL
 #define PAGE_MASK (~(PAGE_SIZE - 1))
 #define USER_BITS 47 /* a GS base must be canonical */
-#define RESERVED  (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
 
 bool window_space_init(struct window_space *space)
 {
     memset(space, 0, sizeof(*space));
-    space->regions = mmap(NULL, WINDOW_REGIONS * sizeof(struct window_region),
-                          PROT_READ | PROT_WRITE, RESERVED, -1, 0);
-    return space->regions != MAP_FAILED;
+    space->regions = sparse_create(WINDOW_REGIONS * sizeof(struct window_region));
+    return space->regions;
 }
 
 void window_space_fini(struct window_space *space)
@@ -30,7 +30,7 @@ void window_space_fini(struct window_space *space)
     for (int i = 0; i < WINDOW_SLOTS; i++)
         if (space->owned[i])
             window_slot_release(i);
-    munmap(space->regions, WINDOW_REGIONS * sizeof(struct window_region));
+    sparse_destroy(space->regions, WINDOW_REGIONS * sizeof(struct window_region));
 }
 
 /* ---- reservation ---- */
