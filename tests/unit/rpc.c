@@ -96,6 +96,25 @@ static void access_is_by_method(void **state)
     assert_false(is_granted("query", 0));
 }
 
+static void what_is_no_object_has_no_good_members(void **state)
+{
+    static const char *const values[] = {"[]", "[1]", "\"text\"", "7", "true", "null"};
+    const struct control_method *method = control_method_find("pause");
+
+    assert_true(control_fields_check(method->result, NULL, NULL, NULL));
+    for (unsigned i = 0; i < G_N_ELEMENTS(values); i++) {
+        json_t *value = json_loads(values[i], JSON_DECODE_ANY, NULL);
+        g_autofree char *at = NULL;
+        g_autoptr(GError) error = NULL;
+
+        assert_non_null(value);
+        assert_false(control_fields_check(method->result, value, &at, &error));
+        assert_int_equal(error->code, RPC_ERROR_INVALID_PARAMS);
+        assert_null(at);
+        json_decref(value);
+    }
+}
+
 /* What a peer under test was told. */
 struct ear {
     GString *lines;
@@ -244,6 +263,7 @@ int main(void)
         cmocka_unit_test(malformed_messages_are_refused),
         cmocka_unit_test(brackets_in_texts_do_not_nest),
         cmocka_unit_test(access_is_by_method),
+        cmocka_unit_test(what_is_no_object_has_no_good_members),
         cmocka_unit_test(lines_may_come_in_pieces),
         cmocka_unit_test(a_peer_may_be_destroyed_from_its_line),
         cmocka_unit_test(descriptors_come_with_their_line),

@@ -85,10 +85,16 @@ static bool check_entries(const struct control_field *field, const char *name, j
 
     if (!field->entry)
         return true;
-    json_array_foreach(value, i,
-                       entry) if (!check_value(field->entry, name, entry, at, error)) return false;
-    json_object_foreach(value, key,
-                        entry) if (!check_value(field->entry, name, entry, at, error)) return false;
+    json_array_foreach(value, i, entry)
+    {
+        if (!check_value(field->entry, name, entry, at, error))
+            return false;
+    }
+    json_object_foreach(value, key, entry)
+    {
+        if (!check_value(field->entry, name, entry, at, error))
+            return false;
+    }
     return true;
 }
 
@@ -142,8 +148,15 @@ bool control_fields_check(const struct control_field *fields, json_t *object, ch
     const char *name;
     json_t *value;
 
-    json_object_foreach(object, name, value) if (!is_known(fields, name)) return refuse_unknown(
-        fields, name, at, error);
+    if (object && !json_is_object(object)) {
+        g_set_error(error, RPC_ERROR, RPC_ERROR_INVALID_PARAMS, "expected an object");
+        return false;
+    }
+    json_object_foreach(object, name, value)
+    {
+        if (!is_known(fields, name))
+            return refuse_unknown(fields, name, at, error);
+    }
     for (const struct control_field *field = fields; field->name; field++) {
         value = json_object_get(object, field->name);
         if ((value || field->required) && !check_value(field, field->name, value, at, error))

@@ -78,9 +78,9 @@ extern const struct control_code control_codes[];
 const struct control_method *control_method_find(const char *name);
 const struct control_event *control_event_find(const char *name);
 
-/* Check the members of `object` (an object, or NULL for none) against `fields`. False sets an
- * RPC_ERROR_INVALID_PARAMS whose phrase begins with the member's name, and *at (unless NULL), which
- * the caller frees, to that name. */
+/* Check that `object` is an object (NULL: one without members), and its members against `fields`.
+ * False sets an RPC_ERROR_INVALID_PARAMS; where it is a member's fault, the phrase begins with its
+ * name, and *at (unless NULL) is set to that name, which the caller frees. */
 bool control_fields_check(const struct control_field *fields, json_t *object, char **at,
                           GError **error);
 
