@@ -15,26 +15,17 @@ default_mxcsr:
 \name:
 .endm
 
-.macro each_load mnemonic, register
-    .irp number, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+#define LOWER 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+#define UPPER 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+
+.macro each_load mnemonic, register, numbers:vararg
+    .irp number, \numbers
     \mnemonic \number * 64(%rdi), %\register\number
     .endr
 .endm
 
-.macro each_store mnemonic, register
-    .irp number, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-    \mnemonic %\register\number, \number * 64(%rdi)
-    .endr
-.endm
-
-.macro each_upper_load mnemonic, register
-    .irp number, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
-    \mnemonic \number * 64(%rdi), %\register\number
-    .endr
-.endm
-
-.macro each_upper_store mnemonic, register
-    .irp number, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+.macro each_store mnemonic, register, numbers:vararg
+    .irp number, \numbers
     \mnemonic %\register\number, \number * 64(%rdi)
     .endr
 .endm
@@ -42,7 +33,7 @@ default_mxcsr:
 .text
 /* rdi registers, rsi MXCSR */
 function vector_state_load_128
-    each_load movaps, xmm
+    each_load movaps, xmm, LOWER
     ldmxcsr (%rsi)
     ret
 
@@ -56,17 +47,17 @@ function vector_state_load_256
     vptest %xmm0, %xmm0
     jnz 1f
     vzeroupper
-    each_load movaps, xmm
+    each_load movaps, xmm, LOWER
     ldmxcsr (%rsi)
     ret
-1:  each_load vmovaps, ymm
+1:  each_load vmovaps, ymm, LOWER
     ldmxcsr (%rsi)
     ret
 
 /* rdx mask registers. The upper parts of the first sixteen registers as above: programs that use
  * the others with the lengths of SSE and AVX need never have an upper part in use. */
 function vector_state_load_512
-    each_load vmovdqa64, zmm
+    each_load vmovdqa64, zmm, LOWER
     vmovdqa64 %zmm0, %zmm16
     .irp number, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
     vporq %zmm\number, %zmm16, %zmm16
@@ -76,7 +67,7 @@ function vector_state_load_512
     kortestb %k0, %k0
     jnz 1f
     vzeroupper
-1:  each_upper_load vmovdqa64, zmm
+1:  each_load vmovdqa64, zmm, UPPER
     .irp number, 0, 1, 2, 3, 4, 5, 6, 7
     kmovq \number * 8(%rdx), %k\number
     .endr
@@ -85,21 +76,20 @@ function vector_state_load_512
 
 function vector_state_save_128
     stmxcsr (%rsi)
-    each_store movaps, xmm
+    each_store movaps, xmm, LOWER
     ldmxcsr default_mxcsr(%rip)
     ret
 
 function vector_state_save_256
     stmxcsr (%rsi)
-    each_store vmovaps, ymm
+    each_store vmovaps, ymm, LOWER
     vzeroupper
     ldmxcsr default_mxcsr(%rip)
     ret
 
 function vector_state_save_512
     stmxcsr (%rsi)
-    each_store vmovdqa64, zmm
-    each_upper_store vmovdqa64, zmm
+    each_store vmovdqa64, zmm, LOWER, UPPER
     .irp number, 0, 1, 2, 3, 4, 5, 6, 7
     kmovq %k\number, \number * 8(%rdx)
     .endr
