@@ -73,14 +73,20 @@ static bool host_has_avx(const uint32_t host[CPU_WORDS])
     return host[CPU_1_ECX] & B(27) && (host_xcr0() & 6) == 6;
 }
 
-bool soft_host_has_avx512(void)
+static bool host_has_avx512(const uint32_t host[CPU_WORDS])
 {
     const uint32_t wanted = B(16) | B(17) | B(28) | B(30) | B(31); /* F DQ CD BW VL */
+
+    return (host[CPU_7_EBX] & wanted) == wanted && host[CPU_1_ECX] & B(27) &&
+           (host_xcr0() & 0xe6) == 0xe6;
+}
+
+bool soft_host_has_avx512(void)
+{
     uint32_t host[CPU_WORDS];
 
     cpu_host_words(host);
-    return (host[CPU_7_EBX] & wanted) == wanted && host[CPU_1_ECX] & B(27) &&
-           (host_xcr0() & 0xe6) == 0xe6;
+    return host_has_avx512(host);
 }
 
 void soft_features(uint32_t words[CPU_WORDS])
@@ -88,7 +94,7 @@ void soft_features(uint32_t words[CPU_WORDS])
     uint32_t host[CPU_WORDS];
 
     cpu_host_words(host);
-    bool avx = host_has_avx(host), avx512 = avx && soft_host_has_avx512();
+    bool avx = host_has_avx(host), avx512 = avx && host_has_avx512(host);
     for (unsigned i = 0; i < CPU_WORDS; i++)
         words[i] = own[i] | (borrowed[i] & host[i] & ~(avx ? 0 : of_avx[i])) |
                    (avx512 ? of_avx512[i] & host[i] : 0);
