@@ -30,14 +30,6 @@
 /* Entry by key, plus one; 0 for none. Built once. */
 static uint16_t entry_index[ENTRY_KEYS];
 
-void evex_refuse(struct soft_cpu *cpu)
-{
-    if (!(cpu->cr4 & CR4_OSXSAVE) || (cpu->xcr0 & XCR0_AVX512) != XCR0_AVX512 ||
-        !soft_protected(cpu) || soft_v86(cpu))
-        soft_undefined(cpu);
-    soft_raise(cpu, EXC_NM, 0);
-}
-
 /* ---- finding the stub ---- */
 
 static void build_index(void)
@@ -312,22 +304,6 @@ static bool is_scalar(const ZydisDecodedInstruction *instruction)
     }
 }
 
-static uint8_t place_of(const ZydisDecodedOperand *operand)
-{
-    if (operand->type != ZYDIS_OPERAND_TYPE_REGISTER)
-        return PLACE_MEMORY;
-    switch (ZydisRegisterGetClass(operand->reg.value)) {
-    case ZYDIS_REGCLASS_XMM:
-    case ZYDIS_REGCLASS_YMM:
-    case ZYDIS_REGCLASS_ZMM:
-        return PLACE_VECTOR;
-    case ZYDIS_REGCLASS_MASK:
-        return PLACE_MASK;
-    default:
-        return PLACE_GPR;
-    }
-}
-
 static void fill_registers(const struct soft_decoded *decoded, struct insn *insn)
 {
     insn->vvvv = EVEX_NO_VVVV;
@@ -358,8 +334,7 @@ static unsigned count_elements(const struct soft_decoded *decoded,
         return 1;
     count = insn->aux[EVEX_FLAGS] & EVEX_BROADCAST ? decoded->instruction.avx.vector_length / size
                                                    : memory->size / size;
-    if (target->type == ZYDIS_OPERAND_TYPE_REGISTER && place_of(target) == PLACE_VECTOR &&
-        target->size / target->element_size < count)
+    if (vector_place_of(target) == PLACE_VECTOR && target->size / target->element_size < count)
         count = target->size / target->element_size;
     return count ? count : 1;
 }
@@ -469,7 +444,7 @@ static soft_exec_fn select_stub(const struct soft_decoded *decoded, struct insn 
     insn->data = find_stub(decoded, insn);
     if (!insn->data)
         return NULL;
-    insn->aux[EVEX_DESTINATION] = place_of(target);
+    insn->aux[EVEX_DESTINATION] = vector_place_of(target);
     if (!(target->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
         insn->aux[EVEX_DESTINATION] = PLACE_FLAGS;
     switch (target->encoding) {

@@ -75,15 +75,10 @@ const void *evex_find_stub(unsigned length, unsigned wide, unsigned prefix, unsi
 
 /* ---- may it run ---- */
 
-_Noreturn void evex_refuse(struct soft_cpu *cpu);
-
 /* #UD or #NM (SDM 2, 2.8). What runs marks the state as used. */
 static inline void evex_check(struct soft_cpu *cpu)
 {
-    if (__builtin_expect((cpu->cr0 & CR0_TS) | (~cpu->cr4 & CR4_OSXSAVE) |
-                             (~cpu->xcr0 & XCR0_AVX512) | (~cpu->cr0 & 1) | soft_v86(cpu),
-                         0))
-        evex_refuse(cpu);
+    vector_check_state(cpu, XCR0_AVX512);
     cpu->avx512_used = true;
 }
 

@@ -123,21 +123,15 @@ static void exec_to_gpr(struct soft_cpu *cpu, const struct insn *insn)
 
 /* ---- selection ---- */
 
-static bool is_mask(const ZydisDecodedOperand *operand)
-{
-    return operand->type == ZYDIS_OPERAND_TYPE_REGISTER &&
-           ZydisRegisterGetClass(operand->reg.value) == ZYDIS_REGCLASS_MASK;
-}
-
 static soft_exec_fn select_move(const struct soft_decoded *decoded)
 {
-    const ZydisDecodedOperand *target = &decoded->operands[0], *source = &decoded->operands[1];
+    uint8_t target = vector_place_of(&decoded->operands[0]);
 
-    if (target->type == ZYDIS_OPERAND_TYPE_MEMORY)
+    if (target == PLACE_MEMORY)
         return exec_store;
-    if (!is_mask(target))
+    if (target == PLACE_GPR)
         return exec_to_gpr;
-    return source->type == ZYDIS_OPERAND_TYPE_MEMORY || is_mask(source) ? exec_load : exec_from_gpr;
+    return vector_place_of(&decoded->operands[1]) == PLACE_GPR ? exec_from_gpr : exec_load;
 }
 
 #define SIZES(name, suffix_exec)              \

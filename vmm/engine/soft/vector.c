@@ -32,9 +32,9 @@ void vector_refuse_sse(struct soft_cpu *cpu)
     soft_raise(cpu, EXC_NM, 0);
 }
 
-void vector_refuse_avx(struct soft_cpu *cpu)
+void vector_refuse_state(struct soft_cpu *cpu, uint64_t state)
 {
-    if (!(cpu->cr4 & CR4_OSXSAVE) || (cpu->xcr0 & XCR0_AVX) != XCR0_AVX || !soft_protected(cpu) ||
+    if (!(cpu->cr4 & CR4_OSXSAVE) || (cpu->xcr0 & state) != state || !soft_protected(cpu) ||
         soft_v86(cpu))
         soft_undefined(cpu);
     soft_raise(cpu, EXC_NM, 0);
@@ -318,7 +318,10 @@ static uint8_t register_place(ZydisRegister reg)
     switch (ZydisRegisterGetClass(reg)) {
     case ZYDIS_REGCLASS_XMM:
     case ZYDIS_REGCLASS_YMM:
+    case ZYDIS_REGCLASS_ZMM:
         return PLACE_VECTOR;
+    case ZYDIS_REGCLASS_MASK:
+        return PLACE_MASK;
     case ZYDIS_REGCLASS_MMX:
         return PLACE_MMX;
     default:

@@ -116,7 +116,7 @@ void soft_avx512_settle(struct soft_cpu *cpu);
 /* ---- may it run ---- */
 
 _Noreturn void vector_refuse_sse(struct soft_cpu *cpu);
-_Noreturn void vector_refuse_avx(struct soft_cpu *cpu);
+_Noreturn void vector_refuse_state(struct soft_cpu *cpu, uint64_t state);
 _Noreturn void vector_raise_simd(struct soft_cpu *cpu);
 
 /* #UD or #NM for a legacy SSE instruction (SDM 2, table 2-19). */
@@ -126,13 +126,19 @@ static inline void vector_check_sse(struct soft_cpu *cpu)
         vector_refuse_sse(cpu);
 }
 
+/* The same for what needs all of `state` in XCR0. */
+static inline void vector_check_state(struct soft_cpu *cpu, uint64_t state)
+{
+    if (__builtin_expect((cpu->cr0 & CR0_TS) | (~cpu->cr4 & CR4_OSXSAVE) | (~cpu->xcr0 & state) |
+                             (~cpu->cr0 & 1) | soft_v86(cpu),
+                         0))
+        vector_refuse_state(cpu, state);
+}
+
 /* The same for VEX encodings. */
 static inline void vector_check_avx(struct soft_cpu *cpu)
 {
-    if (__builtin_expect((cpu->cr0 & CR0_TS) | (~cpu->cr4 & CR4_OSXSAVE) | (~cpu->xcr0 & XCR0_AVX) |
-                             (~cpu->cr0 & 1) | soft_v86(cpu),
-                         0))
-        vector_refuse_avx(cpu);
+    vector_check_state(cpu, XCR0_AVX);
 }
 
 static inline void vector_check(struct soft_cpu *cpu, bool vex)
