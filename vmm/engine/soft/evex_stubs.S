@@ -15,14 +15,9 @@
  * and any host can have this file; only hosts with AVX-512 come to execute it.
  */
 
-/* Prefix and map, as EVEX encodes them (the map less one). */
-.set NP,  0
-.set P66, 1
-.set PF3, 2
-.set PF2, 3
-.set M0F, 0
-.set M38, 1
-.set M3A, 2
+#include "vmm/engine/soft/stubs.inc"
+
+/* A map beside those of stubs.inc. */
 .set GROUPS, 3 /* 12 to 14 of map 0F: by the opcode's lowest two bits and ModRM.reg */
 
 /* What an instruction has. */
@@ -363,19 +358,7 @@ evex_entries_end:
 
 /* ---- calling a stub from C; evex.h ---- */
 
-.section .rodata
-    .balign 4
-host_mxcsr:
-    .long 0x1f80
-
 .text
-.macro function name
-    .balign 16
-    .globl \name
-    .type \name, @function
-\name:
-.endm
-
 /* rdi struct evex_operands, rsi stub */
 function evex_run
     vmovdqu64 (%rdi), %zmm0

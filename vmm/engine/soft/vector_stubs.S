@@ -13,14 +13,7 @@
  * below does not exist for the guest.
  */
 
-/* Prefix and map, as VEX encodes them (the map less one). */
-.set NP,  0
-.set P66, 1
-.set PF3, 2
-.set PF2, 3
-.set M0F, 0
-.set M38, 1
-.set M3A, 2
+#include "vmm/engine/soft/stubs.inc"
 
 /* Flags of an entry; struct vector_entry in vector.c. */
 .set INT, 0 /* cannot raise a SIMD floating-point exception */
@@ -314,19 +307,7 @@ vector_entries_end:
 
 /* ---- calling a stub from C; vector.h ---- */
 
-.section .rodata
-    .balign 4
-host_mxcsr:
-    .long 0x1f80
-
 .text
-.macro function name
-    .balign 16
-    .globl \name
-    .type \name, @function
-\name:
-.endm
-
 /* rdi destination, rsi first source, rdx second source, rcx stub, r8 guest's MXCSR */
 function vector_run_128
     movdqu (%rdi), %xmm0

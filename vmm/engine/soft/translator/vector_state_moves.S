@@ -3,17 +3,7 @@
  * The vector registers and MXCSR from and to memory, with AVX-512 the mask registers too;
  * vector_state.c has the prototypes. The vector registers lie 64 bytes apart.
  */
-.section .rodata
-    .balign 4
-default_mxcsr:
-    .long 0x1f80
-
-.macro function name
-    .balign 16
-    .globl \name
-    .type \name, @function
-\name:
-.endm
+#include "vmm/engine/soft/stubs.inc"
 
 #define LOWER 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 #define UPPER 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
@@ -77,14 +67,14 @@ function vector_state_load_512
 function vector_state_save_128
     stmxcsr (%rsi)
     each_store movaps, xmm, LOWER
-    ldmxcsr default_mxcsr(%rip)
+    ldmxcsr host_mxcsr(%rip)
     ret
 
 function vector_state_save_256
     stmxcsr (%rsi)
     each_store vmovaps, ymm, LOWER
     vzeroupper
-    ldmxcsr default_mxcsr(%rip)
+    ldmxcsr host_mxcsr(%rip)
     ret
 
 function vector_state_save_512
@@ -94,7 +84,7 @@ function vector_state_save_512
     kmovq %k\number, \number * 8(%rdx)
     .endr
     vzeroupper
-    ldmxcsr default_mxcsr(%rip)
+    ldmxcsr host_mxcsr(%rip)
     ret
 
 .section .note.GNU-stack, "", @progbits
