@@ -10,21 +10,17 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "config/lines.h"
-#include "config/nics.h"
 #include "vmm/control/peer.h"
 #include "vmm/monitor/disks.h"
 #include "vmm/monitor/folder.h"
-#include "vmm/monitor/tap.h"
+#include "vmm/monitor/nics.h"
 
 #define KVM_PATH "/dev/kvm"
-/* Bytes of frames between a card and its helper, or as many as the host allows. */
-#define NAT_QUEUE_SIZE (4 << 20)
 
 /* As many as go beside one message; an upgrade adds three of its own. */
 #define FILES_MAX (PEER_FDS_MAX - 3)
@@ -195,34 +191,16 @@ static bool add_lines(struct files *files, const struct definition *definition, 
     return true;
 }
 
-/* A pair of which the card has one end. */
-static int open_pair(struct files *files, unsigned card)
-{
-    const int size = NAT_QUEUE_SIZE;
-    int ends[2];
-
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
-        return -1;
-    for (unsigned i = 0; i < 2; i++)
-        if (setsockopt(ends[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) != 0)
-            setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-    files->nat_ends[card] = ends[1];
-    return ends[0];
-}
-
 static bool add_nics(struct files *files, const struct definition *definition, GError **error)
 {
     for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++) {
         struct nic nic = definition_nic(definition, i);
-        int fd = -1;
+        struct nic_cable cable;
 
-        if (nic.network == NIC_NONE)
-            continue;
-        if (nic.network == NIC_USER)
-            fd = open_pair(files, i);
-        else if ((fd = tap_open(nic.tap, error)) < 0)
+        if (!nic_open(&nic, &cable, error))
             return false;
-        if (!add_for(files, "nic", "nic", fd, nic.tap ? nic.tap : "user", error))
+        files->nat_ends[i] = cable.helper;
+        if (cable.fd >= 0 && !add(files, "nic", cable.fd, nic.tap ? nic.tap : "user", error))
             return false;
     }
     return true;
