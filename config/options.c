@@ -115,7 +115,9 @@ static const struct option nic_members[] = {
         .manual =
             "On *user* alone: *tcp:* or *udp:*, then [HOSTADDR:]HOSTPORT:[GUESTADDR:]GUESTPORT. "
             "May be given several times. Without HOSTADDR only this host's programs reach it "
-            "(127.0.0.1); 0.0.0.0 is every address of the host.",
+            "(127.0.0.1); 0.0.0.0 is every address of the host. With HOSTPORT 0 it is a port that "
+            "is "
+            "free, which *anima query* tells.",
     },
     {0},
 };

@@ -74,7 +74,7 @@ class Words(AnimaTest):
         for mac in "52:54:00:12:34", "01:00:5e:00:00:01", "00:00:00:00:00:00", "52-54-00-12-34-56", "x":
             self.nic_refused(2, "--nic: mac: expected the address of one station", f"user,mac={mac}")
         self.nic_refused(2, "--nic: mtu: 67 is less than the minimum of 68", "user,mtu=67")
-        for forward in "tcp:80", "sctp:80:80", "tcp:0:80", "tcp:80:65536", "tcp:1.2.3:80:80", "tcp:80:80:80", "tcp":
+        for forward in "tcp:80", "sctp:80:80", "tcp:80:0", "tcp:80:65536", "tcp:1.2.3:80:80", "tcp:80:80:80", "tcp":
             self.nic_refused(2, "--nic: forward: expected tcp or udp:", f"user,forward={forward}")
         self.nic_refused(2, "only a card on 'user' forwards ports", "none,forward=tcp:80:80")
         self.nic_refused(2, "only a card on 'user' tells one", "tap=t,hostname=h")

@@ -30,9 +30,20 @@ static void forwards_are_read_in_all_their_forms(void **state)
 {
     assert_forward("tcp:8080:80", false, "127.0.0.1", 8080, "0.0.0.0", 80);
     assert_forward("udp:0.0.0.0:5353:53", true, "0.0.0.0", 5353, "0.0.0.0", 53);
+    assert_forward("tcp:0:22", false, "127.0.0.1", 0, "0.0.0.0", 22);
     assert_forward("tcp:2222:10.0.2.16:22", false, "127.0.0.1", 2222, "10.0.2.16", 22);
     assert_forward("tcp:192.168.1.1:1:10.0.2.15:65535", false, "192.168.1.1", 1, "10.0.2.15",
                    65535);
+}
+
+static void a_forward_is_written_with_both_addresses(void **state)
+{
+    g_autofree char *text = NULL;
+    struct forward forward;
+
+    assert_true(forward_parse("udp:0:1.2.3.4:53", &forward, NULL));
+    text = forward_format(&forward);
+    assert_string_equal(text, "udp:127.0.0.1:0:1.2.3.4:53");
 }
 
 static void forwards_that_cannot_be_are_refused(void **state)
@@ -146,6 +157,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forwards_are_read_in_all_their_forms),
+        cmocka_unit_test(a_forward_is_written_with_both_addresses),
         cmocka_unit_test(forwards_that_cannot_be_are_refused),
         cmocka_unit_test(addresses_follow_from_name_and_number),
         cmocka_unit_test(members_say_what_a_card_is),

@@ -107,6 +107,17 @@ static const struct control_field sandbox_fields[] = {
     {0},
 };
 
+static const struct control_field forward_fields[] = {
+    {"nic", CONTROL_TEXT, true, "id of the network card"},
+    {"proto", CONTROL_TEXT, true, "\"tcp\" or \"udp\""},
+    {"host", CONTROL_TEXT, true, "address of the host; 0.0.0.0: every one"},
+    {"host_port", CONTROL_INT, true, "its port", .max = UINT16_MAX},
+    {"guest", CONTROL_TEXT, true, "address of the guest"},
+    {"guest_port", CONTROL_INT, true, "its port", .max = UINT16_MAX},
+    {0},
+};
+static const struct control_field forward = {.type = CONTROL_OBJECT, .fields = forward_fields};
+
 static const struct control_field query_result[] = {
     {"state", CONTROL_TEXT, true, "how the machine is", .choices = states},
     {"machine", CONTROL_TEXT, true, "version of its layout"},
@@ -126,6 +137,7 @@ static const struct control_field query_result[] = {
     {"name", CONTROL_TEXT, true, "of the machine"},
     {"monitor_pid", CONTROL_INT, true, "of the monitor"},
     {"ptys", CONTROL_MAP, true, "pseudo-terminals, by line", .entry = &any_text},
+    {"forwards", CONTROL_LIST, true, "ports of the host that lead to the guest", .entry = &forward},
     {0},
 };
 

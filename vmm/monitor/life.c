@@ -75,6 +75,7 @@ static void add_knowledge(const struct monitor *monitor, json_t *result)
                         json_string(definition_text(monitor->definition, OPTION_NAME)));
     json_object_set_new(result, "monitor_pid", json_integer(getpid()));
     json_object_set_new(result, "ptys", files_ptys(monitor->files));
+    json_object_set_new(result, "forwards", nats_forwards(monitor->nats));
 }
 
 void life_on_answer(void *opaque, struct control_call *call, const struct rpc_message *answer)

@@ -6,10 +6,13 @@
  */
 #include "vmm/monitor/nats.h"
 
+#include <arpa/inet.h>
 #include <stdbool.h>
 #include <unistd.h>
 
+#include "config/forward.h"
 #include "config/nics.h"
+#include "vmm/monitor/port_owner.h"
 #include "vmm/monitor/worker.h"
 
 #define PROGRAM       "anima-nat"
@@ -23,7 +26,7 @@ struct nat {
     struct nats *nats;
     unsigned card;
     int fd;         /* the helper's end of the pair; the files' */
-    json_t *params; /* of "start" */
+    json_t *params; /* of "start"; the forwards are those that were made, once it is ready */
     struct worker *worker;
     bool ready;
     gint64 began_us;
@@ -128,15 +131,40 @@ static void on_ended(void *opaque, struct worker *worker, const char *how)
 
 static const struct worker_ops worker_ops = {on_log, on_notified, on_ended};
 
+/* Why the helper failed, with the program that has the port of a forward: the helper sees no
+ * processes. */
+static char *explain(const struct rpc_message *answer)
+{
+    const char *text = json_string_value(json_object_get(answer->data, "taken"));
+    struct forward forward;
+
+    if (!text || !forward_parse(text, &forward, NULL))
+        return g_strdup(answer->text);
+    g_autofree char *owner = port_owner(forward.udp, &forward.host);
+    return g_strdup_printf("%s%s%s", answer->text, owner ? ", by " : "", owner ? owner : "");
+}
+
+/* What the forwards have become, of which some left the port to the helper: another helper takes
+ * the same. */
+static void note_forwards(struct nat *nat, const struct rpc_message *answer)
+{
+    json_t *made = json_object_get(answer->result, "forwards");
+
+    if (json_array_size(made) == json_array_size(json_object_get(nat->params, "forward")))
+        json_object_set(nat->params, "forward", made);
+}
+
 static void on_answer(void *opaque, const struct rpc_message *answer, int *fds, unsigned count)
 {
+    g_autofree char *reason = answer->kind == RPC_FAILURE ? explain(answer) : NULL;
     struct nat *nat = opaque;
 
-    if (answer->kind == RPC_FAILURE && !nat->nats->settled) {
-        fail(nat, answer->text);
-    } else if (answer->kind == RPC_FAILURE) {
-        tell(nat, answer->text); /* and it ends */
+    if (reason && !nat->nats->settled) {
+        fail(nat, reason);
+    } else if (reason) {
+        tell(nat, reason); /* and it ends */
     } else {
+        note_forwards(nat, answer);
         nat->ready = true;
         if (!nat->nats->settled)
             tell_ready_if_all_are(nat->nats);
@@ -229,6 +257,34 @@ struct nats *nats_create(const struct definition *definition, const struct files
     if (!nats->count)
         nats->idle = g_idle_add(on_idle, nats);
     return nats;
+}
+
+/* NULL for what is none: helpers carry what hostile guests send. */
+static json_t *describe_forward(const struct nat *nat, const char *text)
+{
+    char host[INET_ADDRSTRLEN], guest[INET_ADDRSTRLEN];
+    struct forward forward;
+    g_autofree char *nic = g_strdup_printf("nic%u", nat->card);
+
+    if (!text || !forward_parse(text, &forward, NULL))
+        return NULL;
+    return json_pack("{s:s, s:s, s:s, s:i, s:s, s:i}", "nic", nic, "proto",
+                     forward.udp ? "udp" : "tcp", "host",
+                     inet_ntop(AF_INET, &forward.host.sin_addr, host, sizeof(host)), "host_port",
+                     ntohs(forward.host.sin_port), "guest",
+                     inet_ntop(AF_INET, &forward.guest.sin_addr, guest, sizeof(guest)),
+                     "guest_port", ntohs(forward.guest.sin_port));
+}
+
+json_t *nats_forwards(const struct nats *nats)
+{
+    json_t *list = json_array(), *entry;
+    size_t i;
+
+    for (unsigned n = 0; n < nats->count; n++)
+        json_array_foreach(json_object_get(nats->list[n].params, "forward"), i, entry)
+            json_array_append_new(list, describe_forward(&nats->list[n], json_string_value(entry)));
+    return list;
 }
 
 void nats_destroy(struct nats *nats)

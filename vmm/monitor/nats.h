@@ -34,5 +34,8 @@ struct nats_listener {
 struct nats *nats_create(const struct definition *definition, const struct files *files,
                          const struct nats_listener *listener, GError **error);
 
+/* The ports of the host that lead to the guest, as "query" tells them: a new JSON list. */
+json_t *nats_forwards(const struct nats *nats);
+
 /* Ends them. NULL is fine. */
 void nats_destroy(struct nats *nats);

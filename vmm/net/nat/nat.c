@@ -15,18 +15,23 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "config/schema.h"
 #include "vmm/net/link.h"
 #include "vmm/net/nat/fragment.h"
-#include "vmm/net/nat/owner.h"
 
 #define BURST_MAX       256        /* frames of the guest's in one turn */
 #define BACKLOG_MAX     (4U << 20) /* bytes of frames that wait for the other end */
 #define LISTEN_BACKLOG  4096       /* connections that wait to be accepted; libslirp asks for 1 */
-#define LISTENERS_MAX   1024
+#define DHCP_FIRST      "10.0.2.15"
 #define DESCRIPTORS_LOW 64 /* with fewer left, no connection is accepted */
 
-enum { FRAMES, LIFELINE, OWN_DESCRIPTORS };
+enum { FRAMES, CONTROL, OWN_DESCRIPTORS };
+
+/* A socket of a forward's. */
+struct listener {
+    int fd;
+    bool udp;
+    struct sockaddr_in host;
+};
 
 struct nat_timer {
     SlirpTimerCb fire;
@@ -40,9 +45,8 @@ struct nat {
     GArray *polled;    /* of struct pollfd: our own, then libslirp's */
     GPtrArray *timers; /* of struct nat_timer * */
     rlim_t descriptors_max;
-    bool full; /* few descriptors are left */
-    int listeners[LISTENERS_MAX];
-    unsigned listener_count;
+    bool full;           /* few descriptors are left */
+    GArray *listeners;   /* of struct listener */
     uint64_t complaints; /* about the guest */
     struct fragment_guard fragments;
     struct {
@@ -188,7 +192,7 @@ struct nat *nat_create(const struct nat_config *config)
         .vnetmask = ipv4("255.255.255.0"),
         .vhost = ipv4("10.0.2.2"),
         .vnameserver = ipv4("10.0.2.3"),
-        .vdhcp_start = ipv4("10.0.2.15"),
+        .vdhcp_start = ipv4(DHCP_FIRST),
         .in6_enabled = true,
         .vprefix_addr6 = ipv6("fec0::"),
         .vprefix_len = 64,
@@ -202,51 +206,88 @@ struct nat *nat_create(const struct nat_config *config)
     nat->frames = config->frames;
     nat->polled = g_array_new(FALSE, TRUE, sizeof(struct pollfd));
     nat->timers = g_ptr_array_new();
+    nat->listeners = g_array_new(FALSE, TRUE, sizeof(struct listener));
     nat->slirp = slirp_new(&slirp, &callbacks, nat);
     return nat;
 }
 
-/* libslirp listens for one connection at a time and does not tell its descriptor: find it. */
-static void listen_further(struct nat *nat)
+/* The descriptor that is opened next. */
+static int next_descriptor(const struct nat *nat)
 {
-    for (int fd = STDERR_FILENO + 1; fd < LISTENERS_MAX; fd++) {
-        int listens = 0;
-        socklen_t length = sizeof(listens);
+    int lowest = fcntl(nat->frames, F_DUPFD_CLOEXEC, 0);
 
-        if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) != 0 || !listens)
-            continue;
-        listen(fd, LISTEN_BACKLOG);
-        nat->listeners[nat->listener_count++] = fd;
-    }
+    if (lowest >= 0)
+        close(lowest);
+    return lowest;
 }
 
-bool nat_forward(struct nat *nat, const struct forward *forward, GError **error)
+static bool same_end(const struct sockaddr_in *a, const struct sockaddr_in *b)
 {
-    char address[INET_ADDRSTRLEN];
+    return a->sin_addr.s_addr == b->sin_addr.s_addr && a->sin_port == b->sin_port;
+}
+
+/* Where in the list it is; its length: nowhere. */
+static unsigned forward_find(const struct nat *nat, const struct forward *forward)
+{
+    unsigned i;
+
+    for (i = 0; i < nat->listeners->len; i++) {
+        const struct listener *listener = &g_array_index(nat->listeners, struct listener, i);
+
+        if (listener->udp == forward->udp && same_end(&listener->host, &forward->host))
+            break;
+    }
+    return i;
+}
+
+/* libslirp does not tell the descriptor that it listens on, and listens for one connection at a
+ * time. */
+static int forward_note(struct nat *nat, int fd, struct forward *forward)
+{
+    struct listener listener = {.fd = fd, .udp = forward->udp};
+    socklen_t length = sizeof(listener.host);
+
+    if (getsockname(fd, (struct sockaddr *)&listener.host, &length) != 0 ||
+        listener.host.sin_family != AF_INET)
+        return EBADF;
+    if (!forward->udp)
+        listen(fd, LISTEN_BACKLOG);
+    forward->host = listener.host;
+    if (!forward->guest.sin_addr.s_addr)
+        forward->guest.sin_addr = ipv4(DHCP_FIRST);
+    g_array_append_val(nat->listeners, listener);
+    return 0;
+}
+
+int nat_forward(struct nat *nat, struct forward *forward)
+{
+    int fd = next_descriptor(nat);
 
     if (slirp_add_hostxfwd(nat->slirp, (const struct sockaddr *)&forward->host,
                            sizeof(forward->host), (const struct sockaddr *)&forward->guest,
-                           sizeof(forward->guest), forward->udp ? SLIRP_HOSTFWD_UDP : 0) == 0) {
-        nat->listener_count = 0;
-        listen_further(nat);
-        return true;
-    }
-    int reason = errno;
-    g_autofree char *owner = reason == EADDRINUSE ? port_owner(forward->udp, &forward->host) : NULL;
-    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "forward %s %s:%u: %s%s%s",
-                forward->udp ? "udp" : "tcp",
-                inet_ntop(AF_INET, &forward->host.sin_addr, address, sizeof(address)),
-                ntohs(forward->host.sin_port), g_strerror(reason), owner ? ", by " : "",
-                owner ? owner : "");
-    return false;
+                           sizeof(forward->guest), forward->udp ? SLIRP_HOSTFWD_UDP : 0) != 0)
+        return errno;
+    return forward_note(nat, fd, forward);
+}
+
+bool nat_unforward(struct nat *nat, const struct forward *forward)
+{
+    unsigned place = forward_find(nat, forward);
+
+    if (place == nat->listeners->len)
+        return false;
+    g_array_remove_index_fast(nat->listeners, place);
+    slirp_remove_hostxfwd(nat->slirp, (const struct sockaddr *)&forward->host,
+                          sizeof(forward->host), forward->udp ? SLIRP_HOSTFWD_UDP : 0);
+    return true;
 }
 
 /* ---- a turn ---- */
 
 static bool is_listener(const struct nat *nat, int fd)
 {
-    for (unsigned i = 0; i < nat->listener_count; i++)
-        if (nat->listeners[i] == fd)
+    for (unsigned i = 0; i < nat->listeners->len; i++)
+        if (g_array_index(nat->listeners, struct listener, i).fd == fd)
             return true;
     return false;
 }
@@ -325,23 +366,21 @@ static void frames_read(struct nat *nat)
  * tried again at once, and for ever. */
 static bool is_full(const struct nat *nat)
 {
-    int lowest = fcntl(nat->frames, F_DUPFD_CLOEXEC, 0);
+    int lowest = next_descriptor(nat);
 
-    if (lowest >= 0)
-        close(lowest);
     return lowest < 0 || (rlim_t)lowest + DESCRIPTORS_LOW > nat->descriptors_max;
 }
 
-/* false at the end. */
-static bool turn(struct nat *nat, int lifeline)
+/* false at the end; `*asked`: there is something to serve. */
+static bool turn(struct nat *nat, int control, bool *asked)
 {
     const struct pollfd own[OWN_DESCRIPTORS] = {
         [FRAMES] = {nat->frames, POLLIN | (has_backlog(nat) ? POLLOUT : 0), 0},
-        [LIFELINE] = {lifeline, POLLIN, 0},
+        [CONTROL] = {control, POLLIN, 0},
     };
     uint32_t timeout = UINT32_MAX;
 
-    nat->full = nat->listener_count && is_full(nat);
+    nat->full = nat->listeners->len && is_full(nat);
     g_array_set_size(nat->polled, 0);
     g_array_append_vals(nat->polled, own, OWN_DESCRIPTORS);
     slirp_pollfds_fill(nat->slirp, &timeout, add_poll, nat);
@@ -351,8 +390,7 @@ static bool turn(struct nat *nat, int lifeline)
     if (count < 0 && errno != EINTR)
         return false;
     const struct pollfd *polled = (const struct pollfd *)nat->polled->data;
-    if (count > 0 && polled[LIFELINE].revents)
-        return false;
+    *asked = count > 0 && polled[CONTROL].revents;
     bool frames = count > 0 && polled[FRAMES].revents & POLLIN;
     bool gone = count > 0 && polled[FRAMES].revents & (POLLHUP | POLLERR);
     backlog_flush(nat);
@@ -364,12 +402,14 @@ static bool turn(struct nat *nat, int lifeline)
     return !gone;
 }
 
-void nat_run(struct nat *nat, int lifeline)
+void nat_run(struct nat *nat, int control, bool (*serve)(void *opaque), void *opaque)
 {
     struct rlimit limit = {.rlim_cur = DESCRIPTORS_LOW * 2};
+    bool asked = false;
 
     getrlimit(RLIMIT_NOFILE, &limit);
     nat->descriptors_max = limit.rlim_cur;
-    while (turn(nat, lifeline))
-        continue;
+    while (turn(nat, control, &asked))
+        if (asked && !serve(opaque))
+            return;
 }

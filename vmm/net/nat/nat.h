@@ -32,8 +32,12 @@ struct nat_config {
 /* A network without traffic yet. */
 struct nat *nat_create(const struct nat_config *config);
 
-/* Listen for `forward`. false with "forward tcp 127.0.0.1:80: Permission denied". */
-bool nat_forward(struct nat *nat, const struct forward *forward, GError **error);
+/* Listen for `forward`. A host port of 0 becomes the one that was free, a guest address of 0 that
+ * of DHCP's first lease. Returns 0 or an errno. */
+int nat_forward(struct nat *nat, struct forward *forward);
+/* Listen no more. Connections that were made live on. false when there is no such forward. */
+bool nat_unforward(struct nat *nat, const struct forward *forward);
 
-/* Carry frames until `lifeline` is readable or closed. */
-void nat_run(struct nat *nat, int lifeline);
+/* Carry frames. `serve` is called whenever `control` is readable or closed, until it returns false.
+ */
+void nat_run(struct nat *nat, int control, bool (*serve)(void *opaque), void *opaque);

@@ -3,7 +3,7 @@
  * The kernel lists sockets with their addresses and inodes (proc(5), /proc/net/tcp), and each
  * process's descriptors as links that name the inode.
  */
-#include "vmm/net/nat/owner.h"
+#include "vmm/monitor/port_owner.h"
 
 #include <glib.h>
 #include <stdlib.h>
