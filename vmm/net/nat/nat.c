@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * libslirp's callbacks and its turn: descriptors gathered, waited for, served. Gathering takes time
- * by the number of connections, but a turn serves all that are ready and a burst of frames.
+ * libslirp's callbacks, and its descriptors in somebody's poll(2). Gathering them takes time by the
+ * number of connections, but a turn serves all that are ready and a burst of frames.
  */
 #include "vmm/net/nat/nat.h"
 
@@ -18,13 +18,8 @@
 #include "vmm/net/link.h"
 #include "vmm/net/nat/fragment.h"
 
-#define BURST_MAX       256        /* frames of the guest's in one turn */
-#define BACKLOG_MAX     (4U << 20) /* bytes of frames that wait for the other end */
-#define LISTEN_BACKLOG  4096       /* connections that wait to be accepted; libslirp asks for 1 */
-#define DHCP_FIRST      "10.0.2.15"
-#define DESCRIPTORS_LOW 64 /* with fewer left, no connection is accepted */
-
-enum { FRAMES, CONTROL, OWN_DESCRIPTORS };
+#define LISTEN_BACKLOG  4096 /* connections that wait to be accepted; libslirp asks for 1 */
+#define DESCRIPTORS_LOW 64   /* with fewer left, no connection is accepted */
 
 /* A socket of a forward's. */
 struct listener {
@@ -41,70 +36,28 @@ struct nat_timer {
 
 struct nat {
     Slirp *slirp;
-    int frames;
-    GArray *polled;    /* of struct pollfd: our own, then libslirp's */
-    GPtrArray *timers; /* of struct nat_timer * */
-    rlim_t descriptors_max;
-    bool full;           /* few descriptors are left */
-    GArray *listeners;   /* of struct listener */
-    uint64_t complaints; /* about the guest */
+    const struct nat_ops *ops;
+    void *opaque;
+    struct in_addr guest; /* of forwards without one */
+    GArray *polled;       /* of struct pollfd, the caller's; during a turn */
+    GPtrArray *timers;    /* of struct nat_timer * */
+    bool full;            /* few descriptors are left */
+    bool congested;       /* what came now would be lost */
+    GArray *listeners;    /* of struct listener */
+    uint64_t complaints;  /* about guests */
     struct fragment_guard fragments;
-    struct {
-        size_t head, tail;
-        uint8_t bytes[BACKLOG_MAX]; /* each frame behind its length */
-    } backlog;
-    uint8_t frame[NET_FRAME_MAX];
 };
 
-/* ---- frames to the guest ---- */
-
-static bool frame_write(const struct nat *nat, const void *frame, size_t length)
-{
-    ssize_t written;
-
-    do
-        written = send(nat->frames, frame, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-    while (written < 0 && errno == EINTR);
-    return written >= 0 || (errno != EAGAIN && errno != ENOBUFS);
-}
-
-static bool has_backlog(const struct nat *nat)
-{
-    return nat->backlog.head != nat->backlog.tail;
-}
-
-static void backlog_add(struct nat *nat, const void *frame, size_t length)
-{
-    if (BACKLOG_MAX - nat->backlog.tail < sizeof(length) + length)
-        return;
-    memcpy(nat->backlog.bytes + nat->backlog.tail, &length, sizeof(length));
-    memcpy(nat->backlog.bytes + nat->backlog.tail + sizeof(length), frame, length);
-    nat->backlog.tail += sizeof(length) + length;
-}
-
-static void backlog_flush(struct nat *nat)
-{
-    while (has_backlog(nat)) {
-        size_t length;
-
-        memcpy(&length, nat->backlog.bytes + nat->backlog.head, sizeof(length));
-        if (!frame_write(nat, nat->backlog.bytes + nat->backlog.head + sizeof(length), length))
-            return;
-        nat->backlog.head += sizeof(length) + length;
-    }
-    nat->backlog.head = nat->backlog.tail = 0;
-}
+/* ---- what libslirp asks for ---- */
 
 static ssize_t send_packet(const void *frame, size_t length, void *opaque)
 {
     struct nat *nat = opaque;
 
-    if (length <= NET_FRAME_MAX && (has_backlog(nat) || !frame_write(nat, frame, length)))
-        backlog_add(nat, frame, length);
+    if (length <= NET_FRAME_MAX)
+        nat->ops->send(nat->opaque, frame, length);
     return (ssize_t)length;
 }
-
-/* ---- what libslirp asks for ---- */
 
 /* At counts of 1, 2, 4, 8 ...: a guest in a loop fills no log. */
 static void guest_error(const char *message, void *opaque)
@@ -166,14 +119,6 @@ static const SlirpCb callbacks = {
 
 /* ---- life ---- */
 
-static struct in_addr ipv4(const char *text)
-{
-    struct in_addr address;
-
-    inet_pton(AF_INET, text, &address);
-    return address;
-}
-
 static struct in6_addr ipv6(const char *text)
 {
     struct in6_addr address;
@@ -187,13 +132,14 @@ struct nat *nat_create(const struct nat_config *config)
     struct nat *nat = g_new0(struct nat, 1);
     const SlirpConfig slirp = {
         .version = 1,
+        .restricted = config->closed,
         .in_enabled = true,
-        .vnetwork = ipv4("10.0.2.0"),
-        .vnetmask = ipv4("255.255.255.0"),
-        .vhost = ipv4("10.0.2.2"),
-        .vnameserver = ipv4("10.0.2.3"),
-        .vdhcp_start = ipv4(DHCP_FIRST),
-        .in6_enabled = true,
+        .vnetwork = config->subnet,
+        .vnetmask = config->mask,
+        .vhost = config->host,
+        .vnameserver = config->resolver,
+        .vdhcp_start = config->guest,
+        .in6_enabled = config->ipv6,
         .vprefix_addr6 = ipv6("fec0::"),
         .vprefix_len = 64,
         .vhost6 = ipv6("fec0::2"),
@@ -203,8 +149,9 @@ struct nat *nat_create(const struct nat_config *config)
         .if_mru = config->mtu,
     };
 
-    nat->frames = config->frames;
-    nat->polled = g_array_new(FALSE, TRUE, sizeof(struct pollfd));
+    nat->ops = config->ops;
+    nat->opaque = config->opaque;
+    nat->guest = config->guest;
     nat->timers = g_ptr_array_new();
     nat->listeners = g_array_new(FALSE, TRUE, sizeof(struct listener));
     nat->slirp = slirp_new(&slirp, &callbacks, nat);
@@ -212,9 +159,9 @@ struct nat *nat_create(const struct nat_config *config)
 }
 
 /* The descriptor that is opened next. */
-static int next_descriptor(const struct nat *nat)
+static int next_descriptor(void)
 {
-    int lowest = fcntl(nat->frames, F_DUPFD_CLOEXEC, 0);
+    int lowest = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
 
     if (lowest >= 0)
         close(lowest);
@@ -254,14 +201,14 @@ static int forward_note(struct nat *nat, int fd, struct forward *forward)
         listen(fd, LISTEN_BACKLOG);
     forward->host = listener.host;
     if (!forward->guest.sin_addr.s_addr)
-        forward->guest.sin_addr = ipv4(DHCP_FIRST);
+        forward->guest.sin_addr = nat->guest;
     g_array_append_val(nat->listeners, listener);
     return 0;
 }
 
 int nat_forward(struct nat *nat, struct forward *forward)
 {
-    int fd = next_descriptor(nat);
+    int fd = next_descriptor();
 
     if (slirp_add_hostxfwd(nat->slirp, (const struct sockaddr *)&forward->host,
                            sizeof(forward->host), (const struct sockaddr *)&forward->guest,
@@ -298,11 +245,11 @@ static int add_poll(int fd, int events, void *opaque)
     bool full = nat->full && is_listener(nat, fd);
     struct pollfd polled = {.fd = fd};
 
-    if (events & SLIRP_POLL_IN && !has_backlog(nat) && !full)
+    if (events & SLIRP_POLL_IN && !nat->congested && !full)
         polled.events |= POLLIN;
     if (events & SLIRP_POLL_OUT)
         polled.events |= POLLOUT;
-    if (events & SLIRP_POLL_PRI && !has_backlog(nat))
+    if (events & SLIRP_POLL_PRI && !nat->congested)
         polled.events |= POLLPRI;
     /* One that is not to be served now must not wake us by a hang-up either. */
     if (!polled.events)
@@ -349,67 +296,41 @@ static void timers_fire(struct nat *nat)
     }
 }
 
-static void frames_read(struct nat *nat)
+void nat_input(struct nat *nat, const uint8_t *frame, size_t length)
 {
-    for (unsigned i = 0; i < BURST_MAX; i++) {
-        ssize_t length = recv(nat->frames, nat->frame, sizeof(nat->frame), MSG_DONTWAIT);
-
-        if (length <= 0)
-            return;
-        if (length >= NET_HEADER_MIN &&
-            fragment_passes(&nat->fragments, nat->frame, (uint32_t)length, g_get_monotonic_time()))
-            slirp_input(nat->slirp, nat->frame, (int)length);
-    }
+    if (length >= NET_HEADER_MIN &&
+        fragment_passes(&nat->fragments, frame, (uint32_t)length, g_get_monotonic_time()))
+        slirp_input(nat->slirp, frame, (int)length);
 }
 
 /* Whether few descriptors are left, as the lowest free one tells: an accept that fails would be
  * tried again at once, and for ever. */
-static bool is_full(const struct nat *nat)
-{
-    int lowest = next_descriptor(nat);
-
-    return lowest < 0 || (rlim_t)lowest + DESCRIPTORS_LOW > nat->descriptors_max;
-}
-
-/* false at the end; `*asked`: there is something to serve. */
-static bool turn(struct nat *nat, int control, bool *asked)
-{
-    const struct pollfd own[OWN_DESCRIPTORS] = {
-        [FRAMES] = {nat->frames, POLLIN | (has_backlog(nat) ? POLLOUT : 0), 0},
-        [CONTROL] = {control, POLLIN, 0},
-    };
-    uint32_t timeout = UINT32_MAX;
-
-    nat->full = nat->listeners->len && is_full(nat);
-    g_array_set_size(nat->polled, 0);
-    g_array_append_vals(nat->polled, own, OWN_DESCRIPTORS);
-    slirp_pollfds_fill(nat->slirp, &timeout, add_poll, nat);
-    timeout = timers_wait(nat, timeout);
-    int count = poll((struct pollfd *)nat->polled->data, nat->polled->len,
-                     timeout > INT32_MAX ? -1 : (int)timeout);
-    if (count < 0 && errno != EINTR)
-        return false;
-    const struct pollfd *polled = (const struct pollfd *)nat->polled->data;
-    *asked = count > 0 && polled[CONTROL].revents;
-    bool frames = count > 0 && polled[FRAMES].revents & POLLIN;
-    bool gone = count > 0 && polled[FRAMES].revents & (POLLHUP | POLLERR);
-    backlog_flush(nat);
-    /* Before the turn is ended, which sends what waited for the guest's hardware address. */
-    if (frames)
-        frames_read(nat);
-    slirp_pollfds_poll(nat->slirp, count < 0, get_revents, nat);
-    timers_fire(nat);
-    return !gone;
-}
-
-void nat_run(struct nat *nat, int control, bool (*serve)(void *opaque), void *opaque)
+static bool is_full(void)
 {
     struct rlimit limit = {.rlim_cur = DESCRIPTORS_LOW * 2};
-    bool asked = false;
+    int lowest = next_descriptor();
 
     getrlimit(RLIMIT_NOFILE, &limit);
-    nat->descriptors_max = limit.rlim_cur;
-    while (turn(nat, control, &asked))
-        if (asked && !serve(opaque))
-            return;
+    return lowest < 0 || (rlim_t)lowest + DESCRIPTORS_LOW > limit.rlim_cur;
+}
+
+int nat_poll(struct nat *nat, GArray *polled, int timeout_ms, bool congested)
+{
+    uint32_t timeout = timeout_ms < 0 ? UINT32_MAX : (uint32_t)timeout_ms;
+
+    nat->full = nat->listeners->len && is_full();
+    nat->congested = congested;
+    nat->polled = polled;
+    slirp_pollfds_fill(nat->slirp, &timeout, add_poll, nat);
+    nat->polled = NULL;
+    timeout = timers_wait(nat, timeout);
+    return timeout > INT32_MAX ? -1 : (int)timeout;
+}
+
+void nat_polled(struct nat *nat, GArray *polled, bool failed)
+{
+    nat->polled = polled;
+    slirp_pollfds_poll(nat->slirp, failed, get_revents, nat);
+    nat->polled = NULL;
+    timers_fire(nat);
 }
