@@ -28,17 +28,28 @@ def skip(reason):
 
 
 @functools.cache
-def debian():
-    """The folder of the root file system, its kernel and its initrd; prepared if it is not there."""
-    if os.environ.get("ANIMA_DEBIAN"):
-        return os.environ["ANIMA_DEBIAN"]
-    result = subprocess.run([os.path.join(SCRIPTS, "guest-root")], capture_output=True, text=True,
+def guest_root(kind):
+    """The folder of a root file system, its kernel and its initrd; prepared if it is not there."""
+    given = os.environ.get(f"ANIMA_{kind.upper()}")
+    if given:
+        return given
+    result = subprocess.run([os.path.join(SCRIPTS, "guest-root"), kind], capture_output=True, text=True,
                             check=False)
     if result.returncode == 77:
         skip(result.stderr.strip().splitlines()[-1])
     if result.returncode:
         sys.exit(result.stderr)
     return result.stdout.strip()
+
+
+def debian():
+    """That of `make run`."""
+    return guest_root("debian")
+
+
+def cloud():
+    """The one like an image for clouds: cloud.img, vmlinuz and initrd."""
+    return guest_root("cloud")
 
 
 def fresh_disk(folder):
