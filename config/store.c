@@ -126,28 +126,98 @@ bool store_delete(const char *name, bool (*may)(const char *name, GError **error
 
 /* ---- creating ---- */
 
-/* A folder beside those of the machines, which none of them can be. NULL and an error. */
-static char *make_hidden(const char *base, GError **error)
-{
-    char *path = g_build_filename(base, ".new-XXXXXX", NULL);
+/* A folder beside those of the machines, which none of them can be, is locked as long as somebody
+ * works on it. */
+#define DRAFT_PREFIX ".new-"
 
-    if (g_mkdir_with_parents(base, FOLDER_MODE) == 0 && mkdtemp(path))
-        return path;
+struct store_draft {
+    char *name;
+    char *path;
+    int lock; /* the folder, open and locked; -1: it is not there any more */
+};
+
+/* Remove what is left of those whose makers have died. */
+static void sweep_drafts(const char *base)
+{
+    g_autoptr(GDir) folder = g_dir_open(base, 0, NULL);
+    const char *leaf;
+
+    while (folder && (leaf = g_dir_read_name(folder))) {
+        g_autofree char *path = g_build_filename(base, leaf, NULL);
+        int fd = g_str_has_prefix(leaf, DRAFT_PREFIX)
+                     ? open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+                     : -1;
+
+        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+            remove_tree(path);
+        if (fd >= 0)
+            close(fd);
+    }
+}
+
+/* Whether `path` still is the folder `fd`. */
+static bool is_same(int fd, const char *path)
+{
+    struct stat opened, named;
+
+    return fstat(fd, &opened) == 0 && stat(path, &named) == 0 && opened.st_ino == named.st_ino &&
+           opened.st_dev == named.st_dev;
+}
+
+/* Make the folder and lock it. Somebody who sweeps may take it away in between. False with errno.
+ */
+static bool make_folder(struct store_draft *draft, const char *base)
+{
+    for (unsigned i = 0; i < NAME_TRIES; i++) {
+        g_free(draft->path);
+        draft->path = g_build_filename(base, DRAFT_PREFIX "XXXXXX", NULL);
+        if (!mkdtemp(draft->path))
+            return false;
+        draft->lock = open(draft->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (draft->lock >= 0 && flock(draft->lock, LOCK_EX | LOCK_NB) == 0 &&
+            is_same(draft->lock, draft->path))
+            return true;
+        if (draft->lock >= 0)
+            close(draft->lock);
+        draft->lock = -1;
+    }
+    errno = EBUSY;
+    return false;
+}
+
+static bool taken(const char *name, const char *path, GError **error)
+{
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_STATE,
+                "%s: a machine of this name is there already (%s); choose another name", name,
+                path);
+    return false;
+}
+
+struct store_draft *store_draft_begin(const char *name, GError **error)
+{
+    g_autofree char *base = data_folder(), *path = g_build_filename(base, name, NULL);
+    struct store_draft *draft;
+
+    if (!store_check_name(name, error))
+        return NULL;
+    if (access(path, F_OK) == 0) {
+        taken(name, path, error);
+        return NULL;
+    }
+    draft = g_new0(struct store_draft, 1);
+    draft->name = g_strdup(name);
+    draft->lock = -1;
+    sweep_drafts(base);
+    if (g_mkdir_with_parents(base, FOLDER_MODE) == 0 && make_folder(draft, base))
+        return draft;
     fail(base, error);
-    g_free(path);
+    store_draft_destroy(draft);
     return NULL;
 }
 
-/* Write what is in the new folder. */
-static bool fill(const char *path, const char *text)
+const char *store_draft_folder(const struct store_draft *draft)
 {
-    int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool good =
-        folder >= 0 && write_file(folder, CONFIG_FILE, text, DEFAULT_MODE) && fsync(folder) == 0;
-
-    if (folder >= 0)
-        close(folder);
-    return good;
+    return draft->path;
 }
 
 static void sync_folder(const char *path)
@@ -160,28 +230,40 @@ static void sync_folder(const char *path)
     close(folder);
 }
 
-bool store_create(const char *name, const char *text, GError **error)
+bool store_draft_keep(struct store_draft *draft, const char *text, GError **error)
 {
-    g_autofree char *base = data_folder(), *path = g_build_filename(base, name, NULL);
-    g_autofree char *fresh = NULL;
+    g_autofree char *base = data_folder(), *path = g_build_filename(base, draft->name, NULL);
 
-    if (!store_check_name(name, error))
-        return false;
-    fresh = make_hidden(base, error);
-    if (!fresh)
-        return false;
-    if (fill(fresh, text) && renameat2(AT_FDCWD, fresh, AT_FDCWD, path, RENAME_NOREPLACE) == 0) {
+    if (write_file(draft->lock, CONFIG_FILE, text, DEFAULT_MODE) && fsync(draft->lock) == 0 &&
+        renameat2(AT_FDCWD, draft->path, AT_FDCWD, path, RENAME_NOREPLACE) == 0) {
         sync_folder(base);
+        close(draft->lock);
+        draft->lock = -1;
         return true;
     }
-    if (errno == EEXIST)
-        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_STATE,
-                    "%s: a machine of this name is there already (%s); choose another name", name,
-                    path);
-    else
-        fail(path, error);
-    remove_tree(fresh);
-    return false;
+    return errno == EEXIST ? taken(draft->name, path, error) : fail(path, error);
+}
+
+void store_draft_destroy(struct store_draft *draft)
+{
+    if (!draft)
+        return;
+    if (draft->lock >= 0) {
+        remove_tree(draft->path);
+        close(draft->lock);
+    }
+    g_free(draft->name);
+    g_free(draft->path);
+    g_free(draft);
+}
+
+bool store_create(const char *name, const char *text, GError **error)
+{
+    struct store_draft *draft = store_draft_begin(name, error);
+    bool good = draft && store_draft_keep(draft, text, error);
+
+    store_draft_destroy(draft);
+    return good;
 }
 
 /* ---- reading and replacing ---- */

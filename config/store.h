@@ -19,6 +19,20 @@ bool store_check_name(const char *name, GError **error);
  * is one. */
 bool store_create(const char *name, const char *text, GError **error);
 
+/* A new machine's folder in the making, for what takes a while to write; used by one thread at a
+ * time. Nobody sees it. One whose process has died is removed when the next one is begun. */
+struct store_draft;
+
+/* Begin the folder of the machine called `name`. CONFIG_ERROR_STATE when there is one already. */
+struct store_draft *store_draft_begin(const char *name, GError **error);
+/* Where files that belong to the machine are written meanwhile; it lives as long as the draft. */
+const char *store_draft_folder(const struct store_draft *draft);
+/* Add this definition: the machine is there, with all that lies in the folder. False: it is not,
+ * with CONFIG_ERROR_STATE when somebody else has made one of its name meanwhile. */
+bool store_draft_keep(struct store_draft *draft, const char *text, GError **error);
+/* Forget the draft; what has not become a machine's folder is removed. NULL is fine. */
+void store_draft_destroy(struct store_draft *draft);
+
 /* The text of its definition; the caller frees it. CONFIG_ERROR_ABSENT when there is none. */
 char *store_read(const char *name, GError **error);
 

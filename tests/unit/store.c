@@ -117,6 +117,68 @@ static void a_name_is_taken_once(void **state)
     assert_contents("a");
 }
 
+/* A file in the draft's folder. */
+static void put_disk(const struct store_draft *draft)
+{
+    g_autofree char *path = g_build_filename(store_draft_folder(draft), "disk.img", NULL);
+
+    assert_true(g_file_set_contents(path, "x", 1, NULL));
+}
+
+static void a_draft_is_nobodys_machine_until_it_is_kept(void **state)
+{
+    g_autofree char *path = definition_path("a"), *folder = g_path_get_dirname(path);
+    g_autofree char *disk = g_build_filename(folder, "disk.img", NULL);
+    struct store_draft *draft = store_draft_begin("a", NULL);
+    g_auto(GStrv) names = store_list(NULL);
+
+    assert_non_null(draft);
+    assert_int_equal(g_strv_length(names), 0);
+    put_disk(draft);
+    assert_true(store_draft_keep(draft, "cpus: 1\n", NULL));
+    store_draft_destroy(draft);
+    assert_contents("a");
+    assert_text("a", "cpus: 1\n");
+    assert_int_equal(access(disk, F_OK), 0);
+}
+
+static void a_draft_that_is_not_kept_leaves_nothing(void **state)
+{
+    struct store_draft *draft = store_draft_begin("a", NULL);
+    GError *error = NULL;
+
+    put_disk(draft);
+    store_draft_destroy(draft);
+    assert_contents("");
+    /* Somebody else was quicker. */
+    draft = store_draft_begin("a", NULL);
+    put_disk(draft);
+    assert_true(store_create("a", "cpus: 1\n", NULL));
+    assert_false(store_draft_keep(draft, "cpus: 2\n", &error));
+    assert_error(error, CONFIG_ERROR_STATE, "is there already");
+    store_draft_destroy(draft);
+    assert_contents("a");
+    assert_text("a", "cpus: 1\n");
+    error = NULL;
+    assert_null(store_draft_begin("a", &error));
+    assert_error(error, CONFIG_ERROR_STATE, "is there already");
+}
+
+static void what_the_dead_left_is_swept_and_what_the_living_make_is_not(void **state)
+{
+    g_autofree char *left = g_build_filename(*state, ".new-ABCDEF", NULL);
+    struct store_draft *draft = store_draft_begin("a", NULL);
+
+    put_disk(draft);
+    assert_int_equal(mkdir(left, 0700), 0);
+    assert_true(store_create("b", "cpus: 1\n", NULL));
+    assert_int_not_equal(access(left, F_OK), 0);
+    assert_true(store_draft_keep(draft, "cpus: 2\n", NULL));
+    store_draft_destroy(draft);
+    assert_text("a", "cpus: 2\n");
+    assert_text("b", "cpus: 1\n");
+}
+
 static void names_lead_nowhere_else(void **state)
 {
     static const char *const names[] = {"", ".", "..", "../a", "a/b", ".hidden", "a\n", "-x"};
@@ -281,6 +343,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         store_test(a_machine_is_a_folder_with_its_text),
         store_test(a_name_is_taken_once),
+        store_test(a_draft_is_nobodys_machine_until_it_is_kept),
+        store_test(a_draft_that_is_not_kept_leaves_nothing),
+        store_test(what_the_dead_left_is_swept_and_what_the_living_make_is_not),
         store_test(names_lead_nowhere_else),
         store_test(what_is_not_there_is_absent),
         store_test(a_text_is_replaced_only_if_it_is_the_known_one),
