@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/sysinfo.h>
 
+#include "config/devices.h"
 #include "config/lines.h"
 #include "config/nics.h"
 #include "config/values.h"
@@ -262,7 +263,8 @@ static bool check(const struct definition *definition, GError **error)
         return false;
     }
     return check_disks(definition, error) && definition_check_lines(definition, error) &&
-           definition_check_nics(definition, error) && check_host_memory(definition, error);
+           definition_check_nics(definition, error) &&
+           definition_check_devices(definition, error) && check_host_memory(definition, error);
 }
 
 /* Messages begin with an option's key: say where in the file that stands, if it came from there. */

@@ -87,17 +87,38 @@ struct nic definition_nic(const struct definition *definition, unsigned index)
     return nic;
 }
 
-bool definition_fill_macs(struct definition *definition, GError **error)
+static bool has_mac(const struct definition *definition, const char *mac)
 {
-    for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++) {
+    for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++)
+        if (g_strcmp0(definition_member_text(definition, OPTION_NIC, i, "mac"), mac) == 0)
+            return true;
+    return false;
+}
+
+/* Cards come and go, so that another one may have the address of this number. */
+static char *choose_mac(const struct definition *definition, unsigned number)
+{
+    for (;; number++) {
         const char *name = definition_text(definition, OPTION_NAME);
-        g_autofree char *seed = g_strdup_printf("%s/%u", name, i);
+        g_autofree char *seed = g_strdup_printf("%s/%u", name, number);
         g_autofree char *hash = g_compute_checksum_for_string(G_CHECKSUM_SHA256, seed, -1);
         g_autofree char *mac =
             g_strdup_printf(OWN_PREFIX ":%.2s:%.2s:%.2s", hash, hash + 2, hash + 4);
 
-        if (!definition_member_has(definition, OPTION_NIC, i, "mac") &&
-            !definition_member_set(definition, OPTION_NIC, i, "mac", mac, error))
+        if (!has_mac(definition, mac))
+            return g_steal_pointer(&mac);
+    }
+}
+
+bool definition_fill_macs(struct definition *definition, GError **error)
+{
+    for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++) {
+        g_autofree char *mac = NULL;
+
+        if (definition_member_has(definition, OPTION_NIC, i, "mac"))
+            continue;
+        mac = choose_mac(definition, i);
+        if (!definition_member_set(definition, OPTION_NIC, i, "mac", mac, error))
             return false;
     }
     return definition_check_nics(definition, error);

@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "config/devices.h"
 #include "config/limits.h"
 #include "config/nics.h"
 #include "config/schema.h"
@@ -66,6 +67,24 @@ static const char *const on_crash_choices[] = {"exit", "pause", "restart", NULL}
 
 static const char *const network_choices[] = {"user", "tap=", "none", NULL};
 
+/* What disks and network cards have in common. */
+#define DEVICE_MEMBERS                                                                            \
+    {                                                                                             \
+        .key = "id",                                                                              \
+        .type = OPTION_TYPE_STRING,                                                               \
+        .argument = "ID",                                                                         \
+        .check = device_check_id,                                                                 \
+        .help = "what commands name it by",                                                       \
+        .manual = "Without it, the first of disk0, disk1, ... (nic0, ...) that is free.",         \
+    },                                                                                            \
+    {                                                                                             \
+        .key = "address", .type = OPTION_TYPE_STRING, .argument = "BUS:DEVICE.0",                 \
+        .check = device_check_address, .help = "place on the PCI bus",                            \
+        .manual = "On bus 0 a machine has 00:03.0 to 00:1b.0; there a device stays while the "    \
+                  "machine runs. *anima detach* takes out what has a bus of its own, 01:00.0 to " \
+                  "08:00.0. Without an address it is the next place on bus 0.",                   \
+    }
+
 static const struct option nic_members[] = {
     {
         .key = "network",
@@ -119,6 +138,7 @@ static const struct option nic_members[] = {
             "is "
             "free, which *anima query* tells.",
     },
+    DEVICE_MEMBERS,
     {0},
 };
 
@@ -215,6 +235,7 @@ static const struct option disk_members[] = {
         .preset = "yes",
         .help = "give room that the guest frees back to the host",
     },
+    DEVICE_MEMBERS,
     {0},
 };
 

@@ -181,6 +181,14 @@ bool anima_machine_detach(struct anima_machine *machine, int log_fd, struct anim
  */
 struct anima_machine *anima_machine_start_named(const char *name, struct anima_error **error);
 
+/**
+ * Read into `definition` what the running machine is now, with the ids and addresses of its
+ * devices: what it was started with, and what has changed since. Fails after `timeout_ms` without
+ * an answer (negative: wait for ever).
+ */
+bool anima_machine_definition(struct anima_machine *machine, struct anima_definition *definition,
+                              int timeout_ms, struct anima_error **error);
+
 /** Connect to the running machine of this user called `name`. */
 struct anima_machine *anima_machine_connect(const char *name, struct anima_error **error);
 

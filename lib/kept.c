@@ -10,6 +10,7 @@
 
 #include "config/change.h"
 #include "config/definition.h"
+#include "config/devices.h"
 #include "config/nics.h"
 #include "config/paths.h"
 #include "config/store.h"
@@ -79,7 +80,7 @@ static bool pin(struct definition *definition, GError **error)
 {
     return definition_set(definition, "machine", definition_text(definition, OPTION_MACHINE),
                           error) &&
-           definition_fill_macs(definition, error);
+           definition_fill_devices(definition, error) && definition_fill_macs(definition, error);
 }
 
 static bool keep(struct definition *definition, GError **error)

@@ -199,6 +199,21 @@ ANIMA_API bool anima_machine_detach(struct anima_machine *machine, int log_fd,
     return good;
 }
 
+ANIMA_API bool anima_machine_definition(struct anima_machine *machine,
+                                        struct anima_definition *definition, int timeout_ms,
+                                        struct anima_error **error)
+{
+    json_t *result = call(machine, "definition", NULL, -1, timeout_ms, error);
+    GError *cause = NULL;
+    bool good = result && definition_from_json((struct definition *)definition,
+                                               json_object_get(result, "definition"), &cause);
+
+    if (cause)
+        error_take(error, cause);
+    json_decref(result);
+    return good;
+}
+
 ANIMA_API struct anima_machine *anima_machine_connect(const char *name, struct anima_error **error)
 {
     GError *cause = NULL;

@@ -8,11 +8,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "config/devices.h"
 #include "config/limits.h"
 #include "config/nics.h"
 #include "vmm/block/block.h"
 
-#define LINE_PREFIX "line/"
+#define LINE_PREFIX   "line/"
+#define DEVICE_PREFIX "device/" /* of descriptors */
 
 _Static_assert(CONFIG_LIST_MAX <= MACHINE_MODULES_MAX, "every module of a definition has a place");
 
@@ -26,10 +28,29 @@ void attachments_init(struct attachments *attachments)
                                         .ram = -1,
                                         .soft_log = -1,
                                         .perf_map = -1};
+    memset(attachments->disk_fds, -1, sizeof(attachments->disk_fds));
+    memset(attachments->nic_fds, -1, sizeof(attachments->nic_fds));
+}
+
+/* The place of a disk's or a card's descriptor, by the device's id. */
+static int *find_device(struct attachments *attachments, const struct definition *definition,
+                        const char *id)
+{
+    struct device_place place;
+    int *fd = NULL;
+
+    if (!definition_find_device(definition, id, &place))
+        return NULL;
+    if (place.kind == OPTION_DISK && place.index < CONFIG_DISKS_MAX)
+        fd = &attachments->disk_fds[place.index];
+    if (place.kind == OPTION_NIC && place.index < CONFIG_NICS_MAX)
+        fd = &attachments->nic_fds[place.index];
+    return fd && *fd < 0 ? fd : NULL;
 }
 
 /* The place for a descriptor called `name`; NULL when it has none or is taken. */
-static int *find_place(struct attachments *attachments, const char *name)
+static int *find_place(struct attachments *attachments, const struct definition *definition,
+                       const char *name)
 {
     int *place = NULL;
 
@@ -37,10 +58,8 @@ static int *find_place(struct attachments *attachments, const char *name)
         return &attachments->modules[attachments->module_count++];
     if (strcmp(name, "line") == 0 && attachments->line_count < LINES_MAX)
         return &attachments->line_fds[attachments->line_count++];
-    if (strcmp(name, "disk") == 0 && attachments->disk_count < CONFIG_DISKS_MAX)
-        return &attachments->disk_fds[attachments->disk_count++];
-    if (strcmp(name, "nic") == 0 && attachments->nic_count < CONFIG_NICS_MAX)
-        return &attachments->nic_fds[attachments->nic_count++];
+    if (g_str_has_prefix(name, DEVICE_PREFIX))
+        return find_device(attachments, definition, name + strlen(DEVICE_PREFIX));
     if (strcmp(name, "kernel") == 0)
         place = &attachments->kernel;
     else if (strcmp(name, "initrd") == 0)
@@ -60,14 +79,18 @@ static int *find_place(struct attachments *attachments, const char *name)
     return place && *place < 0 ? place : NULL;
 }
 
-/* Cards of the definition that have a cable. */
-static unsigned count_cables(const struct definition *definition)
+/* Whether each disk, and each card with a cable, has a descriptor. */
+static bool devices_fit(const struct attachments *attachments, const struct definition *definition)
 {
-    unsigned count = 0;
+    unsigned disks = definition_count(definition, OPTION_DISK);
+    unsigned nics = definition_count(definition, OPTION_NIC);
+    bool fit = disks <= CONFIG_DISKS_MAX && nics <= CONFIG_NICS_MAX;
 
-    for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++)
-        count += definition_nic(definition, i).network != NIC_NONE;
-    return count;
+    for (unsigned i = 0; fit && i < disks; i++)
+        fit = attachments->disk_fds[i] >= 0;
+    for (unsigned i = 0; fit && i < nics; i++)
+        fit = (attachments->nic_fds[i] >= 0) == (definition_nic(definition, i).network != NIC_NONE);
+    return fit;
 }
 
 static bool fits(const struct attachments *attachments, const struct definition *definition)
@@ -80,9 +103,8 @@ static bool fits(const struct attachments *attachments, const struct definition 
            (attachments->incoming >= 0) ==
                (attachments->ram >= 0 || definition_text(definition, OPTION_STATE)) &&
            attachments->module_count == definition_count(definition, OPTION_MODULE) &&
-           attachments->disk_count == definition_count(definition, OPTION_DISK) &&
            attachments->line_count == definition_lines(definition, lines) &&
-           attachments->nic_count == count_cables(definition);
+           devices_fit(attachments, definition);
 }
 
 bool attachments_take(struct attachments *attachments, const struct definition *definition,
@@ -93,7 +115,7 @@ bool attachments_take(struct attachments *attachments, const struct definition *
     attachments_init(attachments);
     for (unsigned i = 0; good && i < count; i++) {
         const char *name = json_string_value(json_array_get(names, i));
-        int *place = name ? find_place(attachments, name) : NULL;
+        int *place = name ? find_place(attachments, definition, name) : NULL;
 
         good = place != NULL;
         if (good) {
@@ -157,7 +179,7 @@ bool attachments_open_lines(struct attachments *attachments, const struct defini
 bool attachments_open_disks(struct attachments *attachments, const struct definition *definition,
                             struct loop *loop, GError **error)
 {
-    for (unsigned i = 0; i < attachments->disk_count; i++) {
+    for (unsigned i = 0; i < definition_count(definition, OPTION_DISK); i++) {
         const struct block_config config = {
             .fd = attachments->disk_fds[i],
             .name = definition_member_text(definition, OPTION_DISK, i, "file"),
@@ -173,13 +195,12 @@ bool attachments_open_disks(struct attachments *attachments, const struct defini
     return true;
 }
 
-static struct net_link *open_link(unsigned card, const struct nic *nic, int fd, GError **error)
+static struct net_link *open_link(const char *id, const struct nic *nic, int fd, GError **error)
 {
-    g_autofree char *name = g_strdup_printf("nic %u", card);
     const struct net_link_config config = {
         .kind = nic->network == NIC_TAP ? NET_LINK_TAP : NET_LINK_PACKETS,
         .fd = fd,
-        .name = name,
+        .name = id,
     };
 
     return net_link_create(&config, error);
@@ -188,16 +209,15 @@ static struct net_link *open_link(unsigned card, const struct nic *nic, int fd, 
 bool attachments_open_links(struct attachments *attachments, const struct definition *definition,
                             GError **error)
 {
-    unsigned taken = 0;
-
     for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++) {
         struct nic nic = definition_nic(definition, i);
-        int fd = attachments->nic_fds[taken];
+        int fd = attachments->nic_fds[i];
 
         if (nic.network == NIC_NONE)
             continue;
-        attachments->nic_fds[taken++] = -1;
-        attachments->links[i] = open_link(i, &nic, fd, error);
+        attachments->nic_fds[i] = -1;
+        attachments->links[i] =
+            open_link(definition_device_id(definition, OPTION_NIC, i), &nic, fd, error);
         if (!attachments->links[i])
             return false;
     }
@@ -321,7 +341,7 @@ void attachments_finish(struct attachments *attachments)
     for (unsigned i = 0; i < attachments->line_count; i++)
         chardev_destroy(g_steal_pointer(&attachments->lines[i]));
     chardev_destroy(g_steal_pointer(&attachments->debug_console));
-    for (unsigned i = 0; i < attachments->disk_count; i++)
+    for (unsigned i = 0; i < CONFIG_DISKS_MAX; i++)
         block_destroy(g_steal_pointer(&attachments->disks[i]));
     close_all(&attachments->kernel, 1);
     close_all(&attachments->initrd, 1);
@@ -333,10 +353,9 @@ void attachments_finish(struct attachments *attachments)
     close_all(&attachments->perf_map, 1);
     close_all(attachments->modules, attachments->module_count);
     close_all(attachments->line_fds, attachments->line_count);
-    close_all(attachments->disk_fds, attachments->disk_count);
-    close_all(attachments->nic_fds, attachments->nic_count);
+    close_all(attachments->disk_fds, CONFIG_DISKS_MAX);
+    close_all(attachments->nic_fds, CONFIG_NICS_MAX);
     for (unsigned i = 0; i < CONFIG_NICS_MAX; i++)
         net_link_destroy(g_steal_pointer(&attachments->links[i]));
-    attachments->module_count = attachments->line_count = attachments->disk_count = 0;
-    attachments->nic_count = 0;
+    attachments->module_count = attachments->line_count = 0;
 }

@@ -26,18 +26,17 @@ struct attachments {
     int soft_log, perf_map;       /* for those who debug the engine */
     int modules[MACHINE_MODULES_MAX];
     unsigned module_count;
+    /* By disk, as the definition has them. */
     int disk_fds[CONFIG_DISKS_MAX]; /* -1 once the block node has it */
     struct block *disks[CONFIG_DISKS_MAX];
-    unsigned disk_count;
     /* As definition_lines lists them. */
     int line_fds[LINES_MAX]; /* -1 once the character device has it */
     struct chardev *lines[LINES_MAX];
     unsigned line_count;
     struct chardev *debug_console;
-    /* Those of network cards, in the definition's order, of cards that have a cable. */
-    int nic_fds[CONFIG_NICS_MAX]; /* -1 once the link has it */
-    unsigned nic_count;
-    struct net_link *links[CONFIG_NICS_MAX]; /* by card; NULL: no cable */
+    /* By card, as the definition has them. */
+    int nic_fds[CONFIG_NICS_MAX];            /* -1 once the link has it, and without a cable */
+    struct net_link *links[CONFIG_NICS_MAX]; /* NULL: no cable */
 };
 
 /* Nothing is there. */

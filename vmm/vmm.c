@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "config/devices.h"
 #include "config/limits.h"
 #include "config/nics.h"
 #include "vmm/device/virtio/virtio_blk.h"
@@ -32,6 +33,9 @@ _Static_assert(CONFIG_MEMORY_MAX <= PC_MMIO64_BASE - (PC_HIGH_RAM_BASE - PC_LOW_
 _Static_assert(CONFIG_PORTS_MAX <= MACHINE_PORTS_MAX, "a machine takes all ports of a definition");
 _Static_assert(CONFIG_DISKS_MAX <= MACHINE_DISKS_MAX, "a machine takes all disks of a definition");
 _Static_assert(CONFIG_SERIAL_MAX <= VIRTIO_BLK_SERIAL_MAX, "a disk shows all of its serial number");
+_Static_assert(CONFIG_PCI_FIRST == PC_PCI_USER_DEVICES && CONFIG_PCI_LAST < PC_PCI_ROOT_PORTS &&
+                   CONFIG_ROOT_PORTS == PC_ROOT_PORTS,
+               "every address of a definition is a place on the board");
 _Static_assert(CONFIG_NICS_MAX <= MACHINE_NICS_MAX, "every card of a definition has a place");
 _Static_assert(CONFIG_CPUS_MAX <= MACHINE_CPUS_MAX, "a machine takes all CPUs of a definition");
 
@@ -148,15 +152,25 @@ static void configure_lines(const struct vmm *vmm, struct machine_config *config
     }
 }
 
+static struct machine_place place_of(const struct definition *definition, enum option_id kind,
+                                     unsigned index)
+{
+    struct device_address address = definition_device_address(definition, kind, index);
+
+    return (struct machine_place){.port = address.bus, .device = address.device};
+}
+
 static void configure_disks(const struct vmm *vmm, struct machine_config *config)
 {
     const struct definition *definition = vmm->definition;
 
-    config->disk_count = vmm->attachments.disk_count;
+    config->disk_count = definition_count(definition, OPTION_DISK);
     for (unsigned i = 0; i < config->disk_count; i++) {
         const char *cache = definition_member_text(definition, OPTION_DISK, i, "cache");
 
         config->disks[i] = (struct machine_disk){
+            .id = definition_device_id(definition, OPTION_DISK, i),
+            .place = place_of(definition, OPTION_DISK, i),
             .block = vmm->attachments.disks[i],
             .serial = definition_member_text(definition, OPTION_DISK, i, "serial"),
             .writethrough = strcmp(cache, "writethrough") == 0,
@@ -171,9 +185,23 @@ static void configure_nics(const struct vmm *vmm, struct machine_config *config)
     for (unsigned i = 0; i < config->nic_count; i++) {
         struct nic nic = definition_nic(vmm->definition, i);
 
-        config->nics[i] = (struct machine_nic){.link = vmm->attachments.links[i], .mtu = nic.mtu};
+        config->nics[i] = (struct machine_nic){
+            .id = definition_device_id(vmm->definition, OPTION_NIC, i),
+            .place = place_of(vmm->definition, OPTION_NIC, i),
+            .link = vmm->attachments.links[i],
+            .mtu = nic.mtu,
+        };
         memcpy(config->nics[i].mac, nic.mac, sizeof(nic.mac));
     }
+}
+
+/* What has no address in the definition has the first places that are free. */
+static void configure_places(const struct vmm *vmm, struct machine_config *config)
+{
+    bool console = config->console || config->port_count;
+
+    config->console_device = definition_free_place(vmm->definition, 0);
+    config->rng_device = definition_free_place(vmm->definition, console);
 }
 
 /* `words` owns the strings that are made for the configuration. */
@@ -210,6 +238,7 @@ static void configure(struct vmm *vmm, struct machine_config *config, GPtrArray 
     configure_lines(vmm, config);
     configure_disks(vmm, config);
     configure_nics(vmm, config);
+    configure_places(vmm, config);
 }
 
 static bool check_cpu_name(const struct vmm *vmm, const struct cpu_definition *cpu, GError **error)
@@ -292,6 +321,7 @@ static bool take_definition(struct vmm *vmm, struct control_call *call, GError *
     vmm->folder = g_strdup(json_string_value(json_object_get(call->params, "folder")));
     return definition_from_json(vmm->definition, json_object_get(call->params, "definition"),
                                 error) &&
+           definition_fill_devices(vmm->definition, error) &&
            attachments_take(&vmm->attachments, vmm->definition,
                             json_object_get(call->params, "fds"), call->fds, call->count, error);
 }

@@ -29,7 +29,7 @@ SETTINGS = argparse.Namespace()
 
 # How often what is called, in a mix of all.
 MIX = {
-    "query": 20, "metrics": 10, "pause": 15, "resume": 20, "nmi": 10, "reset": 1, "stop": 5,
+    "query": 20, "definition": 5, "metrics": 10, "pause": 15, "resume": 20, "nmi": 10, "reset": 1, "stop": 5,
     "state.save": 6, "upgrade": 2, "events.subscribe": 3, "job.list": 5, "job.cancel": 5,
     "protocol.describe": 1, "console.attach": 3,
 }

@@ -45,6 +45,7 @@ class Definitions(AnimaTest):
         self.assertIn("machine: anima-1\n", shown)
         mac = json.loads(self.good("show", "web", "--json"))["nic"][0]["mac"]
         self.assertIn(f"mac: {mac}\n", shown)
+        self.assertRegex(shown, "id: nic0\n *address: 00:03.0\n")
         # Under another name it is the same card.
         os.rename(os.path.join(self.data, "web"), os.path.join(self.data, "www"))
         self.assertEqual(json.loads(self.good("show", "www", "--json"))["nic"][0]["mac"], mac)

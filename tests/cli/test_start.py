@@ -60,6 +60,17 @@ class Start(AnimaTest):
         self.assertEqual((result.returncode, result.stderr.count("\n")), (status, 1), result.stderr)
         self.assertIn(message, result.stderr)
 
+    def test_what_runs_is_shown(self):
+        self.create("web", "--nic", "none", "--device", "virtio-rng")
+        self.good("start", "web")
+        self.good("edit", "web", "nic+=none,id=second")
+        shown = json.loads(self.good("show", "web", "--running", "--json"))
+        self.assertEqual([(nic["id"], nic["address"]) for nic in shown["nic"]], [("nic0", "00:03.0")])
+        self.assertIn("address: 00:03.0\n", self.good("show", "--running", "web"))
+        self.good("kill", "web")
+        self.await_state("off")
+        self.assert_refused_with(1, "no machine called 'web' is running", "show", "--running", "web")
+
     def test_several_and_one_of_them_faulty(self):
         self.create("a")
         self.create("b", "--initrd", "/nonexistent")

@@ -141,6 +141,12 @@ static const struct control_field query_result[] = {
     {0},
 };
 
+static const struct control_field definition_result[] = {
+    {"definition", CONTROL_OBJECT, true,
+     "with all defaults, and the ids and addresses of devices, as anima(1) lists its keys"},
+    {0},
+};
+
 static const struct control_field counter_fields[] = {
     {"about", CONTROL_TEXT, true, "what is counted"},
     {"total", CONTROL_INT, true, "the sum"},
@@ -203,6 +209,10 @@ const struct control_method control_methods[] = {
      .result = none},
     {"query", "Tell how the machine is.", CONTROL_OBSERVE, .in_vmm = true, .params = none,
      .result = query_result},
+    {"definition",
+     "Tell the machine's definition as it is now: what was asked for at its start, what became of "
+     "that, and what has changed since.",
+     CONTROL_OBSERVE, .params = none, .result = definition_result},
     {"metrics", "Tell what the engine counted.", CONTROL_OBSERVE, .in_vmm = true, .params = none,
      .result = metrics_result},
     {"pause", "Stop CPUs and clock. A machine that is paused stays so.", CONTROL_OPERATE,
@@ -278,7 +288,7 @@ static const struct control_field pty_fields[] = {
 
 static const struct control_field helper_fields[] = {
     {"helper", CONTROL_TEXT, true, "what it does: \"nat\""},
-    {"nic", CONTROL_INT, true, "number of the network card that it serves"},
+    {"nic", CONTROL_TEXT, true, "id of the network card that it serves"},
     {"reason", CONTROL_TEXT, true, "how the one before it ended"},
     {0},
 };

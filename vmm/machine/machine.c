@@ -57,8 +57,12 @@ static void config_copy(struct machine_config *config)
         image_copy(&config->modules[i]);
     for (unsigned i = 0; i < config->port_count; i++)
         config->ports[i].name = g_strdup(config->ports[i].name);
-    for (unsigned i = 0; i < config->disk_count; i++)
+    for (unsigned i = 0; i < config->disk_count; i++) {
+        config->disks[i].id = g_strdup(config->disks[i].id);
         config->disks[i].serial = g_strdup(config->disks[i].serial);
+    }
+    for (unsigned i = 0; i < config->nic_count; i++)
+        config->nics[i].id = g_strdup(config->nics[i].id);
 }
 
 static void config_clear(struct machine_config *config)
@@ -72,8 +76,12 @@ static void config_clear(struct machine_config *config)
         image_clear(&config->modules[i]);
     for (unsigned i = 0; i < config->port_count; i++)
         g_free((char *)config->ports[i].name);
-    for (unsigned i = 0; i < config->disk_count; i++)
+    for (unsigned i = 0; i < config->disk_count; i++) {
+        g_free((char *)config->disks[i].id);
         g_free((char *)config->disks[i].serial);
+    }
+    for (unsigned i = 0; i < config->nic_count; i++)
+        g_free((char *)config->nics[i].id);
 }
 
 /* ---- making ---- */

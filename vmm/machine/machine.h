@@ -102,7 +102,14 @@ struct machine_config {
         struct chardev *chardev;
     } ports[MACHINE_PORTS_MAX];
     unsigned port_count;
+    /* Disks and network cards have an id of their own, and a place: a device number of bus 0, or
+     * that of a root port. Ids are copied. */
     struct machine_disk {
+        const char *id;
+        struct machine_place {
+            uint8_t port;   /* from 1; 0: bus 0 */
+            uint8_t device; /* on bus 0 */
+        } place;
         struct block *block; /* on `loop`; stays the caller's, and outlives the machine */
         const char *serial;  /* NULL: none; copied */
         bool writethrough, discard;
@@ -110,14 +117,18 @@ struct machine_config {
     unsigned disk_count;
     /* Network cards. The links stay the caller's and outlive the machine. */
     struct machine_nic {
+        const char *id;
+        struct machine_place place;
         struct net_link *link; /* NULL: no cable */
         uint8_t mac[6];
         uint16_t mtu; /* 0: the guest is not told */
     } nics[MACHINE_NICS_MAX];
     unsigned nic_count;
+    uint8_t console_device; /* device number of the virtio console on bus 0, if there is one */
     bool pvpanic;
     bool virtio_rng;
-    uint64_t rng_rate; /* bytes a second for the guest's virtio-rng; 0: any number */
+    uint8_t rng_device; /* its device number on bus 0 */
+    uint64_t rng_rate;  /* bytes a second for the guest's virtio-rng; 0: any number */
 
     enum machine_on_reboot on_reboot;
     enum machine_on_crash on_crash;

@@ -14,20 +14,22 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "config/devices.h"
 #include "config/lines.h"
 #include "vmm/control/peer.h"
 #include "vmm/monitor/disks.h"
 #include "vmm/monitor/folder.h"
 #include "vmm/monitor/nics.h"
 
-#define KVM_PATH "/dev/kvm"
+#define KVM_PATH      "/dev/kvm"
+#define DEVICE_PREFIX "device/"
 
 /* As many as go beside one message; an upgrade adds three of its own. */
 #define FILES_MAX (PEER_FDS_MAX - 3)
 
 struct files {
     int fds[FILES_MAX];
-    const char *names[FILES_MAX];
+    char *names[FILES_MAX];
     unsigned count;
     GPtrArray *sockets; /* paths to remove at the end */
     struct pty {
@@ -36,7 +38,11 @@ struct files {
         int guard; /* the line's other end, so that it survives without a client; -1 */
     } ptys[LINES_MAX];
     unsigned pty_count;
-    int nat_ends[CONFIG_NICS_MAX]; /* of network cards' socket pairs; -1 */
+    struct nat_end {
+        char *nic; /* the card's id */
+        int fd;    /* of its socket pair */
+    } nat_ends[CONFIG_NICS_MAX];
+    unsigned nat_end_count;
 };
 
 /* Hand on `fd`, opened from `path`, as `name`; -1 is an error with errno. `about` is what messages
@@ -45,7 +51,7 @@ static bool add_for(struct files *files, const char *name, const char *about, in
                     const char *path, GError **error)
 {
     if (fd >= 0 && files->count < FILES_MAX) {
-        files->names[files->count] = name;
+        files->names[files->count] = g_strdup(name);
         files->fds[files->count++] = fd;
         return true;
     }
@@ -88,17 +94,108 @@ static bool add_modules(struct files *files, const struct definition *definition
     return true;
 }
 
-static bool add_disks(struct files *files, const struct definition *definition, GError **error)
-{
-    for (unsigned i = 0; i < definition_count(definition, OPTION_DISK); i++) {
-        const char *path = definition_member_text(definition, OPTION_DISK, i, "file");
-        int fd = disk_open(definition, i, error);
+/* ---- disks and network cards ---- */
 
-        if (fd < 0 || !add(files, "disk", fd, path, error))
+static char *device_name(const char *id)
+{
+    return g_strconcat(DEVICE_PREFIX, id, NULL);
+}
+
+bool files_add_disk(struct files *files, const struct definition *definition, unsigned index,
+                    GError **error)
+{
+    g_autofree char *name = device_name(definition_device_id(definition, OPTION_DISK, index));
+    int fd = disk_open(definition, index, error);
+
+    return fd >= 0 &&
+           add_for(files, name, "disk", fd,
+                   definition_member_text(definition, OPTION_DISK, index, "file"), error);
+}
+
+bool files_add_nic(struct files *files, const struct definition *definition, unsigned index,
+                   GError **error)
+{
+    const char *id = definition_device_id(definition, OPTION_NIC, index);
+    g_autofree char *name = device_name(id);
+    struct nic nic = definition_nic(definition, index);
+    struct nic_cable cable;
+
+    if (!nic_open(&nic, &cable, error))
+        return false;
+    if (cable.helper >= 0)
+        files->nat_ends[files->nat_end_count++] = (struct nat_end){g_strdup(id), cable.helper};
+    return cable.fd < 0 ||
+           add_for(files, name, "nic", cable.fd,
+                   definition_member_text(definition, OPTION_NIC, index, "network"), error);
+}
+
+static bool add_devices(struct files *files, const struct definition *definition, GError **error)
+{
+    for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++)
+        if (!files_add_nic(files, definition, i, error))
             return false;
-    }
+    for (unsigned i = 0; i < definition_count(definition, OPTION_DISK); i++)
+        if (!files_add_disk(files, definition, i, error))
+            return false;
     return true;
 }
+
+int files_nat_end(const struct files *files, const char *nic)
+{
+    for (unsigned i = 0; i < files->nat_end_count; i++)
+        if (g_str_equal(files->nat_ends[i].nic, nic))
+            return files->nat_ends[i].fd;
+    return -1;
+}
+
+static void remove_at(struct files *files, unsigned index)
+{
+    close(files->fds[index]);
+    g_free(files->names[index]);
+    files->count--;
+    memmove(&files->fds[index], &files->fds[index + 1],
+            (files->count - index) * sizeof(files->fds[0]));
+    memmove(&files->names[index], &files->names[index + 1],
+            (files->count - index) * sizeof(files->names[0]));
+}
+
+static void remove_file(struct files *files, const char *name)
+{
+    for (unsigned i = 0; i < files->count; i++)
+        if (g_str_equal(files->names[i], name)) {
+            remove_at(files, i);
+            return;
+        }
+}
+
+int files_device(const struct files *files, const char *id)
+{
+    g_autofree char *name = device_name(id);
+
+    for (unsigned i = 0; i < files->count; i++)
+        if (g_str_equal(files->names[i], name))
+            return files->fds[i];
+    return -1;
+}
+
+void files_remove_device(struct files *files, const char *id)
+{
+    g_autofree char *name = device_name(id);
+
+    remove_file(files, name);
+    for (unsigned i = 0; i < files->nat_end_count; i++) {
+        struct nat_end *end = &files->nat_ends[i];
+
+        if (!g_str_equal(end->nic, id))
+            continue;
+        close(end->fd);
+        g_free(end->nic);
+        *end = files->nat_ends[--files->nat_end_count];
+        return;
+    }
+}
+
+/* ---- lines ---- */
 
 static bool add_socket(struct files *files, const char *name, const char *about, const char *path,
                        GError **error)
@@ -191,25 +288,7 @@ static bool add_lines(struct files *files, const struct definition *definition, 
     return true;
 }
 
-static bool add_nics(struct files *files, const struct definition *definition, GError **error)
-{
-    for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++) {
-        struct nic nic = definition_nic(definition, i);
-        struct nic_cable cable;
-
-        if (!nic_open(&nic, &cable, error))
-            return false;
-        files->nat_ends[i] = cable.helper;
-        if (cable.fd >= 0 && !add(files, "nic", cable.fd, nic.tap ? nic.tap : "user", error))
-            return false;
-    }
-    return true;
-}
-
-int files_nat_end(const struct files *files, unsigned card)
-{
-    return card < CONFIG_NICS_MAX ? files->nat_ends[card] : -1;
-}
+/* ---- what the engine needs ---- */
 
 bool files_add_kvm(struct files *files, GError **error)
 {
@@ -246,20 +325,6 @@ static bool wants_perf_map(void)
     g_auto(GStrv) words = g_strsplit(switches ? switches : "", ",", -1);
 
     return g_strv_contains((const char *const *)words, "perf");
-}
-
-static void remove_file(struct files *files, const char *name)
-{
-    for (unsigned i = 0; i < files->count; i++) {
-        if (!g_str_equal(files->names[i], name))
-            continue;
-        close(files->fds[i]);
-        files->count--;
-        memmove(&files->fds[i], &files->fds[i + 1], (files->count - i) * sizeof(files->fds[0]));
-        memmove(&files->names[i], &files->names[i + 1],
-                (files->count - i) * sizeof(files->names[0]));
-        return;
-    }
 }
 
 bool files_add_perf_map(struct files *files, pid_t pid, GError **error)
@@ -301,7 +366,7 @@ static bool add_all(struct files *files, const struct definition *definition, in
            (!initrd || add_input(files, "initrd", initrd, error)) &&
            (!state || add_input(files, "state", state, error)) &&
            add_modules(files, definition, error) && add_engine(files, definition, error) &&
-           add_nics(files, definition, error) && add_disks(files, definition, error) &&
+           add_devices(files, definition, error) &&
            (!gdb || add_socket(files, "gdb", "gdb", gdb, error)) &&
            add_lines(files, definition, stdio_fd, error);
 }
@@ -311,8 +376,6 @@ struct files *files_open(const struct definition *definition, int stdio_fd, GErr
     struct files *files = g_new0(struct files, 1);
 
     files->sockets = g_ptr_array_new_with_free_func(g_free);
-    for (unsigned i = 0; i < CONFIG_NICS_MAX; i++)
-        files->nat_ends[i] = -1;
     if (add_all(files, definition, stdio_fd, error))
         return files;
     files_destroy(files);
@@ -323,11 +386,12 @@ void files_destroy(struct files *files)
 {
     if (!files)
         return;
-    for (unsigned i = 0; i < files->count; i++)
-        close(files->fds[i]);
-    for (unsigned i = 0; i < CONFIG_NICS_MAX; i++)
-        if (files->nat_ends[i] >= 0)
-            close(files->nat_ends[i]);
+    while (files->count)
+        remove_at(files, files->count - 1);
+    for (unsigned i = 0; i < files->nat_end_count; i++) {
+        close(files->nat_ends[i].fd);
+        g_free(files->nat_ends[i].nic);
+    }
     for (unsigned i = 0; i < files->sockets->len; i++)
         unlink(files->sockets->pdata[i]);
     g_ptr_array_unref(files->sockets);

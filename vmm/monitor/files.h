@@ -22,15 +22,27 @@ struct files *files_open(const struct definition *definition, int stdio_fd, GErr
 void files_destroy(struct files *files);
 
 /* Descriptors and, as a new JSON list in the same order, what each is for: "kernel", "initrd",
- * "state", "module", "nic", "disk" and "line" (once each, in the definition's order), "gdb",
- * "kvm", "soft-log", "perf-map". */
+ * "state", "module" and "line" (once each, in the definition's order), "device/ID" (of a disk or a
+ * network card), "gdb", "kvm", "soft-log", "perf-map". */
 const int *files_fds(const struct files *files, unsigned *count);
 json_t *files_names(const struct files *files);
 /* The name of the descriptor at `index`; static. */
 const char *files_name(const struct files *files, unsigned index);
 
-/* The end of network card `card`'s socket pair that its NAT helper has; the files'. -1: none. */
-int files_nat_end(const struct files *files, unsigned card);
+/* The end of a network card's socket pair that its NAT helper has, by the card's id; the files'.
+ * -1: none. */
+int files_nat_end(const struct files *files, const char *nic);
+
+/* Open what disk or card `index` of `definition`, which has an id, leads to. On failure nothing is
+ * left once files_remove_device was called. */
+bool files_add_disk(struct files *files, const struct definition *definition, unsigned index,
+                    GError **error);
+bool files_add_nic(struct files *files, const struct definition *definition, unsigned index,
+                   GError **error);
+/* The vmm's descriptor of a device, by its id; the files'. -1: it has none. */
+int files_device(const struct files *files, const char *id);
+/* Close what belongs to the device called `id`, if there is anything. */
+void files_remove_device(struct files *files, const char *id);
 
 /* Open what engine kvm needs, if it is not there yet. */
 bool files_add_kvm(struct files *files, GError **error);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "config/devices.h"
 #include "config/lines.h"
 #include "config/nics.h"
 #include "vmm/monitor/internal.h"
@@ -305,8 +306,9 @@ static bool prepare(struct monitor *monitor, const struct control_call *call, GE
     }
     monitor->restart.policy =
         restart_policy_find(definition_text(monitor->definition, OPTION_RESTART));
-    return open_files(monitor, error) && claim(monitor, error) &&
-           definition_fill_macs(monitor->definition, error) && spawn(monitor, error);
+    return definition_fill_devices(monitor->definition, error) && open_files(monitor, error) &&
+           claim(monitor, error) && definition_fill_macs(monitor->definition, error) &&
+           spawn(monitor, error);
 }
 
 void life_handle_start(void *opaque, struct control_call *call)

@@ -134,6 +134,17 @@ static void handle_subscribe(void *opaque, struct control_call *call)
     clients_subscribe(monitor->clients, peer, known);
 }
 
+static void handle_definition(void *opaque, struct control_call *call)
+{
+    struct monitor *monitor = opaque;
+
+    if (monitor->definition)
+        control_reply(call,
+                      json_pack("{s:o}", "definition", definition_to_json(monitor->definition)));
+    else
+        control_fail(call, RPC_ERROR_STATE, "no machine is running");
+}
+
 static void handle_describe(void *opaque, struct control_call *call)
 {
     control_reply(call, control_describe());
@@ -142,6 +153,7 @@ static void handle_describe(void *opaque, struct control_call *call)
 static const struct control_handler handlers[] = {
     {"protocol.describe", handle_describe},
     {"start", life_handle_start},
+    {"definition", handle_definition},
     {"detach", handle_detach},
     {"stop", handle_stop},
     {"kill", handle_kill},

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <unistd.h>
 
+#include "config/devices.h"
 #include "config/forward.h"
 #include "config/nics.h"
 #include "vmm/monitor/port_owner.h"
@@ -24,7 +25,7 @@
 
 struct nat {
     struct nats *nats;
-    unsigned card;
+    char *nic;      /* the card's id */
     int fd;         /* the helper's end of the pair; the files' */
     json_t *params; /* of "start"; the forwards are those that were made, once it is ready */
     struct worker *worker;
@@ -50,7 +51,7 @@ static bool nat_spawn(struct nat *nat, GError **error);
 
 static void tell(struct nat *nat, const char *what)
 {
-    g_autofree char *line = g_strdup_printf("nic %u: %s", nat->card, what);
+    g_autofree char *line = g_strdup_printf("%s: %s", nat->nic, what);
 
     nat->nats->listener.log(nat->nats->listener.opaque, line);
 }
@@ -77,7 +78,7 @@ static void tell_restarted(struct nat *nat)
     json_t *details = json_object();
 
     json_object_set_new(details, "helper", json_string("nat"));
-    json_object_set_new(details, "nic", json_integer(nat->card));
+    json_object_set_new(details, "nic", json_string(nat->nic));
     json_object_set_new(details, "reason", json_string(nat->death));
     nat->nats->listener.restarted(nat->nats->listener.opaque, details);
 }
@@ -220,13 +221,14 @@ static bool start_all(struct nats *nats, const struct definition *definition,
 {
     for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++) {
         struct nic nic = definition_nic(definition, i);
+        const char *id = definition_device_id(definition, OPTION_NIC, i);
         struct nat *nat = &nats->list[nats->count];
 
         if (nic.network != NIC_USER)
             continue;
         if (!nats->program && !(nats->program = find_program(error)))
             return false;
-        *nat = (struct nat){.nats = nats, .card = i, .fd = files_nat_end(files, i)};
+        *nat = (struct nat){.nats = nats, .nic = g_strdup(id), .fd = files_nat_end(files, id)};
         nat->params = start_params(definition, i, &nic);
         nats->count++;
         if (!nat_spawn(nat, error))
@@ -264,11 +266,10 @@ static json_t *describe_forward(const struct nat *nat, const char *text)
 {
     char host[INET_ADDRSTRLEN], guest[INET_ADDRSTRLEN];
     struct forward forward;
-    g_autofree char *nic = g_strdup_printf("nic%u", nat->card);
 
     if (!text || !forward_parse(text, &forward, NULL))
         return NULL;
-    return json_pack("{s:s, s:s, s:s, s:i, s:s, s:i}", "nic", nic, "proto",
+    return json_pack("{s:s, s:s, s:s, s:i, s:s, s:i}", "nic", nat->nic, "proto",
                      forward.udp ? "udp" : "tcp", "host",
                      inet_ntop(AF_INET, &forward.host.sin_addr, host, sizeof(host)), "host_port",
                      ntohs(forward.host.sin_port), "guest",
@@ -301,6 +302,7 @@ void nats_destroy(struct nats *nats)
         worker_destroy(nat->worker);
         json_decref(nat->params);
         g_free(nat->death);
+        g_free(nat->nic);
     }
     g_free(nats->program);
     g_free(nats);

@@ -100,7 +100,7 @@
 /* ---- PCI functions of bus 0 (device, function) ---- */
 #define PC_PCI_HOST_BRIDGE 0x00, 0
 #define PC_PCI_VIDEO       0x02
-/* User devices, in the order of the machine's definition, up to the root ports. */
+/* User devices, where the machine's definition has them, up to the root ports. */
 #define PC_PCI_USER_DEVICES 0x03
 #define PC_PCI_ROOT_PORTS   0x1C /* 0x1C and 0x1D, functions 0..3 each: eight hot-plug root ports */
 #define PC_ROOT_PORTS       8

@@ -345,77 +345,85 @@ static bool add_extras(struct machine *machine, GError **error)
 }
 
 /* One device has the console, as port 0, and all named ports. */
-static bool add_console(struct machine *machine, uint8_t *next, GError **error)
+static bool add_console(struct machine *machine, GError **error)
 {
     const struct machine_config *config = &machine->config;
     struct virtio_console_setup setup = {
-        .ports[0] = {config->console != NULL, NULL, config->console}};
+        .address = {NULL, config->console_device, 0},
+        .ports[0] = {config->console != NULL, NULL, config->console},
+    };
 
     if (!config->console && !config->port_count)
         return true;
-    setup.address = (struct pci_address){NULL, (*next)++, 0};
     for (unsigned i = 0; i < config->port_count; i++)
         setup.ports[i + 1] =
             (struct virtio_console_port){true, config->ports[i].name, config->ports[i].chardev};
     return add(machine, &virtio_console_device, "virtio-console", &setup, NULL, error);
 }
 
-/* First of all, so that a guest's names for them do not depend on what else there is. */
-static bool add_nics(struct machine *machine, uint8_t *next, GError **error)
+static bool add_rng(struct machine *machine, GError **error)
 {
-    for (unsigned i = 0; i < machine->config.nic_count; i++) {
-        const struct machine_nic *nic = &machine->config.nics[i];
-        struct virtio_nic_config config = {
-            .address = {NULL, (*next)++, 0}, .link = nic->link, .mtu = nic->mtu};
-        g_autofree char *id = g_strdup_printf("nic%u", i);
+    struct virtio_rng_config rng = {
+        .address = {NULL, machine->config.rng_device, 0},
+        .bytes_per_second = machine->config.rng_rate,
+    };
 
-        memcpy(config.mac, nic->mac, sizeof(config.mac));
-        if (!add(machine, &virtio_net_device, id, &config, NULL, error))
-            return false;
-    }
-    return true;
+    return !machine->config.virtio_rng ||
+           add(machine, &virtio_rng_device, "virtio-rng", &rng, NULL, error);
 }
 
-static bool add_disks(struct machine *machine, uint8_t *next, GError **error)
+/* ---- disks and network cards ---- */
+
+static struct device *root_port_of(struct machine *machine, unsigned port)
+{
+    g_autofree char *id = g_strdup_printf("root-port%u", port - 1);
+    return machine_device(machine, id);
+}
+
+static struct pci_address address_of(struct machine *machine, const struct machine_place *place)
+{
+    struct device *port = place->port ? root_port_of(machine, place->port) : NULL;
+
+    return port ? (struct pci_address){root_port_bus(port), 0, 0}
+                : (struct pci_address){NULL, place->device, 0};
+}
+
+static bool add_nic(struct machine *machine, const struct machine_nic *nic, GError **error)
+{
+    struct virtio_nic_config config = {
+        .address = address_of(machine, &nic->place), .link = nic->link, .mtu = nic->mtu};
+
+    memcpy(config.mac, nic->mac, sizeof(config.mac));
+    return add(machine, &virtio_net_device, nic->id, &config, NULL, error);
+}
+
+static bool add_disk(struct machine *machine, const struct machine_disk *disk, GError **error)
+{
+    struct virtio_disk_config config = {
+        .address = address_of(machine, &disk->place),
+        .block = disk->block,
+        .queues = MIN(machine->config.cpus, VIRTIO_BLK_QUEUES_MAX),
+        .writethrough = disk->writethrough,
+        .discard = disk->discard,
+    };
+
+    if (disk->serial)
+        g_strlcpy(config.serial, disk->serial, sizeof(config.serial));
+    return add(machine, &virtio_blk_device, disk->id, &config, NULL, error);
+}
+
+/* PCI devices that the user chose. */
+static bool add_user_devices(struct machine *machine, GError **error)
 {
     const struct machine_config *config = &machine->config;
 
-    for (unsigned i = 0; i < config->disk_count; i++) {
-        g_autofree char *id = g_strdup_printf("disk%u", i);
-        struct virtio_disk_config disk = {
-            .address = {NULL, (*next)++, 0},
-            .block = config->disks[i].block,
-            .queues = MIN(config->cpus, VIRTIO_BLK_QUEUES_MAX),
-            .writethrough = config->disks[i].writethrough,
-            .discard = config->disks[i].discard,
-        };
-
-        if (config->disks[i].serial)
-            g_strlcpy(disk.serial, config->disks[i].serial, sizeof(disk.serial));
-        if (!add(machine, &virtio_blk_device, id, &disk, NULL, error))
+    for (unsigned i = 0; i < config->nic_count; i++)
+        if (!add_nic(machine, &config->nics[i], error))
             return false;
-    }
-    return true;
-}
-
-/* PCI devices that the user chose, in the order in which a definition lists them: each has the next
- * device number of bus 0. */
-static bool add_user_devices(struct machine *machine, GError **error)
-{
-    uint8_t next = PC_PCI_USER_DEVICES;
-
-    if (!add_nics(machine, &next, error) || !add_disks(machine, &next, error) ||
-        !add_console(machine, &next, error))
-        return false;
-    if (machine->config.virtio_rng) {
-        struct virtio_rng_config rng = {
-            .address = {NULL, next++, 0},
-            .bytes_per_second = machine->config.rng_rate,
-        };
-        if (!add(machine, &virtio_rng_device, "virtio-rng", &rng, NULL, error))
+    for (unsigned i = 0; i < config->disk_count; i++)
+        if (!add_disk(machine, &config->disks[i], error))
             return false;
-    }
-    return true;
+    return add_console(machine, error) && add_rng(machine, error);
 }
 
 bool pc_devices_create(struct machine *machine, GError **error)
