@@ -295,6 +295,19 @@ void vmm_await_debugger(struct vmm *vmm)
     vmm->attachments.gdb = -1;
 }
 
+/* Before it reads the first byte that a guest or an image wrote. */
+static bool close_sandbox(struct vmm *vmm, bool kvm, GError **error)
+{
+    g_autofree char *gaps = NULL;
+
+    if (!sandbox_enter(SANDBOX_VMM, kvm, &vmm->sandbox, error))
+        return false;
+    gaps = sandbox_describe_gaps(&vmm->sandbox);
+    if (gaps)
+        g_message("sandbox: %s", gaps);
+    return true;
+}
+
 static bool build(struct vmm *vmm, GError **error)
 {
     bool kvm;
@@ -307,7 +320,7 @@ static bool build(struct vmm *vmm, GError **error)
     if (vmm->engine->prepare)
         vmm->engine->prepare(definition_number(vmm->definition, OPTION_CPUS));
     vmm->io = loop_create("io/0", error);
-    if (!vmm->io || !sandbox_enter(SANDBOX_VMM, kvm, &vmm->sandbox, error) ||
+    if (!vmm->io || !close_sandbox(vmm, kvm, error) ||
         !attachments_open_lines(&vmm->attachments, vmm->definition, error) ||
         !attachments_open_disks(&vmm->attachments, vmm->definition, vmm->io, error) ||
         !attachments_open_links(&vmm->attachments, vmm->definition, error))
@@ -367,9 +380,13 @@ static void handle_start(void *opaque, struct control_call *call)
 
 static json_t *describe_sandbox(const struct sandbox_report *report)
 {
-    json_t *sandbox = json_object();
+    g_autofree const char **names = sandbox_namespace_names(report->namespaces);
+    json_t *sandbox = json_object(), *namespaces = json_array();
 
-    json_object_set_new(sandbox, "namespaces", json_boolean(report->namespaces));
+    for (unsigned i = 0; names[i]; i++)
+        json_array_append_new(namespaces, json_string(names[i]));
+    json_object_set_new(sandbox, "uid", json_integer(report->uid));
+    json_object_set_new(sandbox, "namespaces", namespaces);
     json_object_set_new(sandbox, "landlock", json_integer(report->landlock));
     json_object_set_new(sandbox, "seccomp", json_boolean(report->seccomp));
     return sandbox;
@@ -407,7 +424,6 @@ static void handle_query(void *opaque, struct control_call *call)
     json_object_set_new(result, "guest_errors", json_integer(status.guest_errors));
     if (status.exits_counted)
         json_object_set_new(result, "exits", describe_exits(&status));
-    json_object_set_new(result, "pid", json_integer(getpid()));
     json_object_set_new(result, "sandbox", describe_sandbox(&vmm->sandbox));
     control_reply(call, result);
 }

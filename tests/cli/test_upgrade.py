@@ -4,12 +4,13 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 import unittest
 
-from anima_test import ANIMA, AnimaTest, wait_for
+from anima_test import ANIMA, PATIENCE, AnimaTest, wait_for
 
 LIBEXEC = os.path.join(os.path.dirname(ANIMA), "../vmm")
 
@@ -234,27 +235,27 @@ class Upgrade(AnimaTest):
         self.replace(path, "#!/bin/sh\necho 'not for this host' >&2\nexit 9\n")
         self.assert_not_upgraded("of the new vmm: the vmm ended with status 9; it last said: not for "
                                  "this host; the machine goes on as it was", session)
-        self.replace(path, "#!/bin/sh\nkill -9 $$\n")
-        self.assert_not_upgraded("signal 9", session)
+        self.replace(path, "#!/usr/bin/python3\nimport ctypes\nctypes.string_at(0)\n")
+        self.assert_not_upgraded("signal 11", session)
 
     def test_the_new_vmm_dies_with_the_state_in_its_hands(self):
         """In place of the new vmm, a program that answers up to the load and then falls silent."""
         path = self.installed()
         session = self.greeted()
         for last, answer, message in (
-                ("vmm.start", False, "signal 9"),
-                ("handover.load", False, "signal 9"),
+                ("vmm.start", False, "signal 11"),
+                ("handover.load", False, "signal 11"),
                 ("vmm.start", True, "no such luck"),
                 ("handover.load", True, "no such luck")):
             self.replace(path, f"""#!/usr/bin/python3
-import json, os, signal, socket
+import ctypes, json, socket
 monitor = socket.socket(fileno=3)
 for line in monitor.makefile():
     call = json.loads(line)
     reply = {{"jsonrpc": "2.0", "id": call["id"]}}
     if call["method"] == "{last}":
         if not {answer}:
-            os.kill(os.getpid(), signal.SIGKILL)
+            ctypes.string_at(0)
         reply["error"] = {{"code": -32000, "message": "no such luck"}}
     else:
         reply["result"] = {{}}
@@ -269,10 +270,15 @@ for line in monitor.makefile():
         path = self.installed()
         session = self.greeted()
         pid = self.query()["pid"]
-        self.replace(path, f"#!/bin/sh\nkill -9 {pid}\nexec sleep 1000\n")
-        result = self.anima("upgrade", "test")
-        self.assertEqual(result.returncode, 1)
-        self.assertIn("the vmm was killed by signal 9", result.stderr)
+        begun = os.path.join(self.folder, "begun")
+        self.replace(path, f"#!/bin/sh\ntouch {begun}\nexec sleep 1000\n")
+        with subprocess.Popen([ANIMA, "upgrade", "test"], env=self.env, text=True,
+                              stderr=subprocess.PIPE) as process:
+            wait_for(lambda: os.path.exists(begun), "the new vmm")
+            os.kill(pid, signal.SIGKILL)
+            _, words = process.communicate(timeout=PATIENCE)
+        self.assertEqual(process.returncode, 1)
+        self.assertIn("the vmm was killed by signal 9", words)
         session.expect("anima: the vmm was killed by signal 9")
         self.assert_ends(session, 1)
 
@@ -280,7 +286,9 @@ for line in monitor.makefile():
         path = self.installed()
         session = self.greeted()
         fresh = os.path.join(self.folder, "pid")
-        self.replace(path, f"#!/bin/sh\necho $$ >{fresh}\n{ANIMA} kill test\nexec sleep 1000\n")
+        # In its namespace it is process 1, to us another.
+        self.replace(path, f"#!/bin/sh\nread pid rest </proc/self/stat\necho $pid >{fresh}\n"
+                           f"{ANIMA} kill test\nexec sleep 1000\n")
         result = self.anima("upgrade", "test")
         self.assertEqual(result.returncode, 1)
         self.assertIn("the machine was killed", result.stderr)

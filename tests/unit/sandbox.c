@@ -258,7 +258,7 @@ static int use_network(void)
 
 static int open_folder_of_root(void)
 {
-    return open("/root/.profile", O_RDONLY) < 0 && errno != ENOENT ? errno : 0;
+    return open("/root", O_RDONLY) < 0 ? errno : 0;
 }
 
 static int open_program(void)

@@ -101,7 +101,8 @@ static const struct control_field start_result[] = {
 };
 
 static const struct control_field sandbox_fields[] = {
-    {"namespaces", CONTROL_BOOL, true, "the vmm has namespaces of its own"},
+    {"uid", CONTROL_INT, true, "the vmm's user, as the host sees it"},
+    {"namespaces", CONTROL_LIST, true, "which ones it has of its own", .entry = &any_text},
     {"landlock", CONTROL_INT, true, "version of Landlock that shuts it off from files; 0: none"},
     {"seccomp", CONTROL_BOOL, true, "its system calls are filtered"},
     {0},

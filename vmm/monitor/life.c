@@ -74,6 +74,8 @@ static void add_knowledge(const struct monitor *monitor, json_t *result)
 {
     json_object_set_new(result, "name",
                         json_string(definition_text(monitor->definition, OPTION_NAME)));
+    /* In its own namespace of processes it is another. */
+    json_object_set_new(result, "pid", json_integer(worker_pid(monitor->vmm)));
     json_object_set_new(result, "monitor_pid", json_integer(getpid()));
     json_object_set_new(result, "ptys", files_ptys(monitor->files));
     json_object_set_new(result, "forwards", nats_forwards(monitor->nats));

@@ -14,6 +14,7 @@
 #include "config/forward.h"
 #include "config/nics.h"
 #include "vmm/monitor/port_owner.h"
+#include "vmm/monitor/resolvers.h"
 #include "vmm/monitor/worker.h"
 
 #define PROGRAM       "anima-nat"
@@ -29,6 +30,7 @@ struct nat {
     int fd;         /* the helper's end of the pair; the files' */
     json_t *params; /* of "start"; the forwards are those that were made, once it is ready */
     struct worker *worker;
+    unsigned resolvers; /* that it reads; 0: the host's own */
     bool ready;
     gint64 began_us;
     guint pause_ms; /* before the next start; 0: none */
@@ -46,6 +48,14 @@ struct nats {
 };
 
 static bool nat_spawn(struct nat *nat, GError **error);
+
+/* Let go of the process. */
+static void nat_end(struct nat *nat)
+{
+    g_clear_pointer(&nat->worker, worker_destroy);
+    resolvers_forget(nat->resolvers);
+    nat->resolvers = 0;
+}
 
 /* ---- what helpers tell ---- */
 
@@ -100,7 +110,7 @@ static gboolean on_timer(gpointer opaque)
     g_autoptr(GError) error = NULL;
 
     nat->timer = 0;
-    g_clear_pointer(&nat->worker, worker_destroy);
+    nat_end(nat);
     if (nat_spawn(nat, &error))
         return G_SOURCE_REMOVE;
     tell(nat, error->message);
@@ -166,6 +176,10 @@ static void on_answer(void *opaque, const struct rpc_message *answer, int *fds, 
         tell(nat, reason); /* and it ends */
     } else {
         note_forwards(nat, answer);
+        if (count && !nat->resolvers) {
+            nat->resolvers = resolvers_follow(fds[0]);
+            fds[0] = -1;
+        }
         nat->ready = true;
         if (!nat->nats->settled)
             tell_ready_if_all_are(nat->nats);
@@ -299,7 +313,7 @@ void nats_destroy(struct nats *nats)
 
         if (nat->timer)
             g_source_remove(nat->timer);
-        worker_destroy(nat->worker);
+        nat_end(nat);
         json_decref(nat->params);
         g_free(nat->death);
         g_free(nat->nic);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Starting a role and listening to it. The program is executed anew rather than forked, so that
- * each role has an address space of its own, without what the monitor knows.
+ * each role has an address space of its own, without what the monitor knows: of the environment too
+ * it gets only what it has a use for.
  */
 #include "vmm/monitor/process.h"
 
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #include "config/schema.h"
+#include "vmm/monitor/sandbox.h"
 
 #define LOG_LINE_MAX 4096
 
@@ -31,16 +33,36 @@ struct process {
     int status;
 };
 
+/* What a sandboxed process may know of the environment: how it finds its libraries, and switches
+ * for those who debug it. Users keep passwords in theirs. */
+static GStrv make_environment(void)
+{
+    static const char *const prefixes[] = {
+        "ANIMA_",        "LD_LIBRARY_PATH=", "ASAN_OPTIONS=", "LSAN_OPTIONS=",  "UBSAN_OPTIONS=",
+        "TSAN_OPTIONS=", "G_SLICE=",         "MALLOC_",       "GLIBC_TUNABLES="};
+    GPtrArray *kept = g_ptr_array_new();
+
+    for (char **entry = environ; *entry; entry++)
+        for (unsigned i = 0; i < G_N_ELEMENTS(prefixes); i++)
+            if (g_str_has_prefix(*entry, prefixes[i])) {
+                g_ptr_array_add(kept, g_strdup(*entry));
+                break;
+            }
+    g_ptr_array_add(kept, NULL);
+    return (GStrv)g_ptr_array_free(kept, FALSE);
+}
+
 /* In the child, between fork and exec: only calls that are safe there. Never returns. */
-static G_GNUC_NORETURN void become(const char *role, const char *program, int link, int log,
-                                   pid_t monitor)
+static G_GNUC_NORETURN void become(const char *role, const char *program, char **environment,
+                                   int link, int log, pid_t monitor)
 {
     const char *slash = program ? strrchr(program, '/') : NULL;
     char *arguments[] = {(char *)(slash ? slash + 1 : "anima-vmm"), (char *)role, NULL};
     int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != monitor || nothing < 0)
+    /* Out of a process namespace the monitor is 0; that it has gone is told by the connection. */
+    if ((getppid() != monitor && getppid() != 0) || nothing < 0)
         _exit(1);
     /* Out of the way of the numbers that they will have. */
     link = fcntl(link, F_DUPFD, 10);
@@ -50,7 +72,7 @@ static G_GNUC_NORETURN void become(const char *role, const char *program, int li
     dup2(log, 2);
     dup2(link, PROCESS_LINK_FD);
     close_range(PROCESS_LINK_FD + 1, ~0U, 0);
-    execv(program ? program : "/proc/self/exe", arguments);
+    execve(program ? program : "/proc/self/exe", arguments, environment);
     _exit(127);
 }
 
@@ -104,13 +126,14 @@ struct process *process_spawn(const char *role, const char *program, const struc
                               void *opaque, int *link_fd, GError **error)
 {
     int link[2] = {-1, -1}, log[2] = {-1, -1};
+    g_auto(GStrv) environment = make_environment();
     pid_t monitor = getpid(), pid = -1;
     struct process *process;
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, link) == 0 && pipe2(log, O_CLOEXEC) == 0)
-        pid = fork();
+        pid = sandbox_fork(role);
     if (pid == 0)
-        become(role, program, link[1], log[1], monitor);
+        become(role, program, environment, link[1], log[1], monitor);
     if (pid < 0)
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "the %s cannot be started: %s", role,
                     g_strerror(errno));

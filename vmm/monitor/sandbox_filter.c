@@ -22,22 +22,14 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "config/schema.h"
+#include "vmm/monitor/sandbox_internal.h"
 
-#define VIOLATION "anima-vmm: sandbox: system call "
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
+#define SYSCALL_LENGTH 2 /* bytes of the instruction */
+#define VIOLATION      "anima-vmm: sandbox: system call "
 
 /* Every role: the C library's own needs, and reading and writing what is open. */
 static const int common_calls[] = {
@@ -228,7 +220,9 @@ static void add_sanitizer(scmp_filter_ctx filter, enum sandbox_role role, int *e
             note(error, seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), sanitizer_calls[i], 0));
 }
 
-/* Only async-signal-safe calls. */
+/* Only async-signal-safe calls. The call is made once more, of which the process dies now that
+ * there is no handler: in a process namespace of its own no signal that it sends itself would end
+ * it. */
 static void on_violation(int number, siginfo_t *info, void *context)
 {
     char text[sizeof(VIOLATION) + 12] = VIOLATION;
@@ -242,18 +236,19 @@ static void on_violation(int number, siginfo_t *info, void *context)
     text[length++] = '\n';
     if (write(STDERR_FILENO, text, length) < 0)
         _exit(1);
-    signal(SIGSYS, SIG_DFL);
-    raise(SIGSYS);
+    ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP] =
+        (greg_t)(uintptr_t)info->si_call_addr - SYSCALL_LENGTH;
 }
 
 static int watch_violations(void)
 {
-    struct sigaction action = {.sa_sigaction = on_violation, .sa_flags = SA_SIGINFO | SA_NODEFER};
+    struct sigaction action = {.sa_sigaction = on_violation,
+                               .sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESETHAND};
 
     return sigaction(SIGSYS, &action, NULL) == 0 ? 0 : errno;
 }
 
-#if SANITIZED
+#if SANDBOX_SANITIZED
 /* The leak checker of a sanitized build stops the process's threads from a new process, which the
  * filter forbids: it is turned off in sandboxed processes. */
 int __lsan_is_turned_off(void);
@@ -278,7 +273,7 @@ int sandbox_filter_load(enum sandbox_role role, bool kvm)
         add_vmm(filter, kvm, &error);
     if (role == SANDBOX_NAT)
         add_nat(filter, &error);
-#if SANITIZED
+#if SANDBOX_SANITIZED
     leaks_unchecked = 1;
     add_sanitizer(filter, role, &error);
 #else

@@ -28,6 +28,7 @@
 struct helper {
     GMainLoop *loop;
     struct nat *nat; /* NULL until it could be started */
+    int resolvers;   /* the list that it reads, on its way to the monitor; -1 */
 };
 
 /* ---- methods ---- */
@@ -40,7 +41,7 @@ static void on_gone(void *opaque)
 static json_t *start(struct helper *helper, const json_t *params, int *fds, unsigned count,
                      json_t **taken, GError **error)
 {
-    struct sandbox_report report = {0};
+    struct sandbox_report report;
     json_t *made;
     struct nat *nat;
 
@@ -54,6 +55,7 @@ static json_t *start(struct helper *helper, const json_t *params, int *fds, unsi
     made = forwards_add(nat, json_object_get(params, "forward"), taken, error);
     if (made && sandbox_enter(SANDBOX_NAT, false, &report, error)) {
         helper->nat = nat;
+        helper->resolvers = report.resolvers;
         card_run(on_gone, helper);
         return json_pack("{s:o}", "forwards", made);
     }
@@ -84,12 +86,16 @@ static void on_line(void *opaque, struct peer *peer, const char *line, size_t le
     if (!control_receive(peer, line, length, &message))
         return;
     result = serve(helper, &message, fds, count, &taken, &error);
-    /* The monitor finds out who has the port: it sees other processes. */
+    /* The monitor finds out who has the port: it sees other processes. It keeps up our list of
+     * resolvers too. */
     peer_send(peer,
               result ? rpc_result(message.id, result)
                      : rpc_failure(message.id, rpc_code_of(error), error->message,
                                    taken ? json_pack("{s:O}", "taken", taken) : NULL),
-              NULL, 0);
+              &helper->resolvers, helper->resolvers >= 0);
+    if (helper->resolvers >= 0)
+        close(helper->resolvers);
+    helper->resolvers = -1;
     if (!helper->nat)
         g_main_loop_quit(helper->loop);
     g_clear_error(&error);
@@ -104,7 +110,7 @@ static void on_closed(void *opaque, struct peer *peer)
 int main(int argc, char **argv)
 {
     static const struct peer_ops ops = {on_line, on_closed};
-    struct helper helper = {0};
+    struct helper helper = {.resolvers = -1};
     struct peer *link;
 
     if (argc != 2 || strcmp(argv[1], "nat") != 0) {
