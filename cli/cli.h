@@ -23,19 +23,25 @@ struct cli_flag {
     const char *help;
 };
 
+/* Whose options a command takes beside its own. */
+enum cli_schema { CLI_NOBODY = false, CLI_MACHINE = true, CLI_NETWORK };
+
 struct command {
     const char *name;
     const char *words; /* positional words, as usage shows them */
     const char *help;  /* one line */
     const struct cli_flag *flags;
-    bool definition;      /* takes the options of a machine's definition too */
-    unsigned least, most; /* positional words */
+    enum cli_schema definition; /* takes the options of such a definition too */
+    unsigned least, most;       /* positional words */
     int (*run)(const struct command *command, int argc, char **argv);
 };
 
 /* Every command; ends with a NULL name. */
 extern const struct command commands[];
 const struct command *command_find(const char *name);
+/* The option number `index` from 0 of those that the command takes for a definition; NULL after the
+ * last. */
+const struct anima_option *command_option_at(const struct command *command, unsigned index);
 
 /* The words of one command, taken apart. */
 struct cli_words {
@@ -95,6 +101,7 @@ int command_import(const struct command *command, int argc, char **argv);
 int command_kill(const struct command *command, int argc, char **argv);
 int command_list(const struct command *command, int argc, char **argv);
 int command_metrics(const struct command *command, int argc, char **argv);
+int command_network(const struct command *command, int argc, char **argv);
 int command_nmi(const struct command *command, int argc, char **argv);
 int command_pause(const struct command *command, int argc, char **argv);
 int command_query(const struct command *command, int argc, char **argv);
@@ -116,6 +123,7 @@ extern const struct cli_flag start_flags[];
 extern const struct cli_flag console_flags[];
 extern const struct cli_flag events_flags[];
 extern const struct cli_flag metrics_flags[];
+extern const struct cli_flag network_flags[];
 extern const struct cli_flag stop_flags[];
 extern const struct cli_flag top_flags[];
 extern const struct cli_flag upgrade_flags[];

@@ -8,7 +8,8 @@
 
 bool completion_wants_names(const struct command *command)
 {
-    return strstr(command->words, "NAME") && strcmp(command->name, "create") != 0;
+    return strstr(command->words, "NAME") && strcmp(command->name, "create") != 0 &&
+           command->definition != CLI_NETWORK;
 }
 
 int command_completion(const struct command *command, int argc, char **argv)

@@ -13,7 +13,7 @@ static void print_options(const struct command *command)
 
     for (const struct cli_flag *flag = command->flags; flag->name; flag++)
         printf(" --%s", flag->name);
-    for (unsigned i = 0; command->definition && (option = anima_option_at(i)); i++)
+    for (unsigned i = 0; (option = command_option_at(command, i)); i++)
         printf(" --%s", anima_option_key(option));
 }
 

@@ -58,7 +58,7 @@ static void print_command(const struct command *command)
         print_text(flag->help);
         putchar('\n');
     }
-    for (unsigned i = 0; command->definition && (option = anima_option_at(i)); i++) {
+    for (unsigned i = 0; (option = command_option_at(command, i)); i++) {
         begin(command);
         printf(" -l %s", anima_option_key(option));
         print_value(option);

@@ -77,7 +77,7 @@ static void print_command(const struct command *command)
     printf("    %s)\n        _arguments '--help[explain it]'", command->name);
     for (const struct cli_flag *flag = command->flags; flag->name; flag++)
         print_flag(flag);
-    for (unsigned i = 0; command->definition && (option = anima_option_at(i)); i++)
+    for (unsigned i = 0; (option = command_option_at(command, i)); i++)
         print_option(option);
     if (completion_wants_names(command))
         printf(" \\\n            '*:machine:_anima_words'");

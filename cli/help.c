@@ -58,11 +58,11 @@ static void print_definition_option(const struct anima_option *option)
     print_values(option);
 }
 
-static void print_definition_options(void)
+static void print_definition_options(const struct command *command)
 {
     const struct anima_option *option, *member;
 
-    for (unsigned i = 0; (option = anima_option_at(i)); i++) {
+    for (unsigned i = 0; (option = command_option_at(command, i)); i++) {
         print_definition_option(option);
         for (unsigned j = 0; (member = anima_option_member(option, j)); j++)
             print_member(member);
@@ -82,7 +82,7 @@ void cli_print_help(const struct command *command)
         putchar('\n');
     }
     if (command->definition)
-        print_definition_options();
+        print_definition_options(command);
 }
 
 int command_help(const struct command *self, int argc, char **argv)

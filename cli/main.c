@@ -43,6 +43,8 @@ const struct command commands[] = {
      upgrade_flags, false, 0, 1, command_upgrade},
     {"state", "save NAME FILE | dump FILE", "write a machine's state, or print such a file",
      no_flags, false, 2, 3, command_state},
+    {"network", "create|list|show|edit|delete|forward [NAME] ...", "networks that machines share",
+     network_flags, CLI_NETWORK, 1, CLI_MANY, command_network},
     {"completion", "bash|zsh|fish", "print a completion script for a shell", no_flags, false, 1, 1,
      command_completion},
     {"version", "", "print the version", version_flags, false, 0, 0, command_version},

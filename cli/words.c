@@ -42,9 +42,23 @@ static const struct cli_flag *find_flag(const struct command *command, const cha
     return NULL;
 }
 
+const struct anima_option *command_option_at(const struct command *command, unsigned index)
+{
+    if (command->definition == CLI_NETWORK)
+        return anima_network_option_at(index);
+    return command->definition == CLI_MACHINE ? anima_option_at(index) : NULL;
+}
+
+static const struct anima_option *find_option(const struct command *command, const char *name)
+{
+    if (command->definition == CLI_NETWORK)
+        return anima_network_option_find(name);
+    return command->definition == CLI_MACHINE ? anima_option_find(name) : NULL;
+}
+
 static bool unknown_option(const struct command *command, const char *name)
 {
-    const char *nearest = command->definition ? anima_option_nearest(name) : NULL;
+    const char *nearest = command->definition == CLI_MACHINE ? anima_option_nearest(name) : NULL;
 
     for (const struct cli_flag *flag = command->flags; flag->name && !nearest; flag++)
         if (*name && g_str_has_prefix(flag->name, name))
@@ -74,7 +88,7 @@ static bool take_option(struct cli_words *words, const struct command *command, 
 {
     const char *text = argv[*index] + 2, *equals = strchr(text, '='), *value, *alone = NULL;
     g_autofree char *name = equals ? g_strndup(text, equals - text) : g_strdup(text);
-    const struct anima_option *option = command->definition ? anima_option_find(name) : NULL;
+    const struct anima_option *option = find_option(command, name);
     const struct cli_flag *flag = find_flag(command, name);
 
     if (!option && !flag)

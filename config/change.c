@@ -55,7 +55,8 @@ static bool fits(const struct change *change, GError **error)
     return !what;
 }
 
-static bool parse(const char *word, struct change *change, GError **error)
+static bool parse(const struct option *table, const char *word, struct change *change,
+                  GError **error)
 {
     const char *equals = strchr(word, '='), *end = equals;
     g_autofree char *key = NULL;
@@ -70,16 +71,17 @@ static bool parse(const char *word, struct change *change, GError **error)
     if (change->kind != CHANGE_SET)
         end--;
     key = g_strndup(word, end - word);
-    change->option = option_find(key);
+    change->option = option_find_in(table, key);
     if (!change->option)
-        return option_unknown(options, key, error);
+        return option_unknown(table, key, error);
     return fits(change, error);
 }
 
-static bool parse_all(const char *const *words, struct change *changes, GError **error)
+static bool parse_all(const struct option *table, const char *const *words, struct change *changes,
+                      GError **error)
 {
     for (unsigned i = 0; words[i]; i++)
-        if (!parse(words[i], &changes[i], error))
+        if (!parse(table, words[i], &changes[i], error))
             return false;
     return true;
 }
@@ -104,7 +106,7 @@ static bool apply(struct definition *definition, const struct change *changes, u
     if (change->kind == CHANGE_REMOVE)
         return definition_remove(definition, key, change->text, folder, error);
     if (change->kind == CHANGE_SET && !(change->option->list && was_set(changes, index)))
-        definition_reset(definition, change->option - options);
+        definition_reset(definition, change->option - definition_options(definition));
     if (change->kind == CHANGE_SET && !*change->text)
         return true;
     return definition_set_in(definition, key, change->text, folder, error);
@@ -212,7 +214,7 @@ static bool edit(GString *text, const struct definition *definition, const struc
     g_autofree char *lines = NULL;
     size_t at = text->len;
 
-    if (definition_given(definition, option - options))
+    if (definition_given(definition, option - definition_options(definition)))
         lines = definition_option_to_yaml(definition, option);
     if (!span.plain)
         return false;
@@ -237,7 +239,7 @@ static bool edit(GString *text, const struct definition *definition, const struc
 /* Whether the text means the definition. */
 static bool means(const char *text, const struct definition *definition)
 {
-    struct definition *read = definition_create();
+    struct definition *read = definition_create_kind(definition_kind(definition));
     json_t *wanted = definition_to_json(definition), *got = NULL;
     bool same = definition_load_yaml(read, "", NULL, text, strlen(text), NULL);
 
@@ -263,14 +265,14 @@ static char *edit_in_place(const char *text, const struct definition *definition
     return g_string_free(changed, !good || !means(changed->str, definition));
 }
 
-char *change_yaml(const char *name, const char *text, const char *const *words, const char *folder,
-                  GError **error)
+char *change_yaml(const struct definition_kind *kind, const char *name, const char *text,
+                  const char *const *words, const char *folder, GError **error)
 {
     unsigned count = g_strv_length((char **)words);
     g_autofree struct change *changes = g_new0(struct change, count + 1);
-    struct definition *definition = definition_create();
+    struct definition *definition = definition_create_kind(kind);
     char *changed = NULL;
-    bool good = parse_all(words, changes, error) &&
+    bool good = parse_all(kind->options, words, changes, error) &&
                 definition_load_yaml(definition, name, NULL, text, strlen(text), error);
 
     for (unsigned i = 0; good && i < count; i++)

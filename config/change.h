@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Changing single options in the text of a vm.yaml. What is not changed stays as its author wrote
- * it: order, spacing, comments.
+ * Changing single options in the text of a vm.yaml, or of a network.yaml. What is not changed stays
+ * as its author wrote it: order, spacing, comments.
  *
  * A change is a word:
  *
@@ -13,9 +13,11 @@
 
 #include <glib.h>
 
-/* The text of a vm.yaml with the changes made, of which `words` is the NULL-terminated list; the
- * caller frees it. `name` stands for the file in messages, paths in changes are relative to
- * `folder`. The result was read again and means what the changes ask for, and its options fit
+#include "config/definition.h"
+
+/* The text of a definition's file with the changes made, of which `words` is the NULL-terminated
+ * list; the caller frees it. `name` stands for the file in messages, paths in changes are relative
+ * to `folder`. The result was read again and means what the changes ask for, and its options fit
  * together. CONFIG_ERROR_USAGE otherwise. */
-char *change_yaml(const char *name, const char *text, const char *const *words, const char *folder,
-                  GError **error);
+char *change_yaml(const struct definition_kind *kind, const char *name, const char *text,
+                  const char *const *words, const char *folder, GError **error);

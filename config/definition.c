@@ -14,16 +14,39 @@
 #include "config/values.h"
 
 struct definition {
+    const struct definition_kind *kind;
     struct values *values;
     char *source; /* the file that was read last; NULL: none */
 };
 
-struct definition *definition_create(void)
+struct definition *definition_create_kind(const struct definition_kind *kind)
 {
     struct definition *definition = g_new0(struct definition, 1);
 
-    definition->values = values_create(options);
+    definition->kind = kind;
+    definition->values = values_create(kind->options);
     return definition;
+}
+
+struct definition *definition_create(void)
+{
+    return definition_create_kind(&definition_machine);
+}
+
+const struct definition_kind *definition_kind(const struct definition *definition)
+{
+    return definition->kind;
+}
+
+const struct option *definition_options(const struct definition *definition)
+{
+    return definition->kind->options;
+}
+
+/* The row with this index. */
+static const struct option *row(const struct definition *definition, unsigned id)
+{
+    return &definition->kind->options[id];
 }
 
 void definition_destroy(struct definition *definition)
@@ -38,10 +61,10 @@ void definition_destroy(struct definition *definition)
 bool definition_set_in(struct definition *definition, const char *key, const char *text,
                        const char *folder, GError **error)
 {
-    const struct option *option = option_find(key);
+    const struct option *option = option_find_in(definition->kind->options, key);
 
     if (!option)
-        return option_unknown(options, key, error);
+        return option_unknown(definition->kind->options, key, error);
     if (values_set(definition->values, option, text, folder, error))
         return true;
     g_prefix_error(error, "%s: ", key);
@@ -54,9 +77,9 @@ bool definition_set(struct definition *definition, const char *key, const char *
     return definition_set_in(definition, key, text, NULL, error);
 }
 
-void definition_reset(struct definition *definition, enum option_id id)
+void definition_reset(struct definition *definition, unsigned id)
 {
-    values_reset(definition->values, &options[id]);
+    values_reset(definition->values, row(definition, id));
 }
 
 bool definition_load_yaml(struct definition *definition, const char *name, const char *folder,
@@ -90,10 +113,10 @@ char *definition_option_to_yaml(const struct definition *definition, const struc
 bool definition_remove(struct definition *definition, const char *key, const char *text,
                        const char *folder, GError **error)
 {
-    const struct option *option = option_find(key);
+    const struct option *option = option_find_in(definition->kind->options, key);
 
     if (!option)
-        return option_unknown(options, key, error);
+        return option_unknown(definition->kind->options, key, error);
     if (values_remove(definition->values, option, text, folder, error))
         return true;
     g_prefix_error(error, "%s: ", key);
@@ -105,37 +128,37 @@ bool definition_from_json(struct definition *definition, const json_t *object, G
     return values_from_json(definition->values, object, error);
 }
 
-bool definition_given(const struct definition *definition, enum option_id id)
+bool definition_given(const struct definition *definition, unsigned id)
 {
-    return values_given(definition->values, &options[id]);
+    return values_given(definition->values, row(definition, id));
 }
 
-bool definition_has(const struct definition *definition, enum option_id id)
+bool definition_has(const struct definition *definition, unsigned id)
 {
-    return values_has(definition->values, &options[id]);
+    return values_has(definition->values, row(definition, id));
 }
 
-uint64_t definition_number(const struct definition *definition, enum option_id id)
+uint64_t definition_number(const struct definition *definition, unsigned id)
 {
-    return values_number(definition->values, &options[id]);
+    return values_number(definition->values, row(definition, id));
 }
 
-const char *definition_text(const struct definition *definition, enum option_id id)
+const char *definition_text(const struct definition *definition, unsigned id)
 {
-    return values_text(definition->values, &options[id]);
+    return values_text(definition->values, row(definition, id));
 }
 
-unsigned definition_count(const struct definition *definition, enum option_id id)
+unsigned definition_count(const struct definition *definition, unsigned id)
 {
-    return values_count(definition->values, &options[id]);
+    return values_count(definition->values, row(definition, id));
 }
 
-const char *definition_entry(const struct definition *definition, enum option_id id, unsigned index)
+const char *definition_entry(const struct definition *definition, unsigned id, unsigned index)
 {
-    return values_entry(definition->values, &options[id], index);
+    return values_entry(definition->values, row(definition, id), index);
 }
 
-bool definition_lists(const struct definition *definition, enum option_id id, const char *entry)
+bool definition_lists(const struct definition *definition, unsigned id, const char *entry)
 {
     for (unsigned i = 0; i < definition_count(definition, id); i++)
         if (g_str_equal(definition_entry(definition, id, i), entry))
@@ -144,17 +167,17 @@ bool definition_lists(const struct definition *definition, enum option_id id, co
 }
 
 /* The entry of a GROUP and the row of its member; NULL when there is none. */
-static const struct values *find_member(const struct definition *definition, enum option_id id,
+static const struct values *find_member(const struct definition *definition, unsigned id,
                                         unsigned index, const char *key,
                                         const struct option **member)
 {
-    const struct values *entry = values_group(definition->values, &options[id], index);
+    const struct values *entry = values_group(definition->values, row(definition, id), index);
 
-    *member = entry ? option_find_in(options[id].members, key) : NULL;
+    *member = entry ? option_find_in(row(definition, id)->members, key) : NULL;
     return *member ? entry : NULL;
 }
 
-bool definition_member_has(const struct definition *definition, enum option_id id, unsigned index,
+bool definition_member_has(const struct definition *definition, unsigned id, unsigned index,
                            const char *key)
 {
     const struct option *member;
@@ -163,8 +186,8 @@ bool definition_member_has(const struct definition *definition, enum option_id i
     return entry && values_has(entry, member);
 }
 
-const char *definition_member_text(const struct definition *definition, enum option_id id,
-                                   unsigned index, const char *key)
+const char *definition_member_text(const struct definition *definition, unsigned id, unsigned index,
+                                   const char *key)
 {
     const struct option *member;
     const struct values *entry = find_member(definition, id, index, key, &member);
@@ -172,8 +195,8 @@ const char *definition_member_text(const struct definition *definition, enum opt
     return entry ? values_text(entry, member) : NULL;
 }
 
-uint64_t definition_member_number(const struct definition *definition, enum option_id id,
-                                  unsigned index, const char *key)
+uint64_t definition_member_number(const struct definition *definition, unsigned id, unsigned index,
+                                  const char *key)
 {
     const struct option *member;
     const struct values *entry = find_member(definition, id, index, key, &member);
@@ -181,11 +204,11 @@ uint64_t definition_member_number(const struct definition *definition, enum opti
     return entry ? values_number(entry, member) : 0;
 }
 
-bool definition_member_set(struct definition *definition, enum option_id id, unsigned index,
+bool definition_member_set(struct definition *definition, unsigned id, unsigned index,
                            const char *key, const char *text, GError **error)
 {
-    struct values *entry = values_group_edit(definition->values, &options[id], index);
-    const struct option *member = entry ? option_find_in(options[id].members, key) : NULL;
+    struct values *entry = values_group_edit(definition->values, row(definition, id), index);
+    const struct option *member = entry ? option_find_in(row(definition, id)->members, key) : NULL;
 
     if (member)
         return values_set(entry, member, text, NULL, error);
@@ -193,8 +216,8 @@ bool definition_member_set(struct definition *definition, enum option_id id, uns
     return false;
 }
 
-unsigned definition_member_count(const struct definition *definition, enum option_id id,
-                                 unsigned index, const char *key)
+unsigned definition_member_count(const struct definition *definition, unsigned id, unsigned index,
+                                 const char *key)
 {
     const struct option *member;
     const struct values *entry = find_member(definition, id, index, key, &member);
@@ -202,7 +225,7 @@ unsigned definition_member_count(const struct definition *definition, enum optio
     return entry ? values_count(entry, member) : 0;
 }
 
-const char *definition_member_entry(const struct definition *definition, enum option_id id,
+const char *definition_member_entry(const struct definition *definition, unsigned id,
                                     unsigned index, const char *key, unsigned place)
 {
     const struct option *member;
@@ -241,7 +264,7 @@ static bool check_disks(const struct definition *definition, GError **error)
     return false;
 }
 
-static bool check(const struct definition *definition, GError **error)
+static bool machine_check(const struct definition *definition, GError **error)
 {
     static const enum option_id need_kernel[] = {OPTION_INITRD, OPTION_MODULE, OPTION_APPEND};
 
@@ -267,11 +290,13 @@ static bool check(const struct definition *definition, GError **error)
            definition_check_devices(definition, error) && check_host_memory(definition, error);
 }
 
+const struct definition_kind definition_machine = {options, machine_check};
+
 /* Messages begin with an option's key: say where in the file that stands, if it came from there. */
 static void tell_place(const struct definition *definition, GError *error)
 {
     g_autofree char *key = g_strndup(error->message, strcspn(error->message, ":"));
-    const struct option *option = option_find(key);
+    const struct option *option = option_find_in(definition->kind->options, key);
     struct value_place place = {0};
     char *message;
 
@@ -289,7 +314,7 @@ bool definition_check(const struct definition *definition, GError **error)
 {
     GError *cause = NULL;
 
-    if (check(definition, &cause))
+    if (definition->kind->check(definition, &cause))
         return true;
     tell_place(definition, cause);
     g_propagate_error(error, cause);

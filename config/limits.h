@@ -15,6 +15,7 @@
 #define CONFIG_NICS_MAX         8              /* network cards of a machine */
 #define CONFIG_NIC_MTU_MIN      68ULL          /* bytes: what IPv4 asks of every network */
 #define CONFIG_NIC_MTU_MAX      65521ULL       /* bytes: what libslirp does */
+#define CONFIG_NETWORK_MTU_MIN  576ULL         /* bytes: a DHCP message fits */
 #define CONFIG_PORTS_MAX        30             /* named ports of a virtio console */
 #define CONFIG_PORT_NAME_MAX    127            /* bytes of the name of one */
 #define CONFIG_DISKS_MAX        16             /* disks of one machine */

@@ -7,12 +7,12 @@
 #include <string.h>
 
 #include "config/forward.h"
+#include "config/store.h"
 
 #define MAC_LENGTH   6
-#define MAC_TEXT     17 /* 52:54:00:12:34:56 */
-#define MAC_GROUP    1  /* bit of the first byte: no single station */
-#define TAP_PREFIX   "tap="
-#define TAP_NAME_MAX 15         /* the kernel's, IFNAMSIZ without the end */
+#define MAC_TEXT     17         /* 52:54:00:12:34:56 */
+#define MAC_GROUP    1          /* bit of the first byte: no single station */
+#define NAME_MAX_IF  15         /* the kernel's, IFNAMSIZ without the end */
 #define HOSTNAME_MAX 32         /* what libslirp tells */
 #define OWN_PREFIX   "52:54:00" /* of addresses that no maker of cards has */
 
@@ -59,6 +59,17 @@ bool nic_check_hostname(const char *text, GError **error)
                                HOSTNAME_MAX);
 }
 
+bool nic_check_interface(const char *text, GError **error)
+{
+    size_t length = strlen(text);
+    bool good =
+        length >= 1 && length <= NAME_MAX_IF && !g_str_equal(text, ".") && !g_str_equal(text, "..");
+
+    for (size_t i = 0; good && i < length; i++)
+        good = g_ascii_isgraph(text[i]) && !strchr("/%:,", text[i]);
+    return good || text_refuse(text, error, "the name of an interface such as br0");
+}
+
 bool nic_check_forward(const char *text, GError **error)
 {
     struct forward forward;
@@ -66,6 +77,12 @@ bool nic_check_forward(const char *text, GError **error)
 }
 
 /* ---- cards ---- */
+
+/* What stands behind the prefix; NULL: there is another one. */
+static const char *after(const char *text, const char *prefix)
+{
+    return g_str_has_prefix(text, prefix) ? text + strlen(prefix) : NULL;
+}
 
 struct nic definition_nic(const struct definition *definition, unsigned index)
 {
@@ -76,12 +93,17 @@ struct nic definition_nic(const struct definition *definition, unsigned index)
         .mtu = (uint16_t)definition_member_number(definition, OPTION_NIC, index, "mtu"),
     };
 
-    if (g_str_has_prefix(network, TAP_PREFIX)) {
-        nic.network = NIC_TAP;
-        nic.tap = network + strlen(TAP_PREFIX);
-    } else if (g_str_equal(network, "user")) {
+    nic.tap = after(network, "tap=");
+    nic.bridge = after(network, "bridge=");
+    nic.shared = after(network, "switch=");
+    if (g_str_equal(network, "user"))
         nic.network = NIC_USER;
-    }
+    else if (nic.tap)
+        nic.network = NIC_TAP;
+    else if (nic.bridge)
+        nic.network = NIC_BRIDGE;
+    else if (nic.shared)
+        nic.network = NIC_SWITCH;
     if (mac)
         mac_parse(mac, nic.mac);
     return nic;
@@ -136,10 +158,14 @@ static bool check_nic(const struct definition *definition, unsigned index, GErro
 
     if (nic.network != NIC_USER && definition_member_has(definition, OPTION_NIC, index, "forward"))
         return refuse(index, "forward: only a card on 'user' forwards ports", error);
-    if (nic.network != NIC_USER && nic.hostname)
-        return refuse(index, "hostname: only a card on 'user' tells one", error);
-    if (nic.tap && (strlen(nic.tap) > TAP_NAME_MAX || strchr(nic.tap, '/') || strchr(nic.tap, '%')))
+    if (nic.network != NIC_USER && nic.network != NIC_SWITCH && nic.hostname)
+        return refuse(index, "hostname: only a card on 'user' or 'switch=' tells one", error);
+    if (nic.tap && !nic_check_interface(nic.tap, NULL))
         return refuse(index, "tap: no interface can have such a name", error);
+    if (nic.bridge && !nic_check_interface(nic.bridge, NULL))
+        return refuse(index, "bridge: no interface can have such a name", error);
+    if (nic.shared && !store_check_name(&store_networks, nic.shared, NULL))
+        return refuse(index, "switch: no network can have such a name", error);
     for (unsigned i = 0; i < index; i++) {
         struct nic other = definition_nic(definition, i);
 

@@ -8,14 +8,18 @@
 #include "config/limits.h"
 
 enum nic_network {
-    NIC_NONE, /* a card without a cable */
-    NIC_USER, /* a network of its own, by NAT */
-    NIC_TAP,  /* an interface of the host's */
+    NIC_NONE,   /* a card without a cable */
+    NIC_USER,   /* a network of its own, by NAT */
+    NIC_TAP,    /* an interface of the host's */
+    NIC_BRIDGE, /* a bridge of the host's, by an interface made for it */
+    NIC_SWITCH, /* a network that machines share */
 };
 
 struct nic {
     enum nic_network network;
     const char *tap; /* the interface; lives as long as the definition's value, as the rest does */
+    const char *bridge;   /* the bridge's interface */
+    const char *shared;   /* the network's name */
     const char *hostname; /* told by DHCP; NULL: the machine's name */
     uint8_t mac[6];       /* all 0: not given */
     uint16_t mtu;         /* 0: not given */
@@ -34,4 +38,6 @@ bool definition_check_nics(const struct definition *definition, GError **error);
 /* Checks of members, for the table of options. */
 bool nic_check_mac(const char *text, GError **error);
 bool nic_check_hostname(const char *text, GError **error);
+/* What can be the name of an interface. */
+bool nic_check_interface(const char *text, GError **error);
 bool nic_check_forward(const char *text, GError **error);

@@ -7,6 +7,7 @@
 #include "config/devices.h"
 #include "config/limits.h"
 #include "config/nics.h"
+#include "config/paths.h"
 #include "config/schema.h"
 
 static bool check_name(const char *text, GError **error)
@@ -16,6 +17,8 @@ static bool check_name(const char *text, GError **error)
 
     for (size_t i = 0; good && i < length; i++)
         good = g_ascii_isalnum(text[i]) || strchr("-_.", text[i]);
+    if (g_str_equal(text, CONFIG_NETWORKS))
+        return text_refuse(text, error, "another name: this is the folder of the networks");
     return good || text_refuse(text, error, "a name of up to %d letters, digits, '-', '_' and '.'",
                                CONFIG_NAME_MAX);
 }
@@ -65,7 +68,7 @@ static const char *const on_reboot_choices[] = {"restart", "exit", NULL};
 static const char *const restart_choices[] = {"never", "on-failure", "always", NULL};
 static const char *const on_crash_choices[] = {"exit", "pause", "restart", NULL};
 
-static const char *const network_choices[] = {"user", "tap=", "none", NULL};
+static const char *const network_choices[] = {"user", "tap=", "bridge=", "switch=", "none", NULL};
 
 /* What disks and network cards have in common. */
 #define DEVICE_MEMBERS                                                                            \
@@ -96,7 +99,10 @@ static const struct option nic_members[] = {
         .manual = "*user* is a network of its own by NAT, which needs no rights: 10.0.2.0/24 and "
                   "fec0::/64, with DHCP, the host as 10.0.2.2 and its resolver as 10.0.2.3. "
                   "*tap=IF* is the host's TAP interface IF, made before by *ip tuntap add dev IF "
-                  "mode tap user USER*. *none* is a card without a cable.",
+                  "mode tap user USER*. *bridge=IF* is the host's bridge IF, on which an interface "
+                  "is made; for others than root, _/etc/anima/bridge.conf_ says which. "
+                  "*switch=NAME* is the network NAME, which *anima network create* defines. *none* "
+                  "is a card without a cable.",
     },
     {
         .key = "mac",
@@ -122,7 +128,7 @@ static const struct option nic_members[] = {
         .argument = "NAME",
         .check = nic_check_hostname,
         .help = "name that DHCP tells the guest",
-        .manual = "On *user* alone. Without it, the machine's name.",
+        .manual = "On *user* and *switch=NAME*. Without it, the machine's name.",
     },
     {
         .key = "forward",

@@ -11,9 +11,11 @@
 
 #include <glib.h>
 
-#define CONFIG_CONTROL_SOCKET "control" /* in the machine's folder */
-#define CONFIG_FILE           "vm.yaml" /* a machine's definition, in its own folder */
-#define CONFIG_LOCK_FILE      "lock"    /* held as long as the monitor lives */
+#define CONFIG_CONTROL_SOCKET "control"  /* in the machine's folder */
+#define CONFIG_FILE           "vm.yaml"  /* a machine's definition, in its own folder */
+#define CONFIG_NETWORKS       "networks" /* the folder of the networks, beside the machines' */
+#define CONFIG_NETWORK_FILE   "network.yaml"
+#define CONFIG_LOCK_FILE      "lock" /* held as long as the monitor lives */
 
 /* The folder of all of this user's running machines. It need not exist. The caller frees it. */
 char *runtime_folder(void);

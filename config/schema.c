@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "config/limits.h"
+#include "config/network.h"
 
 G_DEFINE_QUARK(anima - config - error, config_error)
 
@@ -134,8 +135,8 @@ bool option_unknown(const struct option *table, const char *key, GError **error)
     g_autofree char *shown = text_show(key);
 
     g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "unknown %s '%s'%s%s%s",
-                table == options ? "option" : "member", shown, nearest ? "; did you mean '" : "",
-                nearest ? nearest : "", nearest ? "'?" : "");
+                table == options || table == network_options ? "option" : "member", shown,
+                nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
     return false;
 }
 

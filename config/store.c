@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Folders of machines. What is not finished has a name that begins with a dot, as no machine's
- * does; two writers of one definition take turns by a lock on its folder.
+ * Folders of definitions. What is not finished has a name that begins with a dot, as nothing that
+ * is defined has; two writers of one definition take turns by a lock on its folder.
  */
 #include "config/store.h"
 
@@ -21,8 +21,8 @@
 #include "config/schema.h"
 #include "config/values.h"
 
-#define FRESH_FILE   "." CONFIG_FILE ".new" /* beside the definition, under the folder's lock */
-#define WALK_FDS     16                     /* open folders while one is removed */
+#define FRESH_FILE   ".definition.new" /* beside the definition, under the folder's lock */
+#define WALK_FDS     16                /* open folders while one is removed */
 #define NAME_TRIES   64
 #define FOLDER_MODE  0700
 #define DEFAULT_MODE 0600
@@ -33,16 +33,34 @@ static bool fail(const char *path, GError **error)
     return false;
 }
 
-static bool absent(const char *name, GError **error)
+const struct store store_machines = {"machine", "", CONFIG_FILE};
+const struct store store_networks = {"network", CONFIG_NETWORKS, CONFIG_NETWORK_FILE};
+
+/* Where the folders lie. */
+static char *store_base(const struct store *store)
 {
-    g_autofree char *folder = data_folder();
+    g_autofree char *data = data_folder();
+
+    return g_build_filename(data, *store->folder ? store->folder : NULL, NULL);
+}
+
+char *store_path(const struct store *store, const char *name)
+{
+    g_autofree char *base = store_base(store);
+
+    return g_build_filename(base, name, store->file, NULL);
+}
+
+static bool absent(const struct store *store, const char *name, GError **error)
+{
+    g_autofree char *base = store_base(store);
 
     g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_ABSENT,
-                "%s: no machine of this name is defined (in %s)", name, folder);
+                "%s: no %s of this name is defined (in %s)", name, store->what, base);
     return false;
 }
 
-bool store_check_name(const char *name, GError **error)
+bool store_check_name(const struct store *store, const char *name, GError **error)
 {
     struct option_value value;
 
@@ -92,7 +110,7 @@ static bool remove_tree(const char *path)
     return nftw(path, remove_one, WALK_FDS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) == 0;
 }
 
-/* Rename the folder to a name that is free and no machine's. NULL with errno. */
+/* Rename the folder to a name that is free, and nobody's. NULL with errno. */
 static char *hide(const char *base, const char *path, const char *name)
 {
     for (unsigned i = 0; i < NAME_TRIES; i++) {
@@ -107,16 +125,17 @@ static char *hide(const char *base, const char *path, const char *name)
     return NULL;
 }
 
-bool store_delete(const char *name, bool (*may)(const char *name, GError **error), GError **error)
+bool store_delete(const struct store *store, const char *name,
+                  bool (*may)(const char *name, GError **error), GError **error)
 {
-    g_autofree char *base = data_folder(), *path = g_build_filename(base, name, NULL);
+    g_autofree char *base = store_base(store), *path = g_build_filename(base, name, NULL);
     g_autofree char *hidden = NULL;
 
-    if (!store_check_name(name, error))
+    if (!store_check_name(store, name, error))
         return false;
     hidden = hide(base, path, name);
     if (!hidden)
-        return errno == ENOENT ? absent(name, error) : fail(path, error);
+        return errno == ENOENT ? absent(store, name, error) : fail(path, error);
     if (!may(name, error)) {
         renameat2(AT_FDCWD, hidden, AT_FDCWD, path, RENAME_NOREPLACE);
         return false;
@@ -126,11 +145,12 @@ bool store_delete(const char *name, bool (*may)(const char *name, GError **error
 
 /* ---- creating ---- */
 
-/* A folder beside those of the machines, which none of them can be, is locked as long as somebody
+/* A folder beside the others, which none of them can be, is locked as long as somebody
  * works on it. */
 #define DRAFT_PREFIX ".new-"
 
 struct store_draft {
+    const struct store *store;
     char *name;
     char *path;
     int lock; /* the folder, open and locked; -1: it is not there any more */
@@ -185,26 +205,27 @@ static bool make_folder(struct store_draft *draft, const char *base)
     return false;
 }
 
-static bool taken(const char *name, const char *path, GError **error)
+static bool taken(const struct store *store, const char *name, const char *path, GError **error)
 {
     g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_STATE,
-                "%s: a machine of this name is there already (%s); choose another name", name,
-                path);
+                "%s: a %s of this name is there already (%s); choose another name", name,
+                store->what, path);
     return false;
 }
 
-struct store_draft *store_draft_begin(const char *name, GError **error)
+struct store_draft *store_draft_begin(const struct store *store, const char *name, GError **error)
 {
-    g_autofree char *base = data_folder(), *path = g_build_filename(base, name, NULL);
+    g_autofree char *base = store_base(store), *path = g_build_filename(base, name, NULL);
     struct store_draft *draft;
 
-    if (!store_check_name(name, error))
+    if (!store_check_name(store, name, error))
         return NULL;
     if (access(path, F_OK) == 0) {
-        taken(name, path, error);
+        taken(store, name, path, error);
         return NULL;
     }
     draft = g_new0(struct store_draft, 1);
+    draft->store = store;
     draft->name = g_strdup(name);
     draft->lock = -1;
     sweep_drafts(base);
@@ -232,16 +253,17 @@ static void sync_folder(const char *path)
 
 bool store_draft_keep(struct store_draft *draft, const char *text, GError **error)
 {
-    g_autofree char *base = data_folder(), *path = g_build_filename(base, draft->name, NULL);
+    const struct store *store = draft->store;
+    g_autofree char *base = store_base(store), *path = g_build_filename(base, draft->name, NULL);
 
-    if (write_file(draft->lock, CONFIG_FILE, text, DEFAULT_MODE) && fsync(draft->lock) == 0 &&
+    if (write_file(draft->lock, store->file, text, DEFAULT_MODE) && fsync(draft->lock) == 0 &&
         renameat2(AT_FDCWD, draft->path, AT_FDCWD, path, RENAME_NOREPLACE) == 0) {
         sync_folder(base);
         close(draft->lock);
         draft->lock = -1;
         return true;
     }
-    return errno == EEXIST ? taken(draft->name, path, error) : fail(path, error);
+    return errno == EEXIST ? taken(store, draft->name, path, error) : fail(path, error);
 }
 
 void store_draft_destroy(struct store_draft *draft)
@@ -257,9 +279,9 @@ void store_draft_destroy(struct store_draft *draft)
     g_free(draft);
 }
 
-bool store_create(const char *name, const char *text, GError **error)
+bool store_create(const struct store *store, const char *name, const char *text, GError **error)
 {
-    struct store_draft *draft = store_draft_begin(name, error);
+    struct store_draft *draft = store_draft_begin(store, name, error);
     bool good = draft && store_draft_keep(draft, text, error);
 
     store_draft_destroy(draft);
@@ -268,26 +290,26 @@ bool store_create(const char *name, const char *text, GError **error)
 
 /* ---- reading and replacing ---- */
 
-/* The folder of a machine; -1 with an error. */
-static int open_folder(const char *name, GError **error)
+/* The folder of a definition; -1 with an error. */
+static int open_folder(const struct store *store, const char *name, GError **error)
 {
-    g_autofree char *base = data_folder(), *path = g_build_filename(base, name, NULL);
+    g_autofree char *base = store_base(store), *path = g_build_filename(base, name, NULL);
     int folder = -1;
 
-    if (!store_check_name(name, error))
+    if (!store_check_name(store, name, error))
         return -1;
     folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0 && (errno == ENOENT || errno == ENOTDIR))
-        absent(name, error);
+        absent(store, name, error);
     else if (folder < 0)
         fail(path, error);
     return folder;
 }
 
 /* What is in the file; NULL with an error. Zero bytes would hide what follows them. */
-static char *read_text(const char *name, GError **error)
+static char *read_text(const struct store *store, const char *name, GError **error)
 {
-    g_autofree char *path = definition_path(name);
+    g_autofree char *path = store_path(store, name);
     GByteArray *bytes = definition_read_file(path, error);
     char *text;
 
@@ -302,32 +324,32 @@ static char *read_text(const char *name, GError **error)
     return text;
 }
 
-char *store_read(const char *name, GError **error)
+char *store_read(const struct store *store, const char *name, GError **error)
 {
-    g_autofree char *path = definition_path(name);
+    g_autofree char *path = store_path(store, name);
 
-    if (!store_check_name(name, error))
+    if (!store_check_name(store, name, error))
         return NULL;
     if (access(path, F_OK) == 0)
-        return read_text(name, error);
-    absent(name, error);
+        return read_text(store, name, error);
+    absent(store, name, error);
     return NULL;
 }
 
 /* The file's mode as it was: somebody may have opened it for his group. */
-static mode_t mode_in(int folder)
+static mode_t mode_in(const struct store *store, int folder)
 {
     struct stat status;
 
-    return fstatat(folder, CONFIG_FILE, &status, 0) == 0 ? status.st_mode & 0777 : DEFAULT_MODE;
+    return fstatat(folder, store->file, &status, 0) == 0 ? status.st_mode & 0777 : DEFAULT_MODE;
 }
 
 /* Under the folder's lock. */
-static bool replace_locked(int folder, const char *name, const char *before, const char *text,
-                           GError **error)
+static bool replace_locked(const struct store *store, int folder, const char *name,
+                           const char *before, const char *text, GError **error)
 {
-    g_autofree char *now = read_text(name, error);
-    g_autofree char *path = definition_path(name);
+    g_autofree char *now = read_text(store, name, error);
+    g_autofree char *path = store_path(store, name);
 
     if (!now)
         return false;
@@ -336,24 +358,25 @@ static bool replace_locked(int folder, const char *name, const char *before, con
                     "%s: somebody else has changed it meanwhile; edit it again", path);
         return false;
     }
-    if (write_file(folder, FRESH_FILE, text, mode_in(folder)) &&
-        renameat(folder, FRESH_FILE, folder, CONFIG_FILE) == 0 && fsync(folder) == 0)
+    if (write_file(folder, FRESH_FILE, text, mode_in(store, folder)) &&
+        renameat(folder, FRESH_FILE, folder, store->file) == 0 && fsync(folder) == 0)
         return true;
     fail(path, error);
     unlinkat(folder, FRESH_FILE, 0);
     return false;
 }
 
-bool store_replace(const char *name, const char *before, const char *text, GError **error)
+bool store_replace(const struct store *store, const char *name, const char *before,
+                   const char *text, GError **error)
 {
-    int folder = open_folder(name, error);
+    int folder = open_folder(store, name, error);
     bool good;
 
     if (folder < 0)
         return false;
     while (flock(folder, LOCK_EX) != 0 && errno == EINTR)
         continue;
-    good = replace_locked(folder, name, before, text, error);
+    good = replace_locked(store, folder, name, before, text, error);
     close(folder);
     return good;
 }
@@ -365,9 +388,9 @@ static int compare(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-char **store_list(GError **error)
+char **store_list(const struct store *store, GError **error)
 {
-    g_autofree char *base = data_folder();
+    g_autofree char *base = store_base(store);
     DIR *folder = opendir(base);
     GPtrArray *names = g_ptr_array_new();
     struct dirent *entry;
@@ -378,9 +401,10 @@ char **store_list(GError **error)
         return NULL;
     }
     while (folder && (entry = readdir(folder))) {
-        g_autofree char *file = g_build_filename(entry->d_name, CONFIG_FILE, NULL);
+        g_autofree char *file = g_build_filename(entry->d_name, store->file, NULL);
 
-        if (store_check_name(entry->d_name, NULL) && faccessat(dirfd(folder), file, F_OK, 0) == 0)
+        if (store_check_name(store, entry->d_name, NULL) &&
+            faccessat(dirfd(folder), file, F_OK, 0) == 0)
             g_ptr_array_add(names, g_strdup(entry->d_name));
     }
     if (folder)

@@ -156,6 +156,44 @@ bool anima_definition_delete(const char *name, struct anima_error **error);
 /** The folder of the machine called `name`, whether or not there is one. */
 char *anima_definition_folder(const char *name);
 
+/* ---- networks that machines share ---- */
+
+/** The option number `index` from 0 of a network's definition, or NULL after the last. */
+const struct anima_option *anima_network_option_at(unsigned index);
+/** The option called `key` of a network's definition, or NULL. */
+const struct anima_option *anima_network_option_find(const char *key);
+
+/**
+ * Define a network. `settings` is a NULL-terminated list of keys and values, one after the other; a
+ * network of kind "nat" gets a subnet that collides with none of the host's if it has none.
+ * ANIMA_ERROR_STATE when there is such a network.
+ */
+bool anima_network_create(const char *name, const char *const *settings,
+                          struct anima_error **error);
+/** The text of a network's definition; ANIMA_ERROR_ABSENT when there is none. */
+char *anima_network_read(const char *name, struct anima_error **error);
+/** Change single options of a network's definition, as anima_definition_change does of a machine's.
+ * What runs is the new one when it is started next. */
+bool anima_network_change(const char *name, const char *const *changes, struct anima_error **error);
+/**
+ * What is known of a network, as a JSON object: "name", the options of its definition, and "state":
+ * "running", "off", "faulty" (its definition cannot be read, for a "problem") or "silent". One that
+ * runs has what "network.query" tells: its ports, leases and forwards.
+ */
+char *anima_network_show(const char *name, struct anima_error **error);
+/** That of all networks, as a JSON list. */
+char *anima_network_list(struct anima_error **error);
+/** The names of the machines whose definitions have a card on the network, as a JSON list. */
+char *anima_network_machines(const char *name, struct anima_error **error);
+/**
+ * Add a port forward to a network, or take one away (`add` is false): at once where it runs, and
+ * unless `temporary` in its definition.
+ */
+bool anima_network_forward(const char *name, bool add, const char *forward, bool temporary,
+                           struct anima_error **error);
+/** Remove a network. ANIMA_ERROR_STATE while machines are on it. */
+bool anima_network_delete(const char *name, struct anima_error **error);
+
 /* ---- machines ---- */
 
 struct anima_machine;

@@ -18,10 +18,9 @@
 #include "config/schema.h"
 #include "config/store.h"
 
-int control_connect(const char *name)
+/* The control socket in a folder of the runtime folder. */
+static int connect_in(const char *path)
 {
-    g_autofree char *base = runtime_folder();
-    g_autofree char *path = g_build_filename(base, name, NULL);
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC), fd;
 
@@ -37,6 +36,22 @@ int control_connect(const char *name)
     }
     close(folder);
     return fd;
+}
+
+int control_connect(const char *name)
+{
+    g_autofree char *base = runtime_folder();
+    g_autofree char *path = g_build_filename(base, name, NULL);
+
+    return connect_in(path);
+}
+
+int network_connect(const char *name)
+{
+    g_autofree char *base = runtime_folder();
+    g_autofree char *path = g_build_filename(base, CONFIG_NETWORKS, name, NULL);
+
+    return connect_in(path);
 }
 
 static int compare(const void *a, const void *b)
@@ -57,7 +72,7 @@ char **control_list(GError **error)
         return NULL;
     }
     while (folder && (entry = readdir(folder)))
-        if (store_check_name(entry->d_name, NULL))
+        if (store_check_name(&store_machines, entry->d_name, NULL))
             g_ptr_array_add(names, g_strdup(entry->d_name));
     if (folder)
         closedir(folder);

@@ -147,7 +147,7 @@ static json_t *merge(char **defined, GHashTable *running)
 ANIMA_API char *anima_inventory(struct anima_error **error)
 {
     GError *cause = NULL;
-    g_auto(GStrv) defined = store_list(&cause);
+    g_auto(GStrv) defined = store_list(&store_machines, &cause);
     g_auto(GStrv) running = defined ? control_list(&cause) : NULL;
     g_autoptr(GHashTable) machines = NULL;
     json_t *list;

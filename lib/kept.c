@@ -62,7 +62,7 @@ static bool check_text(const char *name, const char *text, GError **error)
 
 static bool load_named(struct definition *definition, const char *name, GError **error)
 {
-    g_autofree char *text = store_read(name, error);
+    g_autofree char *text = store_read(&store_machines, name, error);
     return text && read_text(definition, name, text, error);
 }
 
@@ -101,7 +101,7 @@ static bool keep(struct definition *definition, GError **error)
     /* The folder's name is the machine's, so that a copy of the folder is another machine. */
     definition_reset(definition, OPTION_NAME);
     text = definition_to_yaml(definition, false);
-    good = store_create(name, text, error);
+    good = store_create(&store_machines, name, text, error);
     return definition_set(definition, "name", name, NULL) && good;
 }
 
@@ -117,7 +117,7 @@ ANIMA_API bool anima_definition_keep(struct anima_definition *definition,
 ANIMA_API char *anima_definition_read(const char *name, struct anima_error **error)
 {
     GError *cause = NULL;
-    char *text = store_read(name, &cause);
+    char *text = store_read(&store_machines, name, &cause);
 
     outcome(text, cause, error);
     return text;
@@ -127,21 +127,22 @@ ANIMA_API bool anima_definition_replace(const char *name, const char *before, co
                                         struct anima_error **error)
 {
     GError *cause = NULL;
-    bool good = store_check_name(name, &cause) && check_text(name, text, &cause) &&
-                store_replace(name, before, text, &cause);
+    bool good = store_check_name(&store_machines, name, &cause) && check_text(name, text, &cause) &&
+                store_replace(&store_machines, name, before, text, &cause);
 
     return outcome(good, cause, error);
 }
 
 static bool change(const char *name, const char *const *changes, GError **error)
 {
-    g_autofree char *before = store_read(name, error), *after = NULL;
+    g_autofree char *before = store_read(&store_machines, name, error), *after = NULL;
     g_autofree char *here = g_get_current_dir(), *path = definition_path(name);
 
     if (!before)
         return false;
-    after = change_yaml(path, before, changes, here, error);
-    return after && (g_str_equal(before, after) || store_replace(name, before, after, error));
+    after = change_yaml(&definition_machine, path, before, changes, here, error);
+    return after && (g_str_equal(before, after) ||
+                     store_replace(&store_machines, name, before, after, error));
 }
 
 ANIMA_API bool anima_definition_change(const char *name, const char *const *changes,
@@ -169,7 +170,7 @@ static bool may_delete(const char *name, GError **error)
 ANIMA_API bool anima_definition_delete(const char *name, struct anima_error **error)
 {
     GError *cause = NULL;
-    bool good = store_delete(name, may_delete, &cause);
+    bool good = store_delete(&store_machines, name, may_delete, &cause);
 
     return outcome(good, cause, error);
 }

@@ -219,7 +219,7 @@ ANIMA_API struct anima_machine *anima_machine_connect(const char *name, struct a
     GError *cause = NULL;
     int fd;
 
-    if (!store_check_name(name, &cause)) {
+    if (!store_check_name(&store_machines, name, &cause)) {
         error_take(error, cause);
         return NULL;
     }

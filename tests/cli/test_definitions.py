@@ -96,7 +96,7 @@ class Definitions(AnimaTest):
                 ("cpus", "5000", "5000 is more than the 64 that this version can do"),
                 ("engine", "kvn", "'kvn' is none of auto, kvm, soft; did you mean 'kvm'?"),
                 ("paused", "perhaps", "expected yes or no, not 'perhaps'"),
-                ("nic", "usr", "network: 'usr' is none of user, tap=NAME, none; did you mean 'user'?")):
+                ("nic", "usr", "network: 'usr' is none of user, tap=NAME, bridge=NAME, switch=NAME, none; did you mean 'user'?")):
             with open(path, "w", encoding="utf-8") as stream:
                 stream.write(f"# a comment\n{option}: {value}\n")
             self.assert_refused(2, f"--{option}: {phrase}", "create", "web", f"--{option}={value}")

@@ -68,7 +68,7 @@ class Words(AnimaTest):
         self.run_refused(status, message, "--engine", "soft", "--kernel", PAYLOAD, "--nic", nic)
 
     def test_networks_that_cannot_be(self):
-        self.nic_refused(2, "--nic: network: 'usr' is none of user, tap=NAME, none; did you mean 'user'?", "usr")
+        self.nic_refused(2, "--nic: network: 'usr' is none of user, tap=NAME, bridge=NAME, switch=NAME, none; did you mean 'user'?", "usr")
         self.nic_refused(2, "--nic: network: 'tap=' is none of", "tap=")
         self.nic_refused(2, "--nic: unknown member 'mca'; did you mean 'mac'?", "user,mca=52:54:00:12:34:56")
         for mac in "52:54:00:12:34", "01:00:5e:00:00:01", "00:00:00:00:00:00", "52-54-00-12-34-56", "x":
@@ -77,7 +77,7 @@ class Words(AnimaTest):
         for forward in "tcp:80", "sctp:80:80", "tcp:80:0", "tcp:80:65536", "tcp:1.2.3:80:80", "tcp:80:80:80", "tcp":
             self.nic_refused(2, "--nic: forward: expected tcp or udp:", f"user,forward={forward}")
         self.nic_refused(2, "only a card on 'user' forwards ports", "none,forward=tcp:80:80")
-        self.nic_refused(2, "only a card on 'user' tells one", "tap=t,hostname=h")
+        self.nic_refused(2, "only a card on 'user' or 'switch=' tells one", "tap=t,hostname=h")
         self.nic_refused(2, "no interface can have such a name", "tap=a-name-that-is-too-long")
 
     def test_too_many_or_equal_networks(self):

@@ -23,7 +23,8 @@ static void require_line(const GError *error)
 static void change(const char *text, const char *const *words)
 {
     g_autoptr(GError) error = NULL;
-    g_autofree char *changed = change_yaml("vm.yaml", text, words, "/here", &error);
+    g_autofree char *changed =
+        change_yaml(&definition_machine, "vm.yaml", text, words, "/here", &error);
     struct definition *definition;
 
     if (!changed) {

@@ -30,7 +30,8 @@ static void assert_change(const char *before, const char *after, const char *fir
 {
     const char *const words[] = {first, second, third, NULL};
     g_autoptr(GError) error = NULL;
-    g_autofree char *changed = change_yaml("vm.yaml", before, words, "/here", &error);
+    g_autofree char *changed =
+        change_yaml(&definition_machine, "vm.yaml", before, words, "/here", &error);
 
     assert_null(error);
     assert_string_equal(changed, after);
@@ -42,7 +43,7 @@ static void assert_refused(const char *before, const char *message, const char *
     const char *const words[] = {first, second, NULL};
     g_autoptr(GError) error = NULL;
 
-    assert_null(change_yaml("vm.yaml", before, words, "/here", &error));
+    assert_null(change_yaml(&definition_machine, "vm.yaml", before, words, "/here", &error));
     assert_true(g_error_matches(error, CONFIG_ERROR, CONFIG_ERROR_USAGE));
     assert_string_equal(error->message, message);
 }

@@ -52,7 +52,7 @@ static void assert_contents(const char *expected)
 
 static void assert_text(const char *name, const char *expected)
 {
-    g_autofree char *text = store_read(name, NULL);
+    g_autofree char *text = store_read(&store_machines, name, NULL);
 
     assert_non_null(text);
     assert_string_equal(text, expected);
@@ -79,10 +79,10 @@ static int make_folder(void **state)
 static int remove_folder(void **state)
 {
     g_autofree char *base = *state, *above = g_path_get_dirname(base);
-    g_auto(GStrv) names = store_list(NULL);
+    g_auto(GStrv) names = store_list(&store_machines, NULL);
 
     for (char **name = names; name && *name; name++)
-        assert_true(store_delete(*name, yes, NULL));
+        assert_true(store_delete(&store_machines, *name, yes, NULL));
     rmdir(base);
     return rmdir(above);
 }
@@ -92,7 +92,7 @@ static void a_machine_is_a_folder_with_its_text(void **state)
     g_autofree char *path = definition_path("a");
     struct stat status;
 
-    assert_true(store_create("a", "memory: 1G\n", NULL));
+    assert_true(store_create(&store_machines, "a", "memory: 1G\n", NULL));
     assert_contents("a");
     assert_text("a", "memory: 1G\n");
     assert_int_equal(stat(path, &status), 0);
@@ -104,14 +104,14 @@ static void a_name_is_taken_once(void **state)
     g_autofree char *empty = g_build_filename(*state, "empty", NULL);
     GError *error = NULL;
 
-    assert_true(store_create("a", "memory: 1G\n", NULL));
-    assert_false(store_create("a", "memory: 2G\n", &error));
+    assert_true(store_create(&store_machines, "a", "memory: 1G\n", NULL));
+    assert_false(store_create(&store_machines, "a", "memory: 2G\n", &error));
     assert_error(error, CONFIG_ERROR_STATE, "is there already");
     assert_text("a", "memory: 1G\n");
     /* A folder that somebody else made is left alone, and is no machine. */
     error = NULL;
     assert_int_equal(mkdir(empty, 0700), 0);
-    assert_false(store_create("empty", "", &error));
+    assert_false(store_create(&store_machines, "empty", "", &error));
     assert_error(error, CONFIG_ERROR_STATE, "is there already");
     assert_int_equal(rmdir(empty), 0);
     assert_contents("a");
@@ -129,8 +129,8 @@ static void a_draft_is_nobodys_machine_until_it_is_kept(void **state)
 {
     g_autofree char *path = definition_path("a"), *folder = g_path_get_dirname(path);
     g_autofree char *disk = g_build_filename(folder, "disk.img", NULL);
-    struct store_draft *draft = store_draft_begin("a", NULL);
-    g_auto(GStrv) names = store_list(NULL);
+    struct store_draft *draft = store_draft_begin(&store_machines, "a", NULL);
+    g_auto(GStrv) names = store_list(&store_machines, NULL);
 
     assert_non_null(draft);
     assert_int_equal(g_strv_length(names), 0);
@@ -144,34 +144,34 @@ static void a_draft_is_nobodys_machine_until_it_is_kept(void **state)
 
 static void a_draft_that_is_not_kept_leaves_nothing(void **state)
 {
-    struct store_draft *draft = store_draft_begin("a", NULL);
+    struct store_draft *draft = store_draft_begin(&store_machines, "a", NULL);
     GError *error = NULL;
 
     put_disk(draft);
     store_draft_destroy(draft);
     assert_contents("");
     /* Somebody else was quicker. */
-    draft = store_draft_begin("a", NULL);
+    draft = store_draft_begin(&store_machines, "a", NULL);
     put_disk(draft);
-    assert_true(store_create("a", "cpus: 1\n", NULL));
+    assert_true(store_create(&store_machines, "a", "cpus: 1\n", NULL));
     assert_false(store_draft_keep(draft, "cpus: 2\n", &error));
     assert_error(error, CONFIG_ERROR_STATE, "is there already");
     store_draft_destroy(draft);
     assert_contents("a");
     assert_text("a", "cpus: 1\n");
     error = NULL;
-    assert_null(store_draft_begin("a", &error));
+    assert_null(store_draft_begin(&store_machines, "a", &error));
     assert_error(error, CONFIG_ERROR_STATE, "is there already");
 }
 
 static void what_the_dead_left_is_swept_and_what_the_living_make_is_not(void **state)
 {
     g_autofree char *left = g_build_filename(*state, ".new-ABCDEF", NULL);
-    struct store_draft *draft = store_draft_begin("a", NULL);
+    struct store_draft *draft = store_draft_begin(&store_machines, "a", NULL);
 
     put_disk(draft);
     assert_int_equal(mkdir(left, 0700), 0);
-    assert_true(store_create("b", "cpus: 1\n", NULL));
+    assert_true(store_create(&store_machines, "b", "cpus: 1\n", NULL));
     assert_int_not_equal(access(left, F_OK), 0);
     assert_true(store_draft_keep(draft, "cpus: 2\n", NULL));
     store_draft_destroy(draft);
@@ -188,16 +188,16 @@ static void names_lead_nowhere_else(void **state)
         const char *name = i < G_N_ELEMENTS(names) ? names[i] : longest;
         GError *error = NULL;
 
-        assert_false(store_create(name, "", &error));
+        assert_false(store_create(&store_machines, name, "", &error));
         assert_error(error, CONFIG_ERROR_USAGE, "name: ");
         error = NULL;
-        assert_null(store_read(name, &error));
+        assert_null(store_read(&store_machines, name, &error));
         assert_error(error, CONFIG_ERROR_USAGE, "name: ");
         error = NULL;
-        assert_false(store_replace(name, "", "", &error));
+        assert_false(store_replace(&store_machines, name, "", "", &error));
         assert_error(error, CONFIG_ERROR_USAGE, "name: ");
         error = NULL;
-        assert_false(store_delete(name, yes, &error));
+        assert_false(store_delete(&store_machines, name, yes, &error));
         assert_error(error, CONFIG_ERROR_USAGE, "name: ");
     }
     assert_contents("");
@@ -207,13 +207,13 @@ static void what_is_not_there_is_absent(void **state)
 {
     GError *error = NULL;
 
-    assert_null(store_read("a", &error));
+    assert_null(store_read(&store_machines, "a", &error));
     assert_error(error, CONFIG_ERROR_ABSENT, "a: no machine of this name is defined");
     error = NULL;
-    assert_false(store_replace("a", "", "", &error));
+    assert_false(store_replace(&store_machines, "a", "", "", &error));
     assert_error(error, CONFIG_ERROR_ABSENT, "a: no machine of this name is defined");
     error = NULL;
-    assert_false(store_delete("a", yes, &error));
+    assert_false(store_delete(&store_machines, "a", yes, &error));
     assert_error(error, CONFIG_ERROR_ABSENT, "a: no machine of this name is defined");
 }
 
@@ -223,13 +223,13 @@ static void a_text_is_replaced_only_if_it_is_the_known_one(void **state)
     GError *error = NULL;
     struct stat status;
 
-    assert_true(store_create("a", "cpus: 1\n", NULL));
+    assert_true(store_create(&store_machines, "a", "cpus: 1\n", NULL));
     assert_int_equal(chmod(path, 0640), 0);
-    assert_true(store_replace("a", "cpus: 1\n", "cpus: 2\n", NULL));
+    assert_true(store_replace(&store_machines, "a", "cpus: 1\n", "cpus: 2\n", NULL));
     assert_text("a", "cpus: 2\n");
     assert_int_equal(stat(path, &status), 0);
     assert_int_equal(status.st_mode & 0777, 0640);
-    assert_false(store_replace("a", "cpus: 1\n", "cpus: 3\n", &error));
+    assert_false(store_replace(&store_machines, "a", "cpus: 1\n", "cpus: 3\n", &error));
     assert_error(error, CONFIG_ERROR_STATE, "somebody else has changed it");
     assert_text("a", "cpus: 2\n");
 }
@@ -240,7 +240,7 @@ static void *write_texts(void *texts)
     char **text = texts;
 
     for (unsigned i = 0; i < 200; i++)
-        assert_true(store_replace("a", text[i % 2], text[(i + 1) % 2], NULL));
+        assert_true(store_replace(&store_machines, "a", text[i % 2], text[(i + 1) % 2], NULL));
     return NULL;
 }
 
@@ -251,10 +251,10 @@ static void readers_see_one_text_or_the_other(void **state)
     GThread *writer;
     unsigned seen[2] = {0};
 
-    assert_true(store_create("a", small, NULL));
+    assert_true(store_create(&store_machines, "a", small, NULL));
     writer = g_thread_new("writer", write_texts, texts);
     for (unsigned i = 0; i < 500; i++) {
-        g_autofree char *text = store_read("a", NULL);
+        g_autofree char *text = store_read(&store_machines, "a", NULL);
 
         assert_non_null(text);
         assert_true(g_str_equal(text, small) || g_str_equal(text, large));
@@ -268,13 +268,13 @@ static void readers_see_one_text_or_the_other(void **state)
 static void a_failed_write_leaves_the_old_text(void **state)
 {
     g_autofree char *path = definition_path("a"), *folder = g_path_get_dirname(path);
-    g_autofree char *fresh = g_build_filename(folder, ".vm.yaml.new", NULL);
+    g_autofree char *fresh = g_build_filename(folder, ".definition.new", NULL);
     GError *error = NULL;
 
-    assert_true(store_create("a", "cpus: 1\n", NULL));
+    assert_true(store_create(&store_machines, "a", "cpus: 1\n", NULL));
     /* Where the new text would be written stands a folder. */
     assert_int_equal(mkdir(fresh, 0700), 0);
-    assert_false(store_replace("a", "cpus: 1\n", "cpus: 2\n", &error));
+    assert_false(store_replace(&store_machines, "a", "cpus: 1\n", "cpus: 2\n", &error));
     assert_error(error, CONFIG_ERROR_FAILED, "vm.yaml: ");
     assert_text("a", "cpus: 1\n");
 }
@@ -286,13 +286,13 @@ static void a_folder_is_deleted_whole_or_put_back(void **state)
     g_autofree char *disk = g_build_filename(disks, "root.img", NULL);
     GError *error = NULL;
 
-    assert_true(store_create("a", "cpus: 1\n", NULL));
+    assert_true(store_create(&store_machines, "a", "cpus: 1\n", NULL));
     assert_int_equal(mkdir(disks, 0700), 0);
     assert_true(g_file_set_contents(disk, "x", 1, NULL));
-    assert_false(store_delete("a", no, &error));
+    assert_false(store_delete(&store_machines, "a", no, &error));
     assert_error(error, CONFIG_ERROR_STATE, "a: not now");
     assert_int_equal(access(disk, F_OK), 0);
-    assert_true(store_delete("a", yes, NULL));
+    assert_true(store_delete(&store_machines, "a", yes, NULL));
     assert_contents("");
 }
 
@@ -301,10 +301,10 @@ static void deletion_follows_no_link(void **state)
     g_autofree char *path = definition_path("a"), *folder = g_path_get_dirname(path);
     g_autofree char *link = g_build_filename(folder, "link", NULL);
 
-    assert_true(store_create("a", "cpus: 1\n", NULL));
-    assert_true(store_create("b", "cpus: 2\n", NULL));
+    assert_true(store_create(&store_machines, "a", "cpus: 1\n", NULL));
+    assert_true(store_create(&store_machines, "b", "cpus: 2\n", NULL));
     assert_int_equal(symlink("../b", link), 0);
-    assert_true(store_delete("a", yes, NULL));
+    assert_true(store_delete(&store_machines, "a", yes, NULL));
     assert_text("b", "cpus: 2\n");
 }
 
@@ -312,14 +312,14 @@ static void the_list_is_sorted_and_has_machines_alone(void **state)
 {
     g_autofree char *stray = g_build_filename(*state, "stray", NULL);
     g_autofree char *joined = NULL;
-    g_auto(GStrv) none = store_list(NULL), names = NULL;
+    g_auto(GStrv) none = store_list(&store_machines, NULL), names = NULL;
 
     assert_int_equal(g_strv_length(none), 0);
-    assert_true(store_create("b", "", NULL));
-    assert_true(store_create("a10", "", NULL));
-    assert_true(store_create("a", "", NULL));
+    assert_true(store_create(&store_machines, "b", "", NULL));
+    assert_true(store_create(&store_machines, "a10", "", NULL));
+    assert_true(store_create(&store_machines, "a", "", NULL));
     assert_int_equal(mkdir(stray, 0700), 0);
-    names = store_list(NULL);
+    names = store_list(&store_machines, NULL);
     joined = g_strjoinv(" ", names);
     assert_string_equal(joined, "a a10 b");
     assert_int_equal(rmdir(stray), 0);
@@ -330,9 +330,9 @@ static void a_text_without_end_is_refused(void **state)
     g_autofree char *path = definition_path("a");
     GError *error = NULL;
 
-    assert_true(store_create("a", "cpus: 1\n", NULL));
+    assert_true(store_create(&store_machines, "a", "cpus: 1\n", NULL));
     assert_true(g_file_set_contents(path, "cpus: 1\n\0cpus: 2\n", 17, NULL));
-    assert_null(store_read("a", &error));
+    assert_null(store_read(&store_machines, "a", &error));
     assert_error(error, CONFIG_ERROR_USAGE, "a zero byte");
 }
 

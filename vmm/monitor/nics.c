@@ -42,8 +42,13 @@ bool nic_open(const struct nic *nic, struct nic_cable *cable, GError **error)
     case NIC_USER:
         return open_pair(cable, error);
     case NIC_TAP:
+        cable->fd = tap_open(nic->tap, error);
+        return cable->fd >= 0;
+    case NIC_BRIDGE:
+    case NIC_SWITCH:
         break;
     }
-    cable->fd = tap_open(nic->tap, error);
-    return cable->fd >= 0;
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED,
+                "nic: a machine cannot be on such a network yet");
+    return false;
 }
