@@ -6,6 +6,8 @@
 
 #include <errno.h>
 
+#include "vmm/block/limits.h"
+
 uint64_t block_size(const struct block *block)
 {
     return block->size;
@@ -59,6 +61,19 @@ static int check(const struct block *block, const struct block_request *request)
     return 0;
 }
 
+static void pass(struct block *block, struct block_request *request)
+{
+    block->driver->submit(block, request);
+}
+
+static void limit(struct block *block, struct block_request *request)
+{
+    if (block->limits)
+        limits_submit(block->limits, request);
+    else
+        pass(block, request);
+}
+
 void block_submit(struct block *block, struct block_request *request)
 {
     int error = check(block, request);
@@ -73,7 +88,7 @@ void block_submit(struct block *block, struct block_request *request)
         *block->end = request;
         block->end = &request->private.next;
     } else {
-        block->driver->submit(block, request);
+        limit(block, request);
     }
 }
 
@@ -87,12 +102,14 @@ bool block_cancel(struct block *block, struct block_request *request)
             block->end = place;
         return true;
     }
-    return false;
+    return block->limits && limits_cancel(block->limits, request);
 }
 
 void block_hold(struct block *block)
 {
     block->held = true;
+    if (block->limits)
+        limits_hold(block->limits, true);
 }
 
 void block_release(struct block *block)
@@ -104,9 +121,43 @@ void block_release(struct block *block)
     block->end = &block->waiting;
     while (request) {
         struct block_request *next = request->private.next;
-        block->driver->submit(block, request);
+        limit(block, request);
         request = next;
     }
+    if (block->limits)
+        limits_hold(block->limits, false);
+}
+
+/* ---- limits ---- */
+
+struct limiting {
+    struct block *block;
+    const struct block_limits *limits;
+    GError **error;
+};
+
+static void limit_on_loop(void *opaque)
+{
+    const struct limiting *limiting = opaque;
+    struct block *block = limiting->block;
+
+    if (!block->limits)
+        block->limits = limits_create(block->loop, pass, limiting->error);
+    if (!block->limits)
+        return;
+    limits_set(block->limits, limiting->limits);
+    limits_hold(block->limits, block->held);
+}
+
+bool block_set_limits(struct block *block, const struct block_limits *limits, GError **error)
+{
+    struct limiting limiting = {block, limits, error};
+
+    loop_call_wait(block->loop, limit_on_loop, &limiting);
+    if (block->limits)
+        return true;
+    g_prefix_error(error, "disk: %s: ", block->name);
+    return false;
 }
 
 /* ---- messages ---- */
@@ -136,10 +187,17 @@ void block_init(struct block *block, const struct block_driver *driver,
     block->end = &block->waiting;
 }
 
+static void unlimit_on_loop(void *opaque)
+{
+    limits_destroy(g_steal_pointer(&((struct block *)opaque)->limits));
+}
+
 void block_destroy(struct block *block)
 {
     if (!block)
         return;
+    if (block->limits)
+        loop_call_wait(block->loop, unlimit_on_loop, block);
     block->driver->destroy(block);
     g_free(block->name);
     g_free(block);

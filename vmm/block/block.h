@@ -79,6 +79,20 @@ void block_submit(struct block *block, struct block_request *request);
  * and `done` comes. On the loop's thread. */
 bool block_cancel(struct block *block, struct block_request *request);
 
+/* What a limit counts: reads, changes, or both together. */
+enum block_limit { BLOCK_LIMIT_TOTAL, BLOCK_LIMIT_READ, BLOCK_LIMIT_WRITE, BLOCK_LIMITS };
+
+/* Rate limits: units in a second, 0 for none. What is discarded counts as operation only. */
+struct block_limits {
+    uint64_t bytes[BLOCK_LIMITS];
+    uint64_t operations[BLOCK_LIMITS];
+    int64_t burst_ns; /* what may be saved up: so much time's worth may go at once */
+};
+
+/* Limit the rate from now on; requests that come too soon are held back. false and `error` when
+ * there is no descriptor left; then it is as before. Any thread but the loop's. */
+bool block_set_limits(struct block *block, const struct block_limits *limits, GError **error);
+
 /* Hold back output: requests that change the disk, and flushes, wait from now on and are not done
  * before block_release. Reads pass. On the loop's thread; idempotent. */
 void block_hold(struct block *block);

@@ -23,6 +23,7 @@ struct block {
     uint64_t warnings;
     bool held;
     struct block_request *waiting, **end; /* while it is held, oldest first */
+    struct limits *limits;                /* NULL: there were none yet */
 };
 
 /* Fill the common part but for size and granularity; block_destroy undoes it. */
