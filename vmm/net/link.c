@@ -230,6 +230,11 @@ void net_link_hold(struct net_link *link)
     }
 }
 
+bool net_link_is_held(const struct net_link *link)
+{
+    return link->held.on;
+}
+
 static void output_go_on(struct net_link *link)
 {
     held_flush(link);

@@ -105,6 +105,7 @@ bool net_link_is_up(const struct net_link *link);
 /* Hold back output: what is sent from now on is kept, in its order, up to NET_HOLD_MAX bytes; then
  * the link is not ready. Idempotent. */
 void net_link_hold(struct net_link *link);
+bool net_link_is_held(const struct net_link *link);
 /* Let out all that was kept so far. A hold that follows at once keeps only what is sent after it.
  * Idempotent. */
 void net_link_release(struct net_link *link);

@@ -11,21 +11,18 @@
  * carried out at once on the vCPU's thread. A frame that comes while the guest has no buffer stays
  * with the link, which reads no further one; a frame that the link does not take now stays in
  * flight. The guest's headers are checked here, so that a link can rely on them; a wrong one costs
- * the frame.
+ * the frame. A limit of the rate keeps frames in the same two places until the machine's clock says
+ * that they may go.
  */
-#include "vmm/device/virtio/virtio_net.h"
-
 #include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "vmm/device/virtio/net_filter.h"
-#include "vmm/device/virtio/virtio.h"
+#include "vmm/device/virtio/virtio_net_internal.h"
 #include "vmm/machine/pc/layout.h"
 
-#define QUEUE_SIZE     256
 #define BATCH_MAX      64 /* frames that are sent at one go */
 #define SEGMENTS_MAX   4  /* of one buffer in the host's memory */
 #define CLASS_ETHERNET 0x020000
@@ -39,41 +36,15 @@
      BIT(VIRTIO_NET_F_HOST_TSO6) | BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) |      \
      BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_RX) | \
      BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) | BIT(VIRTIO_NET_F_CTRL_VLAN) |                       \
-     BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) | BIT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS))
-
-enum { RECEIVE, TRANSMIT, CONTROL, QUEUES };
-
-struct virtio_net {
-    struct virtio_device virtio;
-    struct virtio_nic_config config;
-    struct virtio_net_state {
-        struct virtio_state virtio;
-        struct virtqueue_state queues[QUEUES];
-        struct pci_msix_entry vectors[QUEUES + 1];
-        struct net_filter filter;
-    } state;
-    struct {
-        bool commands_left; /* after a batch; by the device's lock */
-        int doorbells[QUEUES];
-        struct loop_watch *watches[QUEUES];
-        /* The rest is the I/O thread's. */
-        bool paused;
-        bool lost;                         /* the link was, while the machine was paused */
-        struct virtqueue_request *sending; /* taken, waits for the link */
-        struct iovec vectors[NET_VECTORS_MAX];
-        /* Buffers taken for the frame that comes, `room` bytes in all. */
-        struct virtqueue_request *buffers[QUEUE_SIZE];
-        uint32_t written[QUEUE_SIZE];
-        unsigned buffer_count;
-        uint64_t room;
-    } host;
-};
+     BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) | BIT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS) |             \
+     BIT(VIRTIO_NET_F_GUEST_ANNOUNCE))
 
 static const struct state_field virtio_net_fields[] = {
     STATE_NESTED(struct virtio_net_state, virtio, &virtio_state_table),
     STATE_NESTED_ARRAY(struct virtio_net_state, queues, &virtqueue_state_table),
     STATE_NESTED_ARRAY(struct virtio_net_state, vectors, &pci_msix_entry_table),
     STATE_NESTED(struct virtio_net_state, filter, &net_filter_table),
+    STATE_NESTED(struct virtio_net_state, cable, &net_cable_table),
 };
 static const struct state_table virtio_net_table =
     STATE_TABLE("virtio-net", 1, struct virtio_net_state, virtio_net_fields);
@@ -160,8 +131,9 @@ static unsigned frame_map(struct virtio_net *net, const struct virtqueue_request
     return count;
 }
 
-/* Not locked. */
-static enum outcome frame_send(struct virtio_net *net, const struct virtqueue_request *request)
+/* Not locked. `up`: it goes out, instead of nowhere. */
+static enum outcome frame_send(struct virtio_net *net, const struct virtqueue_request *request,
+                               bool up)
 {
     struct device *device = &net->virtio.pci.device;
     struct virtio_net_hdr_v1 header;
@@ -180,24 +152,28 @@ static enum outcome frame_send(struct virtio_net *net, const struct virtqueue_re
     unsigned count = frame_map(net, request);
     if (!count)
         return UNREACHABLE;
-    if (!net->config.link)
+    if (!net->config.link || !up)
         return SENT;
     header = header_clean(&header, length);
-    return net_link_send(net->config.link, &header, net->host.vectors, count, length) ? SENT
-                                                                                      : LATER;
+    if (!net_link_send(net->config.link, &header, net->host.vectors, count, length))
+        return LATER;
+    nic_rate_take(net, NIC_TRANSMIT, length);
+    return SENT;
 }
 
 static struct virtqueue_request *frame_take(struct virtio_net *net)
 {
     struct virtqueue_request *request = net->host.sending;
 
+    if (!nic_rate_permits(net, NIC_TRANSMIT))
+        return NULL;
     net->host.sending = NULL;
     if (request)
         return request;
     /* What the link would not take stays in the queue. */
     if (net->config.link && !net_link_is_ready(net->config.link))
         return NULL;
-    return virtqueue_take(&net->virtio.queues[TRANSMIT]);
+    return virtqueue_take(&net->virtio.queues[NIC_TRANSMIT]);
 }
 
 /* Whether there is more to do. */
@@ -208,8 +184,9 @@ static bool transmit_locked(struct virtio_net *net)
 
         if (!request)
             return false;
+        bool up = net->state.cable.up;
         unlock(net);
-        enum outcome outcome = frame_send(net, request);
+        enum outcome outcome = frame_send(net, request, up);
         lock(net);
         if (outcome == LATER) {
             net->host.sending = request;
@@ -222,19 +199,18 @@ static bool transmit_locked(struct virtio_net *net)
     return true;
 }
 
-static void transmit(void *opaque)
+void nic_transmit(struct virtio_net *net)
 {
-    struct virtio_net *net = opaque;
     bool more;
 
     if (net->host.paused)
         return;
     lock(net);
     more = transmit_locked(net);
-    virtqueue_signal(&net->virtio.queues[TRANSMIT]);
+    virtqueue_signal(&net->virtio.queues[NIC_TRANSMIT]);
     unlock(net);
     if (more)
-        virtio_doorbell_ring(net->host.doorbells[TRANSMIT]);
+        virtio_doorbell_ring(net->host.doorbells[NIC_TRANSMIT]);
 }
 
 /* ---- frames that come ---- */
@@ -247,11 +223,11 @@ static enum gathered buffers_gather(struct virtio_net *net, uint32_t length)
     bool merged = virtio_has_feature(&net->virtio, VIRTIO_NET_F_MRG_RXBUF);
 
     while (net->host.room < length) {
-        if (net->host.buffer_count == (merged ? QUEUE_SIZE : 1))
+        if (net->host.buffer_count == (merged ? NIC_QUEUE_SIZE : 1))
             return NEVER;
-        struct virtqueue_request *request = virtqueue_take(&net->virtio.queues[RECEIVE]);
+        struct virtqueue_request *request = virtqueue_take(&net->virtio.queues[NIC_RECEIVE]);
         if (!request)
-            return net->host.buffer_count == net->state.queues[RECEIVE].size ? NEVER : NOT_YET;
+            return net->host.buffer_count == net->state.queues[NIC_RECEIVE].size ? NEVER : NOT_YET;
         net->host.buffers[net->host.buffer_count++] = request;
         net->host.room += request->writable_length;
     }
@@ -298,7 +274,7 @@ static void buffers_complete(struct virtio_net *net, unsigned count)
 
     for (unsigned i = 0; i < count; i++)
         net->host.room -= net->host.buffers[i]->writable_length;
-    virtqueue_complete_all(&net->virtio.queues[RECEIVE], net->host.buffers, net->host.written,
+    virtqueue_complete_all(&net->virtio.queues[NIC_RECEIVE], net->host.buffers, net->host.written,
                            count);
     memmove(net->host.buffers, net->host.buffers + count, rest * sizeof(net->host.buffers[0]));
     net->host.buffer_count = rest;
@@ -325,9 +301,11 @@ static bool receive_locked(struct virtio_net *net, const struct virtio_net_hdr_v
 {
     bool by_vlan = virtio_has_feature(&net->virtio, VIRTIO_NET_F_CTRL_VLAN);
 
-    if (!virtio_is_running(&net->virtio) ||
+    if (!virtio_is_running(&net->virtio) || !net->state.cable.up ||
         !net_filter_passes(&net->state.filter, by_vlan, frame, length))
         return true;
+    if (!nic_rate_permits(net, NIC_RECEIVE))
+        return false;
     switch (buffers_gather(net, HEADER_SIZE + length)) {
     case NOT_YET:
         return !virtio_is_running(&net->virtio);
@@ -336,6 +314,7 @@ static bool receive_locked(struct virtio_net *net, const struct virtio_net_hdr_v
         return true;
     default:
         frame_deliver(net, header, frame, length);
+        nic_rate_take(net, NIC_RECEIVE, length);
         return true;
     }
 }
@@ -361,24 +340,21 @@ static void on_received(void *opaque)
     if (net->host.paused)
         return;
     lock(net);
-    virtqueue_signal(&net->virtio.queues[RECEIVE]);
+    virtqueue_signal(&net->virtio.queues[NIC_RECEIVE]);
     unlock(net);
 }
 
-static void on_lost(void *opaque)
+static void on_ready(void *opaque)
 {
-    struct virtio_net *net = opaque;
-
-    net->host.lost = true;
-    if (net->host.paused)
-        return;
-    net->host.lost = false;
-    lock(net);
-    virtio_config_changed(&net->virtio);
-    unlock(net);
+    nic_transmit(opaque);
 }
 
-static const struct net_link_ops link_ops = {on_receive, on_received, transmit, on_lost};
+void nic_open_link(struct virtio_net *net, struct net_link *link)
+{
+    static const struct net_link_ops ops = {on_receive, on_received, on_ready, nic_cable_update};
+
+    net_link_open(link, net->virtio.pci.device.env->loop, &ops, net);
+}
 
 /* ---- the I/O thread ---- */
 
@@ -394,10 +370,28 @@ static unsigned offloads_locked(const struct virtio_net *net)
            (wanted & BIT(VIRTIO_NET_F_GUEST_TSO6) ? NET_OFFLOAD_TCP6 : 0);
 }
 
+/* The driver has announced its addresses (5.1.6.5.4). */
+static bool is_announcement(const struct virtio_net *net, const struct virtqueue_request *request)
+{
+    struct virtio_net_ctrl_hdr header;
+
+    return virtio_has_feature(&net->virtio, VIRTIO_NET_F_GUEST_ANNOUNCE) &&
+           virtqueue_request_read(request, 0, &header, sizeof(header)) &&
+           header.class == VIRTIO_NET_CTRL_ANNOUNCE && header.cmd == VIRTIO_NET_CTRL_ANNOUNCE_ACK;
+}
+
+static int command_execute_locked(struct virtio_net *net, const struct virtqueue_request *request)
+{
+    if (!is_announcement(net, request))
+        return net_filter_command(&net->state.filter, request);
+    net->state.cable.announce = false;
+    return VIRTIO_NET_OK;
+}
+
 /* Carry out one command; false when it is none, and the device is broken. */
 static bool command_locked(struct virtio_net *net, struct virtqueue_request *request)
 {
-    int result = net_filter_command(&net->state.filter, request);
+    int result = command_execute_locked(net, request);
     uint8_t status = (uint8_t)result;
 
     if (result < 0 || !virtqueue_request_write(request, 0, &status, sizeof(status))) {
@@ -415,7 +409,7 @@ static bool command_locked(struct virtio_net *net, struct virtqueue_request *req
  * waits for the I/O thread, as does what they have changed. */
 static void commands_locked(struct virtio_net *net)
 {
-    struct virtqueue *queue = &net->virtio.queues[CONTROL];
+    struct virtqueue *queue = &net->virtio.queues[NIC_CONTROL];
     struct virtqueue_request *request;
     unsigned served = 0;
 
@@ -423,7 +417,7 @@ static void commands_locked(struct virtio_net *net)
         served++;
     net->host.commands_left = served == BATCH_MAX;
     virtqueue_signal(queue);
-    virtio_doorbell_ring(net->host.doorbells[RECEIVE]);
+    virtio_doorbell_ring(net->host.doorbells[NIC_RECEIVE]);
 }
 
 static void commands_go_on(struct virtio_net *net)
@@ -435,7 +429,7 @@ static void commands_go_on(struct virtio_net *net)
 }
 
 /* There are buffers, or the driver has changed its mind. */
-static void receive_go_on(struct virtio_net *net)
+void nic_receive(struct virtio_net *net)
 {
     unsigned offloads;
 
@@ -457,20 +451,20 @@ static void answer(struct virtio_net *net, unsigned queue)
 
     if (read(net->host.doorbells[queue], &count, sizeof(count)) < 0)
         return;
-    if (queue == RECEIVE)
-        receive_go_on(net);
+    if (queue == NIC_RECEIVE)
+        nic_receive(net);
     else
-        transmit(net);
+        nic_transmit(net);
 }
 
 static void on_receive_doorbell(void *opaque, short events)
 {
-    answer(opaque, RECEIVE);
+    answer(opaque, NIC_RECEIVE);
 }
 
 static void on_transmit_doorbell(void *opaque, short events)
 {
-    answer(opaque, TRANSMIT);
+    answer(opaque, NIC_TRANSMIT);
 }
 
 static void open_on_loop(void *opaque)
@@ -478,20 +472,22 @@ static void open_on_loop(void *opaque)
     struct virtio_net *net = opaque;
     struct loop *loop = net->virtio.pci.device.env->loop;
 
-    net->host.watches[RECEIVE] =
-        loop_watch(loop, net->host.doorbells[RECEIVE], POLLIN, on_receive_doorbell, net);
-    net->host.watches[TRANSMIT] =
-        loop_watch(loop, net->host.doorbells[TRANSMIT], POLLIN, on_transmit_doorbell, net);
+    nic_rate_apply(net);
+    net->host.watches[NIC_RECEIVE] =
+        loop_watch(loop, net->host.doorbells[NIC_RECEIVE], POLLIN, on_receive_doorbell, net);
+    net->host.watches[NIC_TRANSMIT] =
+        loop_watch(loop, net->host.doorbells[NIC_TRANSMIT], POLLIN, on_transmit_doorbell, net);
     if (net->config.link)
-        net_link_open(net->config.link, loop, &link_ops, net);
+        nic_open_link(net, net->config.link);
 }
 
 static void close_on_loop(void *opaque)
 {
     struct virtio_net *net = opaque;
 
-    loop_unwatch(g_steal_pointer(&net->host.watches[RECEIVE]));
-    loop_unwatch(g_steal_pointer(&net->host.watches[TRANSMIT]));
+    net->host.paused = true;
+    loop_unwatch(g_steal_pointer(&net->host.watches[NIC_RECEIVE]));
+    loop_unwatch(g_steal_pointer(&net->host.watches[NIC_TRANSMIT]));
     if (net->config.link)
         net_link_close(net->config.link);
 }
@@ -519,10 +515,9 @@ static void resume_on_loop(void *opaque)
     struct virtio_net *net = opaque;
 
     net->host.paused = false;
-    if (net->host.lost)
-        on_lost(net);
-    receive_go_on(net);
-    transmit(net);
+    nic_cable_update(net);
+    nic_receive(net);
+    nic_transmit(net);
 }
 
 /* ---- the guest's side ---- */
@@ -530,6 +525,7 @@ static void resume_on_loop(void *opaque)
 static void guest_reset(struct virtio_net *net)
 {
     net_filter_reset(&net->state.filter, net->config.mac);
+    net_cable_reset(&net->state.cable, nic_cable_is_present(net));
 }
 
 static void stop(struct virtio_device *device)
@@ -551,9 +547,8 @@ static void notify(struct virtio_device *device, unsigned queue)
 static void config_read(struct virtio_device *device, uint8_t *config)
 {
     const struct virtio_net *net = (const struct virtio_net *)device;
-    bool up = net->config.link && net_link_is_up(net->config.link);
     struct virtio_net_config registers = {
-        .status = GUINT16_TO_LE(up ? VIRTIO_NET_S_LINK_UP : 0),
+        .status = GUINT16_TO_LE(net_cable_status(&net->state.cable)),
         .max_virtqueue_pairs = GUINT16_TO_LE(1),
         .mtu = GUINT16_TO_LE(net->config.mtu),
     };
@@ -585,12 +580,12 @@ static void defaults(const struct device_env *env, void *opaque)
 
 static bool doorbells_open(struct virtio_net *net, GError **error)
 {
-    net->host.doorbells[CONTROL] = -1;
-    net->host.doorbells[TRANSMIT] = -1;
-    net->host.doorbells[RECEIVE] = virtio_doorbell_create(&net->virtio, error);
-    if (net->host.doorbells[RECEIVE] >= 0)
-        net->host.doorbells[TRANSMIT] = virtio_doorbell_create(&net->virtio, error);
-    return net->host.doorbells[TRANSMIT] >= 0;
+    net->host.doorbells[NIC_CONTROL] = -1;
+    net->host.doorbells[NIC_TRANSMIT] = -1;
+    net->host.doorbells[NIC_RECEIVE] = virtio_doorbell_create(&net->virtio, error);
+    if (net->host.doorbells[NIC_RECEIVE] >= 0)
+        net->host.doorbells[NIC_TRANSMIT] = virtio_doorbell_create(&net->virtio, error);
+    return net->host.doorbells[NIC_TRANSMIT] >= 0;
 }
 
 static bool init(struct device *device, const void *config, GError **error)
@@ -599,6 +594,7 @@ static bool init(struct device *device, const void *config, GError **error)
 
     net->config = *(const struct virtio_nic_config *)config;
     net->host.paused = true;
+    nic_timers_create(net);
     guest_reset(net);
     if (!doorbells_open(net, error))
         return false;
@@ -608,8 +604,8 @@ static bool init(struct device *device, const void *config, GError **error)
         .state = &net->state.virtio,
         .queues = net->state.queues,
         .vectors = net->state.vectors,
-        .queue_count = QUEUES,
-        .queue_size = QUEUE_SIZE,
+        .queue_count = NIC_QUEUES,
+        .queue_size = NIC_QUEUE_SIZE,
         .features = FEATURES | (net->config.mtu ? BIT(VIRTIO_NET_F_MTU) : 0),
         .doorbells = net->host.doorbells,
     };
@@ -621,8 +617,11 @@ static void finish(struct device *device)
     struct virtio_net *net = (struct virtio_net *)device;
 
     loop_call_wait(device->env->loop, close_on_loop, net);
+    nic_timers_destroy(net);
+    /* What the last of them had called is over, too. */
+    loop_call_wait(device->env->loop, forget_on_loop, net);
     virtio_finish(&net->virtio);
-    for (unsigned i = RECEIVE; i <= TRANSMIT; i++)
+    for (unsigned i = NIC_RECEIVE; i <= NIC_TRANSMIT; i++)
         if (net->host.doorbells[i] >= 0)
             close(net->host.doorbells[i]);
 }
