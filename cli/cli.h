@@ -96,6 +96,7 @@ int command_delete(const struct command *command, int argc, char **argv);
 int command_edit(const struct command *command, int argc, char **argv);
 int command_console(const struct command *command, int argc, char **argv);
 int command_events(const struct command *command, int argc, char **argv);
+int command_guest(const struct command *command, int argc, char **argv);
 int command_help(const struct command *command, int argc, char **argv);
 int command_import(const struct command *command, int argc, char **argv);
 int command_kill(const struct command *command, int argc, char **argv);
@@ -117,6 +118,7 @@ int command_upgrade(const struct command *command, int argc, char **argv);
 int command_version(const struct command *command, int argc, char **argv);
 
 extern const struct cli_flag delete_flags[];
+extern const struct cli_flag guest_flags[];
 extern const struct cli_flag list_flags[];
 extern const struct cli_flag show_flags[];
 extern const struct cli_flag start_flags[];

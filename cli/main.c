@@ -27,6 +27,8 @@ const struct command commands[] = {
     {"query", "NAME", "show how a running machine is", cli_json_flag, false, 1, 1, command_query},
     {"console", "NAME", "see and use its line on stdio; Ctrl-] leaves", console_flags, false, 1, 1,
      command_console},
+    {"guest", "NAME info|addresses|exec|freeze|thaw|time|shutdown [-- COMMAND]",
+     "ask the agent in its guest (option agent)", guest_flags, false, 2, CLI_MANY, command_guest},
     {"events", "[NAME]", "follow what happens to machines", events_flags, false, 0, 1,
      command_events},
     {"top", "", "show what running machines take of this host", top_flags, false, 0, 0,

@@ -17,17 +17,18 @@
 #define CONFIG_NIC_MTU_MAX      65521ULL       /* bytes: what libslirp does */
 #define CONFIG_NETWORK_MTU_MIN  576ULL         /* bytes: a DHCP message fits */
 #define CONFIG_PORTS_MAX        30             /* named ports of a virtio console */
-#define CONFIG_PORT_NAME_MAX    127            /* bytes of the name of one */
-#define CONFIG_DISKS_MAX        16             /* disks of one machine */
-#define CONFIG_ID_MAX           32             /* bytes of the id of a disk or a network card */
-#define CONFIG_PCI_FIRST        0x03           /* devices of bus 0 that are the user's... */
-#define CONFIG_PCI_LAST         0x1B           /* ...up to this one */
-#define CONFIG_ROOT_PORTS       8              /* each with a bus for one device */
-#define CONFIG_SERIAL_MAX       20             /* bytes of a disk's serial number */
-#define CONFIG_LIST_MAX         64             /* entries of one list, such as multiboot modules */
-#define CONFIG_TEXT_MAX         65535          /* bytes of one value */
-#define CONFIG_FILE_MAX         (1U << 20)     /* bytes of one vm.yaml */
-#define CONFIG_STOP_TIMEOUT_MAX 86400ULL       /* seconds that a guest gets to power off */
-#define CONFIG_START_ORDER_MAX  9999ULL        /* of start-order */
-#define CONFIG_START_DELAY_MAX  3600ULL        /* seconds between two machines */
-#define CONFIG_NAME_MAX         64             /* bytes of a machine's name */
+#define CONFIG_AGENT_PORT       "org.qemu.guest_agent.0" /* where a guest's agent listens */
+#define CONFIG_PORT_NAME_MAX    127                      /* bytes of the name of one */
+#define CONFIG_DISKS_MAX        16                       /* disks of one machine */
+#define CONFIG_ID_MAX           32         /* bytes of the id of a disk or a network card */
+#define CONFIG_PCI_FIRST        0x03       /* devices of bus 0 that are the user's... */
+#define CONFIG_PCI_LAST         0x1B       /* ...up to this one */
+#define CONFIG_ROOT_PORTS       8          /* each with a bus for one device */
+#define CONFIG_SERIAL_MAX       20         /* bytes of a disk's serial number */
+#define CONFIG_LIST_MAX         64         /* entries of one list, such as multiboot modules */
+#define CONFIG_TEXT_MAX         65535      /* bytes of one value */
+#define CONFIG_FILE_MAX         (1U << 20) /* bytes of one vm.yaml */
+#define CONFIG_STOP_TIMEOUT_MAX 86400ULL   /* seconds that a guest gets to power off */
+#define CONFIG_START_ORDER_MAX  9999ULL    /* of start-order */
+#define CONFIG_START_DELAY_MAX  3600ULL    /* seconds between two machines */
+#define CONFIG_NAME_MAX         64         /* bytes of a machine's name */

@@ -84,6 +84,11 @@ static bool check_port(const struct definition *definition, unsigned index, GErr
                     places ? "to more than one place" : "nowhere");
         return false;
     }
+    if (definition_number(definition, OPTION_AGENT) && g_str_equal(name, CONFIG_AGENT_PORT)) {
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
+                    "port: %s: it is the port of the option agent; leave one of the two out", name);
+        return false;
+    }
     for (unsigned i = 0; i < index; i++) {
         if (!g_str_equal(definition_member_text(definition, OPTION_PORT, i, "name"), name))
             continue;
@@ -97,6 +102,7 @@ static bool check_port(const struct definition *definition, unsigned index, GErr
 bool definition_check_lines(const struct definition *definition, GError **error)
 {
     unsigned ports = definition_count(definition, OPTION_PORT);
+    bool agent = definition_number(definition, OPTION_AGENT);
 
     if (g_str_equal(definition_text(definition, OPTION_SERIAL), "stdio") &&
         g_str_equal(definition_text(definition, OPTION_CONSOLE), "stdio")) {
@@ -105,10 +111,10 @@ bool definition_check_lines(const struct definition *definition, GError **error)
                     "such as --serial none");
         return false;
     }
-    if (ports > CONFIG_PORTS_MAX) {
+    if (ports + agent > CONFIG_PORTS_MAX) {
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
-                    "port: %u are more than the %d that a machine can have", ports,
-                    CONFIG_PORTS_MAX);
+                    "port: %u%s are more than the %d that a machine can have", ports,
+                    agent ? " and the agent's" : "", CONFIG_PORTS_MAX);
         return false;
     }
     for (unsigned i = 0; i < ports; i++)

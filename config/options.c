@@ -399,6 +399,18 @@ const struct option options[OPTION_COUNT + 1] = {
             .help = "a named virtio port between programs of guest and host",
             .manual = "Each leads to one place. A machine has up to 30.",
         },
+    [OPTION_AGENT] =
+        {
+            .key = "agent",
+            .type = OPTION_TYPE_BOOL,
+            .argument = "YES|NO",
+            .preset = "no",
+            .help = "a port for the guest's agent",
+            .manual =
+                "By it *anima guest* asks the package _qemu-guest-agent_ in the guest, on the "
+                "port " CONFIG_AGENT_PORT ". After a long pause, and when it goes on from a "
+                "saved state, the guest's time of day is set by it.",
+        },
     [OPTION_NIC] =
         {
             .key = "nic",

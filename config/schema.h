@@ -50,6 +50,7 @@ enum option_id {
     OPTION_SERIAL,
     OPTION_CONSOLE,
     OPTION_PORT,
+    OPTION_AGENT,
     OPTION_NIC,
     OPTION_DEVICE,
     OPTION_RNG_RATE,

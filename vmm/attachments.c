@@ -25,6 +25,7 @@ void attachments_init(struct attachments *attachments)
                                         .gdb = -1,
                                         .kvm = -1,
                                         .incoming = -1,
+                                        .agent_fd = -1,
                                         .ram = -1,
                                         .soft_log = -1,
                                         .perf_map = -1};
@@ -169,11 +170,27 @@ static bool open_debug_console(struct attachments *attachments, const struct def
     return attachments->debug_console != NULL;
 }
 
+static bool open_agent(struct attachments *attachments, GError **error)
+{
+    const struct chardev_fd_config config = {
+        .name = "agent",
+        .in = attachments->agent_fd,
+        .out = attachments->agent_fd,
+        .suspended = attachments->ram >= 0,
+    };
+
+    if (config.in < 0)
+        return true;
+    attachments->agent_fd = -1;
+    attachments->agent = chardev_fd_create(&config, error);
+    return attachments->agent != NULL;
+}
+
 bool attachments_open_lines(struct attachments *attachments, const struct definition *definition,
                             GError **error)
 {
     return open_lines(attachments, definition, error) &&
-           open_debug_console(attachments, definition, error);
+           open_debug_console(attachments, definition, error) && open_agent(attachments, error);
 }
 
 bool attachments_open_disks(struct attachments *attachments, const struct definition *definition,
@@ -231,7 +248,9 @@ static struct chardev *chardev_at(const struct attachments *attachments, uint64_
 {
     if (number < attachments->line_count)
         return attachments->lines[number];
-    return number == attachments->line_count ? attachments->debug_console : NULL;
+    if (number == attachments->line_count)
+        return attachments->debug_console;
+    return number == attachments->line_count + 1 ? attachments->agent : NULL;
 }
 
 void attachments_suspend_lines(struct attachments *attachments)
@@ -341,6 +360,7 @@ void attachments_finish(struct attachments *attachments)
     for (unsigned i = 0; i < attachments->line_count; i++)
         chardev_destroy(g_steal_pointer(&attachments->lines[i]));
     chardev_destroy(g_steal_pointer(&attachments->debug_console));
+    chardev_destroy(g_steal_pointer(&attachments->agent));
     for (unsigned i = 0; i < CONFIG_DISKS_MAX; i++)
         block_destroy(g_steal_pointer(&attachments->disks[i]));
     close_all(&attachments->kernel, 1);
@@ -348,6 +368,7 @@ void attachments_finish(struct attachments *attachments)
     close_all(&attachments->gdb, 1);
     close_all(&attachments->kvm, 1);
     close_all(&attachments->incoming, 1);
+    close_all(&attachments->agent_fd, 1);
     close_all(&attachments->ram, 1);
     close_all(&attachments->soft_log, 1);
     close_all(&attachments->perf_map, 1);

@@ -16,8 +16,8 @@
 #include "vmm/net/link.h"
 #include "vmm/state/stream.h"
 
-/* Character devices: the lines, and the debug console. */
-#define ATTACHMENTS_CHARDEVS (LINES_MAX + 1)
+/* Character devices: the lines, the debug console, and the agent's port. */
+#define ATTACHMENTS_CHARDEVS (LINES_MAX + 2)
 
 struct attachments {
     int kernel, initrd, gdb, kvm; /* -1: none */
@@ -34,6 +34,8 @@ struct attachments {
     struct chardev *lines[LINES_MAX];
     unsigned line_count;
     struct chardev *debug_console;
+    int agent_fd; /* of our own client of the guest's agent; -1 once the character device has it */
+    struct chardev *agent;
     /* By card, as the definition has them. */
     int nic_fds[CONFIG_NICS_MAX];            /* -1 once the link has it, and without a cable */
     struct net_link *links[CONFIG_NICS_MAX]; /* NULL: no cable */

@@ -122,6 +122,7 @@ static json_t *describe_pause(struct vmm *vmm, int clients[ATTACHMENTS_CHARDEVS]
     json_object_set_new(result, "stopped_ns",
                         json_integer(clock_stopped_ns(machine_clock(vmm->machine))));
     json_object_set_new(result, "started_us", json_integer(vmm->started_us));
+    json_object_set_new(result, "frozen_ms", json_integer(guest_frozen_ms(vmm->guest)));
     return result;
 }
 
@@ -160,6 +161,7 @@ void handover_pause(void *opaque, struct control_call *call)
         control_fail_error(call, error);
         return;
     }
+    guest_leave(vmm->guest);
     result = describe_pause(vmm, clients, &count);
     control_reply_fds(call, result, clients, count);
 }
@@ -201,11 +203,14 @@ void handover_load(void *opaque, struct control_call *call)
 void handover_go(void *opaque, struct control_call *call)
 {
     struct vmm *vmm = opaque;
+    const json_t *frozen = json_object_get(call->params, "frozen_ms");
     json_t *result = json_object();
 
     vmm->resumes = json_is_true(json_object_get(call->params, "running"));
     vmm->began_ns = get_past(call, "began_ns", monotonic_ns());
     vmm->started_us = get_past(call, "started_us", g_get_monotonic_time());
+    if (frozen)
+        guest_adopt(vmm->guest, json_integer_value(frozen));
     go_on(vmm, get_past(call, "stopped_ns", monotonic_ns()));
     json_object_set_new(result, "downtime_ns",
                         json_integer(vmm->resumes ? away_ns(vmm->began_ns) : 0));

@@ -12,6 +12,7 @@
 #include "vmm/attachments.h"
 #include "vmm/control/gdb.h"
 #include "vmm/control/method.h"
+#include "vmm/guest.h"
 #include "vmm/machine/machine.h"
 #include "vmm/monitor/sandbox.h"
 
@@ -28,12 +29,16 @@ struct vmm {
     struct loop *io;
     struct machine *machine;
     struct gdb_server *debugger; /* NULL: none is awaited */
+    struct guest *guest;         /* its agent; NULL: it has no port for one */
     gint64 started_us;           /* monotonic; when the guest was started, by whatever vmm */
     bool quiet;                  /* changes of the machine's state are our own affair */
     bool resumes;                /* handed over: the machine ran before */
     int64_t began_ns;            /* handed over: CLOCK_MONOTONIC when we began to stop it */
     struct vmm_save *save;       /* of the machine's state that is under way; NULL: none */
 };
+
+/* Tell an event; takes `details`. */
+void vmm_tell(struct vmm *vmm, const char *type, json_t *details);
 
 /* Await a debugger, if the definition says so. */
 void vmm_await_debugger(struct vmm *vmm);
@@ -48,7 +53,7 @@ char *vmm_effective_definition(const struct vmm *vmm);
 /* Once, at the process's start. */
 void vmm_save_prepare(void);
 void vmm_handle_save(void *vmm, struct control_call *call);
-/* "vmm.cancel", of a save. */
+/* "vmm.cancel", of work that lasts. */
 void vmm_handle_cancel(void *vmm, struct control_call *call);
 
 /* ---- metrics.c: "metrics" ---- */

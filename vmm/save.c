@@ -148,9 +148,14 @@ void vmm_handle_save(void *opaque, struct control_call *call)
 
 void vmm_handle_cancel(void *opaque, struct control_call *call)
 {
-    struct vmm_save *save = ((struct vmm *)opaque)->save;
+    struct vmm *vmm = opaque;
+    struct vmm_save *save = vmm->save;
     const json_t *id = json_object_get(call->params, "call");
 
+    if (guest_cancel(vmm->guest, id)) {
+        control_reply(call, NULL);
+        return;
+    }
     if (!save || !json_equal(save->call->id, id)) {
         control_fail(call, RPC_ERROR_STATE, "it has ended already");
         return;

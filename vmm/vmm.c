@@ -41,14 +41,19 @@ _Static_assert(CONFIG_CPUS_MAX <= MACHINE_CPUS_MAX, "a machine takes all CPUs of
 
 /* ---- words to the monitor ---- */
 
+void vmm_tell(struct vmm *vmm, const char *type, json_t *details)
+{
+    json_object_set_new(details, "type", json_string(type));
+    peer_send(vmm->link, rpc_notification("event", details), NULL, 0);
+}
+
 static void send_event(struct vmm *vmm, const char *type, const char *reason)
 {
-    json_t *params = json_object();
+    json_t *details = json_object();
 
-    json_object_set_new(params, "type", json_string(type));
     if (reason)
-        json_object_set_new(params, "reason", json_string(reason));
-    peer_send(vmm->link, rpc_notification("event", params), NULL, 0);
+        json_object_set_new(details, "reason", json_string(reason));
+    vmm_tell(vmm, type, details);
 }
 
 static void send_finished(struct vmm *vmm, int status, const char *cause, const char *message)
@@ -81,11 +86,15 @@ static void on_changed(void *opaque, enum machine_state state, const char *reaso
 
     if (!vmm->quiet)
         send_event(vmm, state_name(state), reason);
+    guest_machine_changed(vmm->guest, state);
 }
 
 static void on_restarted(void *opaque, const char *reason)
 {
-    send_event(opaque, "restarted", reason);
+    struct vmm *vmm = opaque;
+
+    send_event(vmm, "restarted", reason);
+    guest_restarted(vmm->guest);
 }
 
 static void on_ended(void *opaque, enum machine_end end, int status, const char *reason)
@@ -102,6 +111,7 @@ static void on_ended(void *opaque, enum machine_end end, int status, const char 
 
     if (vmm->debugger)
         gdb_server_ended(vmm->debugger, end == MACHINE_END_EXIT ? status : outcomes[end].status);
+    guest_ended(vmm->guest);
     send_finished(vmm, end == MACHINE_END_EXIT ? status : outcomes[end].status, outcomes[end].cause,
                   reason);
     g_main_loop_quit(vmm->loop);
@@ -150,6 +160,9 @@ static void configure_lines(const struct vmm *vmm, struct machine_config *config
         else
             config->ports[config->port_count++] = (struct machine_port){lines[i].name, chardev};
     }
+    if (vmm->attachments.agent)
+        config->ports[config->port_count++] =
+            (struct machine_port){CONFIG_AGENT_PORT, vmm->attachments.agent};
 }
 
 static struct machine_place place_of(const struct definition *definition, enum option_id kind,
@@ -308,6 +321,15 @@ static bool close_sandbox(struct vmm *vmm, bool kvm, GError **error)
     return true;
 }
 
+/* The end of its character device goes to the attachments. */
+static bool open_agent_port(struct vmm *vmm, GError **error)
+{
+    if (!definition_number(vmm->definition, OPTION_AGENT))
+        return true;
+    vmm->guest = guest_create(vmm, &vmm->attachments.agent_fd, error);
+    return vmm->guest;
+}
+
 static bool build(struct vmm *vmm, GError **error)
 {
     bool kvm;
@@ -320,7 +342,7 @@ static bool build(struct vmm *vmm, GError **error)
     if (vmm->engine->prepare)
         vmm->engine->prepare(definition_number(vmm->definition, OPTION_CPUS));
     vmm->io = loop_create("io/0", error);
-    if (!vmm->io || !close_sandbox(vmm, kvm, error) ||
+    if (!vmm->io || !open_agent_port(vmm, error) || !close_sandbox(vmm, kvm, error) ||
         !attachments_open_lines(&vmm->attachments, vmm->definition, error) ||
         !attachments_open_disks(&vmm->attachments, vmm->definition, vmm->io, error) ||
         !attachments_open_links(&vmm->attachments, vmm->definition, error))
@@ -343,12 +365,7 @@ static bool take_definition(struct vmm *vmm, struct control_call *call, GError *
 
 static void send_started(struct vmm *vmm)
 {
-    json_t *started = json_object();
-
-    json_object_set_new(started, "type", json_string("started"));
-    json_object_set_new(started, "engine", json_string(vmm->engine->name));
-    json_object_set_new(started, "why", json_string(vmm->why));
-    peer_send(vmm->link, rpc_notification("event", started), NULL, 0);
+    vmm_tell(vmm, "started", json_pack("{s:s, s:s}", "engine", vmm->engine->name, "why", vmm->why));
 }
 
 /* The machine is made, and runs unless that is left to "resume", or to "handover.go". */
@@ -374,6 +391,8 @@ static void handle_start(void *opaque, struct control_call *call)
     send_started(vmm);
     control_reply(call, NULL);
     vmm_await_debugger(vmm);
+    if (vmm->attachments.incoming >= 0)
+        guest_restored(vmm->guest);
     if (!definition_number(vmm->definition, OPTION_PAUSED))
         machine_resume(vmm->machine);
 }
@@ -509,6 +528,13 @@ static const struct control_handler handlers[] = {
     {"vmm.power-button", handle_power_button},
     {"state.save", vmm_handle_save},
     {"vmm.cancel", vmm_handle_cancel},
+    {"guest.info", guest_handle_info},
+    {"guest.addresses", guest_handle_addresses},
+    {"guest.exec", guest_handle_exec},
+    {"guest.freeze", guest_handle_freeze},
+    {"guest.thaw", guest_handle_thaw},
+    {"guest.time", guest_handle_time},
+    {"vmm.guest-shutdown", guest_handle_shutdown},
     {"handover.describe", handover_describe},
     {"handover.pause", handover_pause},
     {"handover.cancel", handover_cancel},
@@ -593,6 +619,7 @@ int vmm_main(void)
         return 0;
     }
     gdb_server_destroy(vmm.debugger);
+    guest_destroy(vmm.guest);
     machine_destroy(vmm.machine);
     attachments_finish(&vmm.attachments);
     loop_destroy(vmm.io);

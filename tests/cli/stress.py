@@ -31,7 +31,8 @@ SETTINGS = argparse.Namespace()
 MIX = {
     "query": 20, "definition": 5, "metrics": 10, "pause": 15, "resume": 20, "nmi": 10, "reset": 1, "stop": 5,
     "state.save": 6, "upgrade": 2, "events.subscribe": 3, "job.list": 5, "job.cancel": 5,
-    "protocol.describe": 1, "console.attach": 3,
+    "protocol.describe": 1, "console.attach": 3, "guest.info": 2, "guest.addresses": 2, "guest.exec": 2,
+    "guest.freeze": 2, "guest.thaw": 2, "guest.time": 2, "guest.shutdown": 2,
 }
 NOT_CALLED = {"start", "detach", "kill"}
 VALUES = [None, True, -1, 0, 1 << 62, 1.5, "", "x" * 1000, [], [[]], {}, {"a": {"b": []}}]
@@ -94,6 +95,12 @@ class Client(threading.Thread):
     def events_subscribe(self, method):
         answer = self.plain(method)
         self.plain(method, since=self.random.randint(0, answer["seq"]))
+
+    def guest_exec(self, method):
+        self.outcome(self.lasting(method, argv=["true"]))
+
+    def guest_freeze(self, method):
+        self.plain(method, timeout=self.random.randint(1, 5))
 
     def job_cancel(self, method):
         self.plain(method, job=self.random.randint(0, 1000))

@@ -539,7 +539,7 @@ print([answer.get("error", {{}}).get("code") for answer in answers])
 
     def test_a_line_without_end_is_cut_off(self):
         try:
-            for _ in range(40):
+            for _ in range(80):
                 self.client.send_line(b"x" * 65536)
             self.assertEqual(self.client.connection.recv(1), b"")
         except (BrokenPipeError, ConnectionResetError):

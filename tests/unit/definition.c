@@ -352,6 +352,14 @@ static void lines_must_fit_together(void **state)
     for (unsigned i = 0; i < 31; i++)
         g_string_append_printf(many, "- p%u,pty\n", i);
     assert_unfit(many->str, "port: 31 are more than the 30 that a machine can have");
+    g_string_truncate(many, strstr(many->str, "- p30") - many->str);
+    g_string_append(many, "agent: yes\n");
+    assert_unfit(many->str,
+                 "port: 30 and the agent's are more than the 30 that a machine can have");
+    assert_unfit(
+        "agent: yes\nport: 'org.qemu.guest_agent.0,pty'\n",
+        "port: org.qemu.guest_agent.0: it is the port of the option agent; leave one of the "
+        "two out");
     assert_refused("port", "a/b,pty",
                    "port: name: expected a name such as org.qemu.guest_agent.0, not 'a/b'");
     assert_refused("port", "socket=x", "port: name is missing");

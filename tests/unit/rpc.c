@@ -215,7 +215,7 @@ static void an_endless_line_is_cut_off(void **state)
     memset(block, 'x', sizeof(block));
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     peer = peer_create(ends[0], &ops, &ear);
-    for (unsigned i = 0; i < 40 && !ear.closed; i++) {
+    for (unsigned i = 0; i < RPC_LINE_MAX / sizeof(block) + 2 && !ear.closed; i++) {
         assert_int_equal(send(ends[1], block, sizeof(block), MSG_NOSIGNAL), sizeof(block));
         run_loop();
     }
@@ -234,7 +234,7 @@ static void a_peer_that_never_reads_is_cut_off(void **state)
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     peer = peer_create(ends[0], &ops, &ear);
-    for (unsigned i = 0; i < 60; i++)
+    for (unsigned i = 0; i < PEER_QUEUE_MAX / 100000 + 10; i++)
         peer_send(peer, json_pack("[s]", text), NULL, 0);
     run_loop();
     assert_int_equal(ear.closed, 1);

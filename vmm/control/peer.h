@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #define PEER_FDS_MAX   96         /* descriptors beside one line */
-#define PEER_QUEUE_MAX (4U << 20) /* bytes waiting for a slow reader */
+#define PEER_QUEUE_MAX (8U << 20) /* bytes waiting for a slow reader: more than one message */
 
 struct peer;
 

@@ -13,6 +13,8 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#define CONTROL_FREEZE_MAX 3600 /* seconds that a guest's file systems may stay frozen */
+
 /* What a connection was granted. */
 enum control_access {
     CONTROL_OBSERVE = 1, /* look */

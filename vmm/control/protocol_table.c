@@ -66,6 +66,29 @@ static const struct control_field cancel_params[] = {
     {0},
 };
 
+static const char *const shutdown_modes[] = {"powerdown", "reboot", "halt", NULL};
+
+static const struct control_field guest_exec_params[] = {
+    {"argv", CONTROL_LIST, true, "the command and its words", .entry = &any_text},
+    {"env", CONTROL_LIST, false, "its environment, as NAME=VALUE. Absent: the agent's own",
+     .entry = &any_text},
+    {"input", CONTROL_TEXT, false, "what it reads on its standard input, in Base64"},
+    {"timeout", CONTROL_INT, false, "seconds after which it is killed; absent: never", .min = 1,
+     .max = STOP_TIMEOUT_MAX},
+    {0},
+};
+
+static const struct control_field guest_freeze_params[] = {
+    {"timeout", CONTROL_INT, true, "seconds after which they thaw by themselves", .min = 1,
+     .max = CONTROL_FREEZE_MAX},
+    {0},
+};
+
+static const struct control_field guest_shutdown_params[] = {
+    {"mode", CONTROL_TEXT, false, "Absent: powerdown", .choices = shutdown_modes},
+    {0},
+};
+
 static const struct control_field vmm_cancel_params[] = {
     {"call", CONTROL_INT, true},
     {0},
@@ -77,11 +100,9 @@ static const struct control_field load_params[] = {
 };
 
 static const struct control_field go_params[] = {
-    {"running", CONTROL_BOOL, true},
-    {"began_ns", CONTROL_INT, true},
-    {"stopped_ns", CONTROL_INT, true},
-    {"started_us", CONTROL_INT, true},
-    {0},
+    {"running", CONTROL_BOOL, true},   {"began_ns", CONTROL_INT, true},
+    {"stopped_ns", CONTROL_INT, true}, {"started_us", CONTROL_INT, true},
+    {"frozen_ms", CONTROL_INT, false}, {0},
 };
 
 /* ---- results ---- */
@@ -162,6 +183,73 @@ static const struct control_field metrics_result[] = {
     {0},
 };
 
+static const struct control_field guest_os_fields[] = {
+    {"id", CONTROL_TEXT, false, "such as debian"},
+    {"name", CONTROL_TEXT, false, "for people"},
+    {"pretty_name", CONTROL_TEXT, false, "with its version"},
+    {"version", CONTROL_TEXT, false, "of it"},
+    {"version_id", CONTROL_TEXT, false, "such as 12"},
+    {"kernel_release", CONTROL_TEXT, false, "as uname -r"},
+    {"kernel_version", CONTROL_TEXT, false, "as uname -v"},
+    {"machine", CONTROL_TEXT, false, "kind of its processor"},
+    {0},
+};
+
+static const struct control_field guest_info_result[] = {
+    {"agent", CONTROL_TEXT, false, "its version"},
+    {"commands", CONTROL_LIST, true, "what it offers, by the names of its own protocol",
+     .entry = &any_text},
+    {"os", CONTROL_OBJECT, false, "what the guest is", .fields = guest_os_fields},
+    {"hostname", CONTROL_TEXT, false, "what it calls itself"},
+    {"frozen", CONTROL_BOOL, false, "its file systems are"},
+    {0},
+};
+
+static const char *const address_families[] = {"ipv4", "ipv6", NULL};
+
+static const struct control_field guest_address_fields[] = {
+    {"family", CONTROL_TEXT, true, "of addresses", .choices = address_families},
+    {"address", CONTROL_TEXT, true, "in digits"},
+    {"prefix", CONTROL_INT, true, "bits that are the network's", .max = 128},
+    {0},
+};
+static const struct control_field guest_address = {.type = CONTROL_OBJECT,
+                                                   .fields = guest_address_fields};
+
+static const struct control_field guest_interface_fields[] = {
+    {"name", CONTROL_TEXT, true, "in the guest"},
+    {"mac", CONTROL_TEXT, false, "its hardware address"},
+    {"addresses", CONTROL_LIST, true, "that it has", .entry = &guest_address},
+    {0},
+};
+static const struct control_field guest_interface = {.type = CONTROL_OBJECT,
+                                                     .fields = guest_interface_fields};
+
+static const struct control_field guest_addresses_result[] = {
+    {"interfaces", CONTROL_LIST, true, "of the guest", .entry = &guest_interface},
+    {0},
+};
+
+static const struct control_field guest_exec_result[] = {
+    {"status", CONTROL_INT, false, "with which it exited"},
+    {"signal", CONTROL_INT, false, "that ended it instead"},
+    {"stdout", CONTROL_TEXT, true, "what it wrote there, in Base64; up to 1 MiB"},
+    {"stderr", CONTROL_TEXT, true, "and there"},
+    {"stdout_cut", CONTROL_BOOL, true, "it wrote more than that"},
+    {"stderr_cut", CONTROL_BOOL, true, "so it did here"},
+    {0},
+};
+
+static const struct control_field guest_frozen_result[] = {
+    {"filesystems", CONTROL_INT, true, "how many"},
+    {0},
+};
+
+static const struct control_field guest_time_result[] = {
+    {"was_off_ns", CONTROL_INT, true, "how far it was ahead of the host's"},
+    {0},
+};
+
 static const struct control_field upgrade_result[] = {
     {"downtime_ns", CONTROL_INT, true, "how long the guest was away"},
     {"running", CONTROL_BOOL, true, "the machine ran, and goes on"},
@@ -235,6 +323,27 @@ const struct control_method control_methods[] = {
     {"upgrade",
      "Put a new vmm, of the program that is installed now, in the place of the one that runs.",
      CONTROL_OPERATE, .lasting = true, .params = upgrade_params, .result = upgrade_result},
+    {"guest.info", "Ask the guest's agent what it is, and what the guest is.", CONTROL_OBSERVE,
+     .in_vmm = true, .params = none, .result = guest_info_result},
+    {"guest.addresses", "Ask the guest's agent for the guest's network interfaces.",
+     CONTROL_OBSERVE, .in_vmm = true, .params = none, .result = guest_addresses_result},
+    {"guest.exec",
+     "Run a command in the guest, by its agent, and wait for its end. Cancelled, it is killed.",
+     CONTROL_OPERATE, .in_vmm = true, .lasting = true, .params = guest_exec_params,
+     .result = guest_exec_result},
+    {"guest.freeze",
+     "Let the guest's agent write out and freeze its file systems, so that its disks can be copied "
+     "as they lie.",
+     CONTROL_OPERATE, .in_vmm = true, .params = guest_freeze_params, .result = guest_frozen_result},
+    {"guest.thaw",
+     "Let them go on. Fails when they were not frozen, or not any more: then a copy is of no use.",
+     CONTROL_OPERATE, .in_vmm = true, .params = none, .result = guest_frozen_result},
+    {"guest.time", "Let the guest's agent set the guest's time of day to the host's.",
+     CONTROL_OPERATE, .in_vmm = true, .params = none, .result = guest_time_result},
+    {"guest.shutdown",
+     "Let the guest's agent shut the guest down, power off (powerdown) or not (halt), or reboot "
+     "it.",
+     CONTROL_OPERATE, .params = guest_shutdown_params, .result = none},
     {"console.attach", "See and use the line on stdio, with all who do so at the same time.",
      CONTROL_OPERATE, .fds_min = 1, .fds_max = 1,
      .fds_about = "a socket: what the guest says comes there, and what is sent there is typed",
@@ -254,6 +363,7 @@ const struct control_method control_methods[] = {
     {"vmm.start", NULL, CONTROL_LEAD, .in_vmm = true, .fds_max = PEER_FDS_MAX,
      .params = build_params},
     {"vmm.power-button", NULL, CONTROL_LEAD, .in_vmm = true, .params = none},
+    {"vmm.guest-shutdown", NULL, CONTROL_LEAD, .in_vmm = true, .params = guest_shutdown_params},
     /* Of a call under way, by the id of its request. */
     {"vmm.cancel", NULL, CONTROL_LEAD, .in_vmm = true, .params = vmm_cancel_params},
     /* The steps of "upgrade", see vmm/handover.c. */
@@ -316,6 +426,11 @@ static const struct control_field restarting_fields[] = {
     {0},
 };
 
+static const struct control_field guest_thawed_fields[] = {
+    {"reason", CONTROL_TEXT, false, "why, if nobody asked for it"},
+    {0},
+};
+
 static const struct control_field missed_fields[] = {
     {"first", CONTROL_INT, true, "number of the first of them"},
     {0},
@@ -345,6 +460,9 @@ const struct control_event control_events[] = {
     {"restarting", "The machine has ended, and will be started again by its restart policy.",
      restarting_fields},
     {"upgraded", "Another vmm has the machine.", upgrade_result},
+    {"guest-frozen", "The guest's file systems were frozen by its agent.", guest_frozen_result,
+     .in_vmm = true},
+    {"guest-thawed", "They go on.", guest_thawed_fields, .in_vmm = true},
     {"helper-restarted", "A helper died, and another one is in its place.", helper_fields},
     {"job-started", "Work that may take long has begun.", job_fields},
     {"job-progress", "It is done as far as that.", job_progress_fields, .frequent = true},

@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define RPC_LINE_MAX  (1U << 20) /* bytes of one message */
+#define RPC_LINE_MAX  (4U << 20) /* bytes of one message */
 #define RPC_DEPTH_MAX 16         /* arrays and objects within each other */
 #define RPC_ID_MAX    128        /* bytes of an id that is a text */
 

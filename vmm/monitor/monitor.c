@@ -114,6 +114,25 @@ static void handle_stop(void *opaque, struct control_call *call)
     calls_forward(monitor->calls, "vmm.power-button", NULL, NULL, 0, call, life_on_answer, monitor);
 }
 
+/* A guest that was told to power off is not started again by a restart policy. */
+static void on_guest_shutdown(void *opaque, struct control_call *call,
+                              const struct rpc_message *answer)
+{
+    struct monitor *monitor = opaque;
+    const char *mode = json_string_value(json_object_get(call->params, "mode"));
+
+    monitor->leaving |= answer->kind == RPC_RESULT && (!mode || strcmp(mode, "reboot") != 0);
+    life_on_answer(opaque, call, answer);
+}
+
+static void handle_guest_shutdown(void *opaque, struct control_call *call)
+{
+    struct monitor *monitor = opaque;
+
+    calls_forward(monitor->calls, "vmm.guest-shutdown", json_incref(call->params), NULL, 0, call,
+                  on_guest_shutdown, monitor);
+}
+
 static void handle_subscribe(void *opaque, struct control_call *call)
 {
     struct monitor *monitor = opaque;
@@ -157,6 +176,7 @@ static const struct control_handler handlers[] = {
     {"detach", handle_detach},
     {"stop", handle_stop},
     {"kill", handle_kill},
+    {"guest.shutdown", handle_guest_shutdown},
     {"upgrade", monitor_handle_upgrade},
     {"console.attach", life_handle_console},
     {"events.subscribe", handle_subscribe},

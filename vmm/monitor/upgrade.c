@@ -138,7 +138,8 @@ static void on_gone_on(void *opaque, const struct rpc_message *answer, int *fds,
 
 static void on_loaded(void *opaque, const struct rpc_message *answer, int *fds, unsigned count)
 {
-    static const char *const passed[] = {"running", "began_ns", "stopped_ns", "started_us"};
+    static const char *const passed[] = {"running", "began_ns", "stopped_ns", "started_us",
+                                         "frozen_ms"};
     struct upgrade *upgrade = opaque;
     struct worker *fresh = upgrade->fresh;
     json_t *params;
