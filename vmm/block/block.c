@@ -56,7 +56,10 @@ static int check(const struct block *block, const struct block_request *request)
     if (request->kind == BLOCK_FLUSH)
         return 0;
     if (request->offset % BLOCK_SECTOR || request->length % BLOCK_SECTOR ||
-        request->length > block->size || request->offset > block->size - request->length)
+        request->offset > UINT64_MAX / 2 || request->length > UINT64_MAX / 2)
+        return EINVAL;
+    if (!block->grows &&
+        (request->length > block->size || request->offset > block->size - request->length))
         return EINVAL;
     return 0;
 }
@@ -160,6 +163,11 @@ bool block_set_limits(struct block *block, const struct block_limits *limits, GE
     return false;
 }
 
+bool block_activate(struct block *block, GError **error)
+{
+    return !block->driver->activate || block->driver->activate(block, error);
+}
+
 /* ---- messages ---- */
 
 void block_warn(struct block *block, const char *format, ...)
@@ -184,6 +192,7 @@ void block_init(struct block *block, const struct block_driver *driver,
     block->loop = config->loop;
     block->name = g_strdup(config->name);
     block->readonly = config->readonly;
+    block->grows = config->grows;
     block->end = &block->waiting;
 }
 

@@ -25,6 +25,7 @@ struct block_config {
                        * node that could be created */
     const char *name; /* for messages: the path that the user gave; copied */
     bool readonly;
+    bool grows;         /* a raw file of a format: a write behind its end makes it longer */
     struct loop *loop;  /* outlives the node */
     uint32_t alignment; /* of direct I/O at least, bytes; 0: what the storage demands is enough */
 };
@@ -33,6 +34,15 @@ struct block_config {
  * pieces, whatever the requests are. NULL and `error` when its size is no multiple of a sector or
  * 0. */
 struct block *block_raw_create(const struct block_config *config, GError **error);
+/* A VHD, fixed or dynamic (Virtual Hard Disk Image Format 1.0). Its footer is read and checked
+ * here, the rest when it is activated. */
+struct block *block_vhd_create(const struct block_config *config, GError **error);
+
+/* Read all that the image tells of itself: before this every request fails, and nobody else changes
+ * the file from then on. Again, when somebody else has had it in between. Nothing is under way, and
+ * the loop's thread does not wait for the caller's. */
+bool block_activate(struct block *block, GError **error);
+
 /* Nothing is under way. NULL is fine. Not on the loop's thread. */
 void block_destroy(struct block *block);
 

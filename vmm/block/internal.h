@@ -9,6 +9,7 @@
 struct block_driver {
     /* Begin a request, which is sound; ends with block_finish, not called from in here. */
     void (*submit)(struct block *block, struct block_request *request);
+    bool (*activate)(struct block *block, GError **error); /* NULL: always is */
     void (*destroy)(struct block *block);
 };
 
@@ -20,6 +21,7 @@ struct block {
     uint64_t size;
     uint32_t granularity;
     bool readonly;
+    bool grows;
     uint64_t warnings;
     bool held;
     struct block_request *waiting, **end; /* while it is held, oldest first */

@@ -345,7 +345,7 @@ static void submit(struct block *block, struct block_request *request)
         sync_start(request);
     } else if (request->kind == BLOCK_DISCARD && !raw->punches) {
         block_finish_later(request, 0);
-    } else if (request->kind != BLOCK_READ && !is_present(raw, request)) {
+    } else if (request->kind != BLOCK_READ && !block->grows && !is_present(raw, request)) {
         block_finish_later(request, shrunk(raw));
     } else if (raw->direct) {
         raw_direct_submit(raw, request);

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The frame of an image format's driver.
+ */
+#include "vmm/block/format.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "vmm/util/fault.h"
+
+#define VECTORS_MAX 1024
+
+/* ---- the file, from a coroutine ---- */
+
+struct wait {
+    struct coroutine *coroutine;
+    int error;
+};
+
+static void wake(struct block_request *request, int error)
+{
+    struct wait *wait = request->opaque;
+
+    wait->error = error;
+    coroutine_resume(wait->coroutine);
+}
+
+static int submit_and_wait(struct format *format, struct block_request *request)
+{
+    struct wait wait = {.coroutine = coroutine_self()};
+
+    request->done = wake;
+    request->opaque = &wait;
+    block_submit(format->file, request);
+    coroutine_suspend();
+    return wait.error;
+}
+
+int format_transfer(struct format *format, enum block_kind kind, uint64_t offset, void *buffer,
+                    size_t length)
+{
+    struct iovec vector = {buffer, length};
+    struct block_request request = {
+        .kind = kind, .offset = offset, .length = length, .vectors = &vector, .count = 1};
+
+    return submit_and_wait(format, &request);
+}
+
+/* The part of `from` (`count` of them) of `length` bytes after `skip`; how many vectors it has. */
+static unsigned slice(const struct iovec *from, unsigned count, uint64_t skip, uint64_t length,
+                      struct iovec *to)
+{
+    unsigned used = 0;
+
+    for (unsigned i = 0; i < count && length; i++) {
+        uint64_t out = MIN(skip, from[i].iov_len);
+        size_t size = MIN(from[i].iov_len - out, length);
+
+        skip -= out;
+        length -= size;
+        if (size)
+            to[used++] = (struct iovec){(uint8_t *)from[i].iov_base + out, size};
+    }
+    return used;
+}
+
+int format_transfer_part(struct format *format, const struct block_request *request, uint64_t skip,
+                         uint64_t offset, uint64_t length)
+{
+    struct iovec vectors[VECTORS_MAX];
+    struct block_request part = {
+        .kind = request->kind, .offset = offset, .length = length, .vectors = vectors};
+
+    part.count = slice(request->vectors, request->count, skip, length, vectors);
+    return submit_and_wait(format, &part);
+}
+
+int format_range(struct format *format, enum block_kind kind, uint64_t offset, uint64_t length,
+                 bool may_unmap)
+{
+    struct block_request request = {
+        .kind = kind, .offset = offset, .length = length, .may_unmap = may_unmap};
+
+    return submit_and_wait(format, &request);
+}
+
+int format_flush(struct format *format)
+{
+    struct block_request request = {.kind = BLOCK_FLUSH};
+
+    return submit_and_wait(format, &request);
+}
+
+void format_read_zeroes(const struct block_request *request, uint64_t skip, uint64_t length)
+{
+    for (unsigned i = 0; i < request->count && length; i++) {
+        uint64_t out = MIN(skip, request->vectors[i].iov_len);
+        size_t size = MIN(request->vectors[i].iov_len - out, length);
+
+        skip -= out;
+        length -= size;
+        memset((uint8_t *)request->vectors[i].iov_base + out, 0, size);
+    }
+}
+
+/* ---- requests ---- */
+
+static void serve(void *opaque)
+{
+    struct block_request *request = opaque;
+    struct format *format = (struct format *)request->private.block;
+    int error = format->active ? 0 : EIO;
+
+    if (!error)
+        error = format->ops->serve(format, request);
+    if (!error && request->stable && request->kind != BLOCK_READ && request->kind != BLOCK_FLUSH)
+        error = format_flush(format);
+    if (format->starting == request)
+        block_finish_later(request, error);
+    else
+        block_finish(request, error);
+}
+
+static void submit(struct block *block, struct block_request *request)
+{
+    struct format *format = (struct format *)block;
+
+    format->starting = request;
+    if (!coroutine_start(format->pool, serve, request))
+        block_finish_later(request, ENOMEM);
+    format->starting = NULL;
+}
+
+/* ---- activation ---- */
+
+/* What block_activate waits for. */
+struct activation {
+    struct format *format;
+    GMutex lock;
+    GCond ended;
+    bool over, good;
+    GError **error;
+};
+
+static void activate_in_coroutine(void *opaque)
+{
+    struct activation *activation = opaque;
+    struct format *format = activation->format;
+    bool good = format->ops->activate(format, activation->error);
+
+    format->active = good;
+    g_mutex_lock(&activation->lock);
+    activation->good = good;
+    activation->over = true;
+    g_cond_signal(&activation->ended);
+    g_mutex_unlock(&activation->lock);
+}
+
+static void activate_on_loop(void *opaque)
+{
+    struct activation *activation = opaque;
+
+    if (coroutine_start(activation->format->pool, activate_in_coroutine, activation))
+        return;
+    g_set_error(activation->error, VMM_ERROR, VMM_ERROR_FAILED, "disk: %s: no memory for its work",
+                activation->format->block.name);
+    g_mutex_lock(&activation->lock);
+    activation->over = true;
+    g_cond_signal(&activation->ended);
+    g_mutex_unlock(&activation->lock);
+}
+
+static bool activate(struct block *block, GError **error)
+{
+    struct activation activation = {.format = (struct format *)block, .error = error};
+
+    g_mutex_init(&activation.lock);
+    g_cond_init(&activation.ended);
+    loop_call(block->loop, activate_on_loop, &activation);
+    g_mutex_lock(&activation.lock);
+    while (!activation.over)
+        g_cond_wait(&activation.ended, &activation.lock);
+    g_mutex_unlock(&activation.lock);
+    g_cond_clear(&activation.ended);
+    g_mutex_clear(&activation.lock);
+    return activation.good;
+}
+
+/* ---- life ---- */
+
+static void destroy(struct block *block)
+{
+    struct format *format = (struct format *)block;
+
+    format->ops->destroy(format);
+    block_destroy(format->file);
+    coroutine_pool_destroy(format->pool);
+}
+
+static const struct block_driver format_driver = {
+    .submit = submit, .activate = activate, .destroy = destroy};
+
+void format_init(struct format *format, const struct format_ops *ops, struct block *file,
+                 const struct block_config *config)
+{
+    block_init(&format->block, &format_driver, config);
+    format->ops = ops;
+    format->file = file;
+    format->pool = coroutine_pool_create();
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What drivers of image formats share: a node over the node of its file, each request of which is a
+ * coroutine, and the ways in which that reaches the file.
+ *
+ * The file's node is told when it may grow: it has no end then.
+ */
+#pragma once
+
+#include "vmm/block/internal.h"
+#include "vmm/util/coroutine.h"
+
+struct format;
+
+struct format_ops {
+    /* Do a request, which is sound, in a coroutine; 0 or a positive errno. `stable` is the glue's
+     * affair. */
+    int (*serve)(struct format *format, struct block_request *request);
+    /* Read all that the image tells of itself, in a coroutine; nothing else is under way. It may
+     * have been read before, and be another now. */
+    bool (*activate)(struct format *format, GError **error);
+    /* Free what the driver has; the file's node is destroyed afterwards. */
+    void (*destroy)(struct format *format);
+};
+
+/* The first member of a format's node. */
+struct format {
+    struct block block;
+    const struct format_ops *ops;
+    struct block *file;
+    struct coroutine_pool *pool;
+    bool active;
+    struct block_request *starting; /* whose coroutine has not waited yet */
+};
+
+/* Fill all but size and granularity. `file` is the node's own from now on. */
+void format_init(struct format *format, const struct format_ops *ops, struct block *file,
+                 const struct block_config *config);
+
+/* ---- in a coroutine; each returns 0 or a positive errno ---- */
+
+/* BLOCK_READ or BLOCK_WRITE of one buffer. */
+int format_transfer(struct format *format, enum block_kind kind, uint64_t offset, void *buffer,
+                    size_t length);
+/* The same of `length` bytes of the request's vectors, from byte `skip` of them. */
+int format_transfer_part(struct format *format, const struct block_request *request, uint64_t skip,
+                         uint64_t offset, uint64_t length);
+/* BLOCK_DISCARD or BLOCK_WRITE_ZEROES. */
+int format_range(struct format *format, enum block_kind kind, uint64_t offset, uint64_t length,
+                 bool may_unmap);
+int format_flush(struct format *format);
+
+/* `length` bytes of a read request's buffers, from byte `skip` of them, are zero. */
+void format_read_zeroes(const struct block_request *request, uint64_t skip, uint64_t length);
