@@ -193,10 +193,27 @@ bool attachments_open_lines(struct attachments *attachments, const struct defini
            open_debug_console(attachments, definition, error) && open_agent(attachments, error);
 }
 
+static struct block *open_disk(const struct block_config *config, const char *format,
+                               GError **error)
+{
+    if (g_str_equal(format, "vhd"))
+        return block_vhd_create(config, error);
+    return block_raw_create(config, error);
+}
+
+bool attachments_activate_disks(struct attachments *attachments, GError **error)
+{
+    for (unsigned i = 0; i < CONFIG_DISKS_MAX; i++)
+        if (attachments->disks[i] && !block_activate(attachments->disks[i], error))
+            return false;
+    return true;
+}
+
 bool attachments_open_disks(struct attachments *attachments, const struct definition *definition,
                             struct loop *loop, GError **error)
 {
     for (unsigned i = 0; i < definition_count(definition, OPTION_DISK); i++) {
+        const char *format = definition_member_text(definition, OPTION_DISK, i, "format");
         const struct block_config config = {
             .fd = attachments->disk_fds[i],
             .name = definition_member_text(definition, OPTION_DISK, i, "file"),
@@ -204,12 +221,13 @@ bool attachments_open_disks(struct attachments *attachments, const struct defini
             .loop = loop,
         };
 
-        attachments->disks[i] = block_raw_create(&config, error);
+        attachments->disks[i] = open_disk(&config, format, error);
         if (!attachments->disks[i])
             return false;
         attachments->disk_fds[i] = -1;
     }
-    return true;
+    /* The vmm whose place is taken still has them. */
+    return attachments->ram >= 0 || attachments_activate_disks(attachments, error);
 }
 
 static struct net_link *open_link(const char *id, const struct nic *nic, int fd, GError **error)

@@ -54,9 +54,11 @@ bool attachments_take(struct attachments *attachments, const struct definition *
 bool attachments_open_lines(struct attachments *attachments, const struct definition *definition,
                             GError **error);
 
-/* Make the block nodes, on `loop`, which outlives them. */
+/* Make the block nodes, on `loop`, which outlives them. Where the place of another vmm is taken,
+ * they are activated by attachments_activate_disks, once that one has let go. */
 bool attachments_open_disks(struct attachments *attachments, const struct definition *definition,
                             struct loop *loop, GError **error);
+bool attachments_activate_disks(struct attachments *attachments, GError **error);
 
 /* Make the links that network cards are plugged into. */
 bool attachments_open_links(struct attachments *attachments, const struct definition *definition,

@@ -194,7 +194,7 @@ void handover_load(void *opaque, struct control_call *call)
 
     if (attachments_adopt_clients(&vmm->attachments, json_object_get(call->params, "clients"),
                                   call->fds + 1, call->count - 1, &error) &&
-        load(vmm, call->fds[0], &error))
+        attachments_activate_disks(&vmm->attachments, &error) && load(vmm, call->fds[0], &error))
         control_reply(call, NULL);
     else
         control_fail_error(call, error);

@@ -189,10 +189,16 @@ static bool activate(struct block *block, GError **error)
 
 /* ---- life ---- */
 
+static void nothing(void *opaque)
+{
+}
+
 static void destroy(struct block *block)
 {
     struct format *format = (struct format *)block;
 
+    /* The last request was done before its coroutine had ended. */
+    loop_call_wait(block->loop, nothing, NULL);
     format->ops->destroy(format);
     block_destroy(format->file);
     coroutine_pool_destroy(format->pool);

@@ -112,6 +112,18 @@ void import_children(struct import *import, xmlNode *node, const struct import_r
     }
 }
 
+bool import_format_add(struct import *import, GString *entry, const char *path, const char *format)
+{
+    if (!format || g_ascii_strcasecmp(format, "raw") == 0)
+        return true;
+    if (g_ascii_strcasecmp(format, "vhd") == 0 || g_ascii_strcasecmp(format, "vpc") == 0) {
+        import_entry_add(entry, "format", "vhd");
+        return true;
+    }
+    import_lose(import, "disk %s: the format '%s'; convert it to a raw file", path, format);
+    return false;
+}
+
 /* ---- formats ---- */
 
 static bool unknown_format(GError **error)

@@ -31,6 +31,10 @@ void import_lose(struct import *import, const char *format, ...) G_GNUC_PRINTF(2
  * commas in the value doubled. NULL adds nothing. */
 void import_entry_add(GString *entry, const char *key, const char *value);
 
+/* Add the format of the disk `path`, as its writer calls it (NULL: raw). False, and it is named as
+ * lost, when it is none of ours. */
+bool import_format_add(struct import *import, GString *entry, const char *path, const char *format);
+
 /* Read what is in memory, in whatever format it is. False when it is in none of them: USAGE. The
  * message begins with line and column, "3:13: ", where there are such. */
 bool import_read(struct import *import, const char *data, size_t size, GError **error);

@@ -201,13 +201,11 @@ static void take_disk(struct import *import, xmlNode *node)
                     path ? path : "that is no file of this host");
         return;
     }
-    if (format && !is(format, "raw")) {
-        import_lose(import, "disk %s: the format '%s'; convert it to a raw file", path, format);
+    import_entry_add(entry, NULL, path);
+    if (!import_format_add(import, entry, path, format))
         return;
-    }
     if (bus && !is(bus, "virtio"))
         import_lose(import, "disk %s: the bus '%s'; it becomes a virtio disk", path, bus);
-    import_entry_add(entry, NULL, path);
     import_entry_add(entry, "readonly", import_child(node, "readonly") ? "yes" : NULL);
     import_entry_add(entry, "serial", serial);
     import_entry_add(entry, "cache", known_cache(import, path, cache));

@@ -135,12 +135,9 @@ static void take_device(struct import *import, xmlNode *node)
         import_lose(import, "%s %s", type ? type : "disk", path ? path : number);
         return;
     }
-    if (!format || g_ascii_strcasecmp(format, "raw") != 0) {
-        import_lose(import, "disk %s: the format '%s'; convert it to a raw file", path,
-                    format ? format : "");
-        return;
-    }
     import_entry_add(entry, NULL, path);
+    if (!import_format_add(import, entry, path, format ? format : ""))
+        return;
     import_set(import, "disk", entry->str);
 }
 

@@ -242,15 +242,13 @@ static void take_disk(struct import *import, const char *text)
         import_lose(import, "disk: '%s'", text);
         return;
     }
-    if (format && !is(format, "raw")) {
-        import_lose(import, "disk %s: the format '%s'; convert it to a raw file", path, format);
-        return;
-    }
     /* An older way to say what a target is. */
     for (unsigned i = 0; i < 2; i++)
         if (g_str_has_prefix(path, i ? "file:" : "phy:"))
             path += strlen(i ? "file:" : "phy:");
     import_entry_add(entry, NULL, path);
+    if (!import_format_add(import, entry, path, format))
+        return;
     if (has_word(pieces, "r") || has_word(pieces, "ro") || is(access, "r") || is(access, "ro"))
         import_entry_add(entry, "readonly", "yes");
     import_set(import, "disk", entry->str);
