@@ -299,8 +299,12 @@ const struct option options[OPTION_COUNT + 1] = {
             .argument = "MODEL",
             .preset = "default",
             .help = "model of the CPUs",
-            .manual = "*default* is the best generic level that the host has. An unknown model is "
-                      "refused with the list of those that there are.",
+            .manual =
+                "*default* is the best generic level that the host has. *anima create* writes "
+                "down which that is, and its version, so that the guest finds the same "
+                "processor tomorrow and on another host; one that cannot give it says what "
+                "it lacks. An unknown model is refused with the list of those that there "
+                "are.",
         },
     [OPTION_CPUS] =
         {

@@ -15,6 +15,7 @@
 #include "config/paths.h"
 #include "config/store.h"
 #include "lib/connect.h"
+#include "lib/cpu.h"
 #include "lib/fault.h"
 
 static bool outcome(bool good, GError *cause, struct anima_error **error)
@@ -83,21 +84,26 @@ static bool pin(struct definition *definition, GError **error)
            definition_fill_devices(definition, error) && definition_fill_macs(definition, error);
 }
 
-static bool keep(struct definition *definition, GError **error)
+/* Whether it can be kept; its paths do not depend on a folder from here on. */
+static bool prepare(struct definition *definition, GError **error)
 {
     g_autofree char *here = g_get_current_dir();
-    g_autofree char *name = g_strdup(definition_text(definition, OPTION_NAME));
-    g_autofree char *text = NULL;
-    bool good;
 
-    if (!name) {
+    if (!definition_text(definition, OPTION_NAME)) {
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
                     "name: a machine that is kept has one");
         return false;
     }
     definition_place(definition, here);
-    if (!definition_check(definition, error) || !pin(definition, error))
-        return false;
+    return definition_check(definition, error) && pin(definition, error);
+}
+
+static bool keep(struct definition *definition, GError **error)
+{
+    g_autofree char *name = g_strdup(definition_text(definition, OPTION_NAME));
+    g_autofree char *text = NULL;
+    bool good;
+
     /* The folder's name is the machine's, so that a copy of the folder is another machine. */
     definition_reset(definition, OPTION_NAME);
     text = definition_to_yaml(definition, false);
@@ -108,9 +114,13 @@ static bool keep(struct definition *definition, GError **error)
 ANIMA_API bool anima_definition_keep(struct anima_definition *definition,
                                      struct anima_error **error)
 {
+    struct definition *known = (struct definition *)definition;
     GError *cause = NULL;
-    bool good = keep((struct definition *)definition, &cause);
+    bool good = prepare(known, &cause);
 
+    if (good && !cpu_pin(known, error))
+        return false;
+    good = good && keep(known, &cause);
     return outcome(good, cause, error);
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+#include "vmm/cpu_models.h"
 #include "vmm/dump.h"
 #include "vmm/monitor/monitor.h"
 #include "vmm/util/log.h"
@@ -20,6 +21,7 @@ static const struct {
     {"monitor", monitor_main, "hold a machine's name, open its files, start its vmm"},
     {"vmm", vmm_main, "run a guest on the descriptors that the monitor hands over"},
     {"state-dump", dump_main, "print the state stream on standard input"},
+    {"cpu-models", cpu_models_main, "print the CPU models by engine, with their versions"},
     {"state-definition", dump_definition_main, "print only the definition that it begins with"},
 };
 

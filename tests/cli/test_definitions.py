@@ -43,12 +43,31 @@ class Definitions(AnimaTest):
         self.create("web", "--nic", "none")
         shown = self.good("show", "web")
         self.assertIn("machine: anima-1\n", shown)
+        self.assertRegex(shown, r"(?m)^cpu: x86-64-v[1-4]-[1-9]$")
         mac = json.loads(self.good("show", "web", "--json"))["nic"][0]["mac"]
         self.assertIn(f"mac: {mac}\n", shown)
         self.assertRegex(shown, "id: nic0\n *address: 00:03.0\n")
         # Under another name it is the same card.
         os.rename(os.path.join(self.data, "web"), os.path.join(self.data, "www"))
         self.assertEqual(json.loads(self.good("show", "www", "--json"))["nic"][0]["mac"], mac)
+
+    def test_a_processor_that_the_host_lacks_is_told_at_the_start(self):
+        # The software CPU has neither of them.
+        self.create("web", "--cpu", "EPYC-Rome")
+        self.assertIn("cpu: EPYC-Rome-1\n", self.good("show", "web"))
+        result = self.anima("start", "web")
+        self.assertEqual(result.returncode, 2)
+        self.assertRegex(result.stderr, "^anima: web: .*'EPYC-Rome-1' needs clwb, .*clzero.* cannot give on this host")
+
+    def test_a_definition_without_a_model_goes_on_as_before(self):
+        self.create("web")
+        with open(self.path(), encoding="utf-8") as stream:
+            text = stream.read()
+        with open(self.path(), "w", encoding="utf-8") as stream:
+            stream.writelines(line + "\n" for line in text.splitlines() if not line.startswith("cpu:"))
+        self.good("start", "web")
+        self.assertRegex(self.query("web")["cpu"], r"^x86-64-v[1-4]-\d+$")
+        self.good("kill", "web")
 
     def test_paths_are_kept_from_where_they_were_said(self):
         kernel = os.path.join(self.folder, "kernel")
@@ -252,14 +271,14 @@ class Definitions(AnimaTest):
     def test_a_faulty_text_replaces_nothing_and_is_not_lost(self):
         self.create()
         before = self.good("show", "web")
-        stderr = self.edit(2, editor="sed -i s/64M/much/", message="vm.yaml:3:9: memory: expected a size")
+        stderr = self.edit(2, editor="sed -i s/64M/much/", message="vm.yaml:4:9: memory: expected a size")
         copy = stderr.rsplit(" ", 1)[1].strip()
         with open(copy, encoding="utf-8") as stream:
             self.assertEqual(stream.read(), before.replace("64M", "much"))
         os.unlink(copy)
         # Options that do not fit together are told with the place of one.
         copy = self.edit(2, editor="sed -i -e '$a module: /m' -e '$a initrd: /i'",
-                         message="vm.yaml:5:1: module: a kernel takes either").rsplit(" ", 1)[1].strip()
+                         message="vm.yaml:6:1: module: a kernel takes either").rsplit(" ", 1)[1].strip()
         os.unlink(copy)
         self.edit(1, editor="false", message="the editor failed")
         self.assertEqual(self.good("show", "web"), before)

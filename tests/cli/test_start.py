@@ -108,7 +108,7 @@ class Start(AnimaTest):
         self.create("faulty", "--autostart")
         with open(os.path.join(self.data, "faulty", "vm.yaml"), "a", encoding="ascii") as stream:
             stream.write("memory: much\n")
-        self.assert_refused_with(1, "vm.yaml:6:1: memory: stands here twice", "start", "--autostart")
+        self.assert_refused_with(1, "vm.yaml:7:1: memory: stands here twice", "start", "--autostart")
         machines = {machine["name"]: machine for machine in json.loads(self.good("list", "--json"))}
         self.assertEqual({name: machine["state"] for name, machine in machines.items()},
                          {"last": "running", "first": "running", "second": "running", "other": "off",

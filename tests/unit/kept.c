@@ -30,6 +30,7 @@ static struct anima_definition *define(const char *name)
 
     assert_true(anima_definition_set(definition, "name", name, NULL));
     assert_true(anima_definition_set(definition, "kernel", "/k", NULL));
+    assert_true(anima_definition_set(definition, "cpu", "x86-64-v1", NULL));
     assert_true(anima_definition_set(definition, "memory", "64M", NULL));
     return definition;
 }
@@ -80,10 +81,11 @@ static void a_definition_is_kept_read_and_deleted(void **state)
     char *folder = anima_definition_folder("a"), *yaml;
 
     keep("a");
-    assert_text("a", "machine: anima-1\nmemory: 64M\nkernel: /k\n");
+    assert_text("a", "machine: anima-1\ncpu: x86-64-v1-1\nmemory: 64M\nkernel: /k\n");
     assert_true(anima_definition_load_named(again, "a", NULL));
     yaml = anima_definition_yaml(again, false);
-    assert_string_equal(yaml, "machine: anima-1\nname: a\nmemory: 64M\nkernel: /k\n");
+    assert_string_equal(yaml,
+                        "machine: anima-1\nname: a\ncpu: x86-64-v1-1\nmemory: 64M\nkernel: /k\n");
     anima_free(yaml);
     anima_definition_destroy(again);
     assert_int_equal(access(folder, F_OK), 0);
@@ -113,6 +115,40 @@ static void what_cannot_be_kept_is_told(void **state)
     anima_definition_destroy(nameless);
 }
 
+/* Whether the model `given` is kept as `expected`, or for NULL refused with the error's part. */
+static void assert_cpu(const char *given, const char *expected, const char *part)
+{
+    struct anima_definition *definition = define("a");
+    struct anima_error *error = NULL;
+    bool good;
+
+    assert_true(anima_definition_set(definition, "engine", "soft", NULL));
+    assert_true(anima_definition_set(definition, "cpu", given, NULL));
+    good = anima_definition_keep(definition, &error);
+    assert_int_equal(good, expected != NULL);
+    if (good) {
+        char *text = anima_definition_read("a", NULL);
+
+        assert_non_null(strstr(text, expected));
+        anima_free(text);
+        assert_true(anima_definition_delete("a", NULL));
+    } else {
+        assert_error(error, ANIMA_ERROR_USAGE, part);
+    }
+    anima_definition_destroy(definition);
+}
+
+static void a_cpu_model_is_kept_with_its_version(void **state)
+{
+    assert_cpu("default", "\ncpu: x86-64-v", NULL);
+    assert_cpu("x86-64-v2", "\ncpu: x86-64-v2-1\n", NULL);
+    assert_cpu("x86-64-v2-1", "\ncpu: x86-64-v2-1\n", NULL);
+    assert_cpu("host", "\ncpu: host-1\n", NULL);
+    assert_cpu("x86-64-v9", NULL, "cpu: 'x86-64-v9' is none of default, host, x86-64-v1");
+    assert_cpu("haswell", NULL, "did you mean 'Haswell'?");
+    assert_cpu("x86-64-v2-2", NULL, "cpu: 'x86-64-v2-2' is none of");
+}
+
 static void options_are_changed_by_words(void **state)
 {
     static const char *const good[] = {"memory=128M", "disk+=/d,readonly", NULL};
@@ -121,14 +157,14 @@ static void options_are_changed_by_words(void **state)
 
     keep("a");
     assert_true(anima_definition_change("a", good, NULL));
-    assert_text("a", "machine: anima-1\nmemory: 128M\nkernel: /k\n"
+    assert_text("a", "machine: anima-1\ncpu: x86-64-v1-1\nmemory: 128M\nkernel: /k\n"
                      "disk:\n- file: /d\n  readonly: yes\n");
     assert_false(anima_definition_change("a", bad, &error));
     assert_error(error, ANIMA_ERROR_USAGE, "memory: expected a size such as 512M, not 'much'");
     error = NULL;
     assert_false(anima_definition_change("b", good, &error));
     assert_error(error, ANIMA_ERROR_ABSENT, "b: no machine of this name is defined");
-    assert_text("a", "machine: anima-1\nmemory: 128M\nkernel: /k\n"
+    assert_text("a", "machine: anima-1\ncpu: x86-64-v1-1\nmemory: 128M\nkernel: /k\n"
                      "disk:\n- file: /d\n  readonly: yes\n");
 }
 
@@ -202,6 +238,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         kept_test(a_definition_is_kept_read_and_deleted),
         kept_test(what_cannot_be_kept_is_told),
+        kept_test(a_cpu_model_is_kept_with_its_version),
         kept_test(options_are_changed_by_words),
         kept_test(a_text_is_replaced_if_it_is_good_and_known),
         kept_test(the_inventory_has_those_that_do_not_run),

@@ -249,29 +249,48 @@ static const struct cpu_model *best_level(const uint32_t engine[CPU_WORDS])
     return best;
 }
 
+/* The model called `name`, "host" apart; NULL: there is none. */
+static const struct cpu_model *choose(const char *name, const uint32_t engine[CPU_WORDS])
+{
+    return strcmp(name, "default") == 0 ? best_level(engine) : find_model(name);
+}
+
+static bool is_host(const char *name)
+{
+    return strcmp(name, "host") == 0 || strcmp(name, "host-1") == 0;
+}
+
+char *cpu_model_pin(const char *name, const uint32_t engine_words[CPU_WORDS])
+{
+    const struct cpu_model *model = choose(name, engine_words);
+
+    if (is_host(name))
+        return g_strdup("host-1");
+    return model ? g_strdup_printf("%s-%u", model->name, model->version) : NULL;
+}
+
 bool cpu_model_resolve(const char *name, const uint32_t engine_words[CPU_WORDS], unsigned cpus,
                        uint64_t tsc_khz, struct cpu_definition *out, GError **error)
 {
     uint32_t missing[CPU_WORDS];
 
     memset(out, 0, sizeof(*out));
-    if (strcmp(name, "host") == 0 || strcmp(name, "host-1") == 0) {
+    if (is_host(name)) {
         define_host(out, engine_words);
         cpu_model_settle(out, cpus, tsc_khz);
         return true;
     }
-    const struct cpu_model *model =
-        strcmp(name, "default") == 0 ? best_level(engine_words) : find_model(name);
+    const struct cpu_model *model = choose(name, engine_words);
     if (!model) {
         g_autofree char *names = g_strjoinv(", ", (char **)cpu_model_names());
         g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-                    "CPU model '%s' is not known; there are %s", name, names);
+                    "cpu: model '%s' is not known; there are %s", name, names);
         return false;
     }
     if (missing_features(model, engine_words, missing)) {
         g_autofree char *list = cpu_feature_list(missing);
         g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-                    "CPU model '%s' needs %s, which this engine cannot give on this host; choose "
+                    "cpu: model '%s' needs %s, which this engine cannot give on this host; choose "
                     "a lower level or 'default'",
                     name, list);
         return false;

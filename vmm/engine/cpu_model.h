@@ -100,8 +100,13 @@ static inline bool cpu_has_feature(const struct cpu_definition *cpu, enum cpu_fe
     return cpu_has(cpu, feature / 32, feature % 32);
 }
 
-/* Names of all models, NULL-terminated, for messages and completion. Static. */
+/* Names of all models, without versions, NULL-terminated, for messages and completion. Static. */
 const char *const *cpu_model_names(void);
+
+/* The name with the version that cpu_model_resolve takes for it today, on an engine that gives
+ * these features: "x86-64-v4-1" for "default". NULL for a name that is not known. The caller frees
+ * it. */
+char *cpu_model_pin(const char *name, const uint32_t engine_words[CPU_WORDS]);
 
 /* What the host's processor (for `kvm`: what KVM) offers. `engine_words` are the features that the
  * engine can give; a model that needs more is refused with every missing feature named. `name` is

@@ -98,6 +98,10 @@ struct engine_ops {
      * process, before its sandbox closes. NULL: nothing. */
     void (*prepare)(unsigned cpus);
 
+    /* What processors of this engine can have on this host: feature words, as cpu_model_resolve
+     * takes them. `kvm_fd` is an open /dev/kvm or -1, which stays the caller's. */
+    bool (*features)(int kvm_fd, uint32_t words[CPU_WORDS], GError **error);
+
     /* Resolves the CPU model too. NULL and `error` on failure. */
     struct engine *(*create)(const struct engine_config *config, GError **error);
     void (*destroy)(struct engine *engine);

@@ -245,6 +245,7 @@ static const char *vcpu_error(struct vcpu *vcpu)
 
 const struct engine_ops kvm_engine_ops = {
     .name = "kvm",
+    .features = kvm_features,
     .create = engine_create,
     .destroy = engine_destroy,
     .cpu = engine_cpu,

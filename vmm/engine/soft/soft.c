@@ -278,9 +278,16 @@ static void vcpu_nmi(struct vcpu *vcpu)
     soft_request(vcpu->cpu, SOFT_REQUEST_NMI);
 }
 
+static bool engine_features(int kvm_fd, uint32_t words[CPU_WORDS], GError **error)
+{
+    soft_features(words);
+    return true;
+}
+
 const struct engine_ops soft_engine_ops = {
     .name = "soft",
     .prepare = code_cache_prepare,
+    .features = engine_features,
     .create = engine_create,
     .destroy = engine_destroy,
     .cpu = engine_cpu,
