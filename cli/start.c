@@ -13,6 +13,13 @@ const struct cli_flag start_flags[] = {
     {0},
 };
 
+/* Whether the message names the machine: by itself, or as the place of a file. */
+static bool tells_which(const char *message, const char *name)
+{
+    return *message == '/' ||
+           (g_str_has_prefix(message, name) && g_str_has_prefix(message + strlen(name), ": "));
+}
+
 /* 0 or the status of the failure, after a message. */
 static int start(const char *name)
 {
@@ -20,7 +27,9 @@ static int start(const char *name)
     struct anima_machine *machine = anima_machine_start_named(name, &error);
 
     anima_machine_destroy(machine);
-    return machine ? CLI_GOOD : cli_fail_error(error);
+    if (machine)
+        return CLI_GOOD;
+    return cli_fail_machine(tells_which(error->message, name) ? NULL : name, error);
 }
 
 /* One that cannot be started does not keep the others from it. */
