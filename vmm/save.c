@@ -16,6 +16,7 @@
 
 #include "vmm/internal.h"
 #include "vmm/machine/machine_stream.h"
+#include "vmm/util/thread.h"
 
 #define TELL_MS       100
 #define INTERRUPT_MS  10
@@ -101,6 +102,7 @@ static void *write_all(void *opaque)
 {
     struct vmm_save *save = opaque;
 
+    thread_begin(THREAD_SAVE);
     save->self = pthread_self();
     atomic_store(&save->begun, true);
     save->good = machine_saver_write(save->saver, save->fd, &save->progress, &save->error);

@@ -318,6 +318,7 @@ static bool close_sandbox(struct vmm *vmm, bool kvm, GError **error)
     gaps = sandbox_describe_gaps(&vmm->sandbox);
     if (gaps)
         g_message("sandbox: %s", gaps);
+    loop_start(vmm->io);
     return true;
 }
 

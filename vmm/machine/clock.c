@@ -19,6 +19,8 @@
 #include <time.h>
 #include <x86intrin.h>
 
+#include "vmm/util/thread.h"
+
 enum counter_source {
     COUNTER_TSC,
     COUNTER_MONOTONIC,
@@ -474,6 +476,7 @@ static void *clock_thread(void *opaque)
 
     pthread_setname_np(pthread_self(), "clock");
     prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
+    thread_begin(THREAD_CLOCK);
     pthread_mutex_lock(&clock->lock);
     while (!clock->stop) {
         if (clock->heap->len == 0 || !clock_is_running(clock)) {

@@ -8,6 +8,7 @@
  * before vcpu_run makes that return at once, so none is lost.
  */
 #include "vmm/machine/internal.h"
+#include "vmm/util/thread.h"
 
 static bool may_run_locked(const struct machine_cpu *cpu)
 {
@@ -41,6 +42,7 @@ static void *cpu_thread(void *opaque)
     struct machine *machine = cpu->machine;
     const struct engine_ops *ops = machine->config.engine;
 
+    thread_begin(THREAD_VCPU);
     g_mutex_lock(&machine->lock);
     while (!machine->quit) {
         if (!may_run_locked(cpu)) {

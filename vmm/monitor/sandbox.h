@@ -62,6 +62,6 @@ const char **sandbox_namespace_names(unsigned set);
  */
 char *sandbox_describe_gaps(const struct sandbox_report *report);
 
-/* If `line` is what a process (of `role`: "vmm") wrote as it died of a forbidden system call, the
- * sentence with the call's name; else NULL. The caller frees it. */
-char *sandbox_explain(const char *role, const char *line);
+/* If `line` is what a process (of `role`: "vmm") wrote about a forbidden system call of its own,
+ * the sentence with the call's name; else NULL. The caller frees it. `*fatal`: it dies of it. */
+char *sandbox_explain(const char *role, const char *line, bool *fatal);

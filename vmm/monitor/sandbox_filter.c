@@ -1,129 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The seccomp filter (seccomp(2), by libseccomp): a list of what a role calls. Anything else raises
- * SIGSYS, whose handler writes the call's number before the process dies of it; the monitor finds
- * the name, which would need memory here.
+ * The seccomp filter (seccomp(2)): libseccomp makes a program of the rows of sandbox_calls.c that
+ * are the caller's, which is loaded behind a few instructions of ours: they answer calls that the
+ * table cannot know with ENOSYS, and let a vCPU's KVM_RUN pass first.
  *
- * Calls that take flags are held to those that are used: threads but no processes, no executable
- * memory, no path.
+ * Any other call raises SIGSYS, whose handler writes a line: the thread's name, the call's number
+ * and arguments. The monitor puts the name of the call to it, which would need memory here. Then
+ * the process dies of the call: no code of ours makes it, so what runs there is not ours any more.
+ * Only calls that take a path fail instead, once they are told.
  */
 #include "vmm/monitor/sandbox_filter.h"
 
-#include <asm/prctl.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/if_tun.h>
-#include <sched.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/kvm.h>
+#include <linux/seccomp.h>
 #include <seccomp.h>
 #include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "config/schema.h"
+#include "vmm/monitor/sandbox_calls.h"
 #include "vmm/monitor/sandbox_internal.h"
 
 #define SYSCALL_LENGTH 2 /* bytes of the instruction */
-#define VIOLATION      "anima-vmm: sandbox: system call "
+#define ARGUMENTS      6
+#define WARNINGS_MAX   16 /* of calls that take a path */
+#define LINE_MAX_SIZE  256
+#define LINE_START     "anima-vmm: sandbox: "
+#define LINE_FATAL     "killed"
+#define LINE_REFUSED   "refused"
+#define FIRST_X32_CALL 0x40000000
 
-/* Every role: the C library's own needs, and reading and writing what is open. */
-static const int common_calls[] = {
-    SCMP_SYS(read),           SCMP_SYS(write),
-    SCMP_SYS(readv),          SCMP_SYS(writev),
-    SCMP_SYS(pread64),        SCMP_SYS(lseek),
-    SCMP_SYS(close),          SCMP_SYS(fstat),
-    SCMP_SYS(munmap),         SCMP_SYS(mremap),
-    SCMP_SYS(madvise),        SCMP_SYS(brk),
-    SCMP_SYS(futex),          SCMP_SYS(exit),
-    SCMP_SYS(exit_group),     SCMP_SYS(rt_sigaction),
-    SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn),
-    SCMP_SYS(sigaltstack),    SCMP_SYS(clock_gettime),
-    SCMP_SYS(gettimeofday),   SCMP_SYS(getpid),
-    SCMP_SYS(gettid),         SCMP_SYS(getrandom),
-    SCMP_SYS(sched_yield),    SCMP_SYS(restart_syscall),
-};
-
-/* A vmm: threads, memory for the guest, waiting, its connections. */
-static const int vmm_calls[] = {
-    SCMP_SYS(pwrite64),
-    SCMP_SYS(preadv),
-    SCMP_SYS(pwritev),
-    SCMP_SYS(recvmsg),
-    SCMP_SYS(recvfrom),
-    SCMP_SYS(sendmsg),
-    SCMP_SYS(sendto),
-    SCMP_SYS(accept),
-    SCMP_SYS(accept4),
-    SCMP_SYS(shutdown),
-    SCMP_SYS(getsockopt),
-    SCMP_SYS(setsockopt),
-    SCMP_SYS(getsockname),
-    SCMP_SYS(poll),
-    SCMP_SYS(ppoll),
-    SCMP_SYS(select),
-    SCMP_SYS(pselect6),
-    SCMP_SYS(epoll_create1),
-    SCMP_SYS(epoll_ctl),
-    SCMP_SYS(epoll_wait),
-    SCMP_SYS(epoll_pwait),
-    SCMP_SYS(io_uring_enter),
-    SCMP_SYS(eventfd2),
-    SCMP_SYS(pipe2),
-    SCMP_SYS(timerfd_create),
-    SCMP_SYS(timerfd_settime),
-    SCMP_SYS(timerfd_gettime),
-    SCMP_SYS(nanosleep),
-    SCMP_SYS(clock_nanosleep),
-    SCMP_SYS(clock_getres),
-    SCMP_SYS(set_robust_list),
-    SCMP_SYS(get_robust_list),
-    SCMP_SYS(rseq),
-    SCMP_SYS(set_tid_address),
-    SCMP_SYS(memfd_create),
-    SCMP_SYS(ftruncate),
-    SCMP_SYS(fallocate),
-    SCMP_SYS(fdatasync),
-    SCMP_SYS(msync),
-    SCMP_SYS(mincore),
-    SCMP_SYS(dup),
-    SCMP_SYS(dup2),
-    SCMP_SYS(dup3),
-    SCMP_SYS(membarrier),
-    SCMP_SYS(sched_getaffinity),
-    SCMP_SYS(sched_setaffinity),
-    SCMP_SYS(sched_getattr),
-    SCMP_SYS(sched_setattr),
-    SCMP_SYS(sched_getparam),
-    SCMP_SYS(sched_getscheduler),
-    SCMP_SYS(getcpu),
-    SCMP_SYS(sysinfo),
-    SCMP_SYS(uname),
-    SCMP_SYS(getrusage),
-    SCMP_SYS(times),
-    SCMP_SYS(rt_sigtimedwait),
-    SCMP_SYS(rt_sigpending),
-};
-
-/* NAT: the host's sockets, and reading the list of resolvers. */
-static const int nat_calls[] = {
-    SCMP_SYS(poll),       SCMP_SYS(ppoll),           SCMP_SYS(recvfrom),    SCMP_SYS(sendto),
-    SCMP_SYS(recvmsg),    SCMP_SYS(sendmsg),         SCMP_SYS(bind),        SCMP_SYS(connect),
-    SCMP_SYS(listen),     SCMP_SYS(accept),          SCMP_SYS(accept4),     SCMP_SYS(shutdown),
-    SCMP_SYS(getsockopt), SCMP_SYS(setsockopt),      SCMP_SYS(getsockname), SCMP_SYS(getpeername),
-    SCMP_SYS(nanosleep),  SCMP_SYS(clock_nanosleep), SCMP_SYS(newfstatat),
-};
-
-/* What a sanitizer's runtime tries while it reports; it goes on without. */
-static const int sanitizer_calls[] = {
-    SCMP_SYS(open),      SCMP_SYS(openat),      SCMP_SYS(readlink), SCMP_SYS(readlinkat),
-    SCMP_SYS(stat),      SCMP_SYS(access),      SCMP_SYS(socket),   SCMP_SYS(getrlimit),
-    SCMP_SYS(prlimit64), SCMP_SYS(personality),
-};
+/* ---- the program ---- */
 
 /* A failed rule; the first error of many is kept. */
 static void note(int *error, int result)
@@ -132,123 +50,62 @@ static void note(int *error, int result)
         *error = -result;
 }
 
-static void allow(scmp_filter_ctx filter, const int *calls, unsigned count, int *error)
+static void add_call(scmp_filter_ctx filter, const struct sandbox_call *call, int *error)
 {
-    for (unsigned i = 0; i < count; i++)
-        note(error, seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0));
-}
-
-static void allow_if(scmp_filter_ctx filter, int call, struct scmp_arg_cmp condition, int *error)
-{
-    note(error, seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, call, 1, &condition));
-}
-
-/* The C library takes the older call when the newer one, whose flags lie in memory, is absent. */
-static void pretend_absent(scmp_filter_ctx filter, int call, int *error)
-{
-    note(error, seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), call, 0));
-}
-
-static void add_common(scmp_filter_ctx filter, int *error)
-{
-    allow(filter, common_calls, G_N_ELEMENTS(common_calls), error);
-    /* fstat(3) of an open file, not stat(2) of a path. */
-    allow_if(filter, SCMP_SYS(newfstatat),
-             SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH), error);
-    allow_if(filter, SCMP_SYS(mmap), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0), error);
-    allow_if(filter, SCMP_SYS(mprotect), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0), error);
-    /* The signal of abort(3) and of the handler below, to oneself. */
-    allow_if(filter, SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_EQ, getpid()), error);
-    /* Standard output asks whether it is a terminal. */
-    allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, TCGETS), error);
-}
-
-/* Of a descriptor's own. None that has signals sent to other processes (F_SETOWN), nor locks. */
-static void allow_fcntl(scmp_filter_ctx filter, int *error)
-{
-    static const int commands[] = {
-        F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_ADD_SEALS, F_GET_SEALS,
+    bool masked = !call->below && call->mask != UINT64_MAX;
+    const struct scmp_arg_cmp check = {
+        .arg = call->argument,
+        .op = call->below ? SCMP_CMP_LT
+              : masked    ? SCMP_CMP_MASKED_EQ
+                          : SCMP_CMP_EQ,
+        .datum_a = masked ? call->mask : call->value,
+        .datum_b = call->value,
     };
 
-    for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++)
-        allow_if(filter, SCMP_SYS(fcntl), SCMP_A1(SCMP_CMP_EQ, commands[i]), error);
+    note(error, seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, call->number, call->checks, &check));
 }
 
-static void add_vmm(scmp_filter_ctx filter, bool kvm, int *error)
+static void add_calls(scmp_filter_ctx filter, unsigned by, bool kvm, int *error)
 {
-    enum { KVM_IOCTLS = 0xAE00 }; /* KVMIO in the second byte */
-
-    allow(filter, vmm_calls, G_N_ELEMENTS(vmm_calls), error);
-    allow_fcntl(filter, error);
-    allow_if(filter, SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD),
-             error);
-    pretend_absent(filter, SCMP_SYS(clone3), error);
-    allow_if(filter, SCMP_SYS(prctl), SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME), error);
-    allow_if(filter, SCMP_SYS(prctl), SCMP_A0(SCMP_CMP_EQ, PR_SET_TIMERSLACK), error);
-    allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, FIONBIO), error);
-    allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, FIONREAD), error);
-    allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, TUNSETOFFLOAD), error);
-    if (kvm)
-        allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_MASKED_EQ, 0xFF00, KVM_IOCTLS), error);
-}
-
-/* Landlock says which files. */
-static void add_nat(scmp_filter_ctx filter, int *error)
-{
-    const int no_writing = O_ACCMODE | O_CREAT | O_TRUNC;
-
-    allow(filter, nat_calls, G_N_ELEMENTS(nat_calls), error);
-    allow_fcntl(filter, error);
-    allow_if(filter, SCMP_SYS(openat), SCMP_A2(SCMP_CMP_MASKED_EQ, no_writing, O_RDONLY), error);
-    /* Asking for a limit, not setting one. */
-    allow_if(filter, SCMP_SYS(prlimit64), SCMP_A2(SCMP_CMP_EQ, 0), error);
-    allow_if(filter, SCMP_SYS(socket), SCMP_A0(SCMP_CMP_EQ, AF_INET), error);
-    allow_if(filter, SCMP_SYS(socket), SCMP_A0(SCMP_CMP_EQ, AF_INET6), error);
-    allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, FIONBIO), error);
-    allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, FIONREAD), error);
-}
-
-static bool is_of_nat(int call)
-{
-    return call == SCMP_SYS(openat) || call == SCMP_SYS(socket) || call == SCMP_SYS(prlimit64);
-}
-
-static void add_sanitizer(scmp_filter_ctx filter, enum sandbox_role role, int *error)
-{
-    for (unsigned i = 0; i < G_N_ELEMENTS(sanitizer_calls); i++)
-        if (role != SANDBOX_NAT || !is_of_nat(sanitizer_calls[i]))
-            note(error, seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), sanitizer_calls[i], 0));
-}
-
-/* Only async-signal-safe calls. The call is made once more, of which the process dies now that
- * there is no handler: in a process namespace of its own no signal that it sends itself would end
- * it. */
-static void on_violation(int number, siginfo_t *info, void *context)
-{
-    char text[sizeof(VIOLATION) + 12] = VIOLATION;
-    size_t length = sizeof(VIOLATION) - 1;
-    unsigned call = info->si_syscall, divisor = 1;
-
-    while (call / divisor >= 10)
-        divisor *= 10;
-    for (; divisor; divisor /= 10)
-        text[length++] = '0' + call / divisor % 10;
-    text[length++] = '\n';
-    if (write(STDERR_FILENO, text, length) < 0)
-        _exit(1);
-    ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP] =
-        (greg_t)(uintptr_t)info->si_call_addr - SYSCALL_LENGTH;
-}
-
-static int watch_violations(void)
-{
-    struct sigaction action = {.sa_sigaction = on_violation,
-                               .sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESETHAND};
-
-    return sigaction(SIGSYS, &action, NULL) == 0 ? 0 : errno;
+    for (unsigned i = 0; i < sandbox_call_count; i++)
+        if (sandbox_calls[i].by & by && (kvm || !sandbox_calls[i].kvm))
+            add_call(filter, &sandbox_calls[i], error);
+    for (unsigned i = 0; i < sandbox_absent_count; i++)
+        note(error, seccomp_rule_add(filter, SCMP_ACT_ERRNO(sandbox_absent[i].error),
+                                     sandbox_absent[i].number, 0));
+    /* The signal of abort(3), and those between threads, in this process alone. */
+    note(error, seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+                                 SCMP_A0(SCMP_CMP_EQ, getpid())));
+    /* A thread may be held to less. */
+    if (by == SANDBOX_BY_MAIN)
+        note(error, seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(seccomp), 2,
+                                     SCMP_A0(SCMP_CMP_EQ, SECCOMP_SET_MODE_FILTER),
+                                     SCMP_A1(SCMP_CMP_EQ, 0)));
 }
 
 #if SANDBOX_SANITIZED
+static bool makes(unsigned by, int number)
+{
+    for (unsigned i = 0; i < sandbox_call_count; i++)
+        if (sandbox_calls[i].number == number && sandbox_calls[i].by & by)
+            return true;
+    return false;
+}
+
+/* What a sanitizer's runtime tries while it reports; it goes on without. */
+static void add_sanitizer(scmp_filter_ctx filter, unsigned by, int *error)
+{
+    static const int calls[] = {
+        SCMP_SYS(socket),    SCMP_SYS(getrlimit), SCMP_SYS(personality),
+        SCMP_SYS(prlimit64), SCMP_SYS(open),      SCMP_SYS(openat),
+        SCMP_SYS(readlink),  SCMP_SYS(stat),      SCMP_SYS(access),
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(calls); i++)
+        if (!makes(by, calls[i]))
+            note(error, seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), calls[i], 0));
+}
+
 /* The leak checker of a sanitized build stops the process's threads from a new process, which the
  * filter forbids: it is turned off in sandboxed processes. */
 int __lsan_is_turned_off(void);
@@ -259,42 +116,246 @@ int __lsan_is_turned_off(void)
 }
 #endif
 
-int sandbox_filter_load(enum sandbox_role role, bool kvm)
+/* libseccomp's program for the callers in `by`. */
+static int add_rules(scmp_filter_ctx filter, unsigned by, bool kvm)
 {
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
-    int error = watch_violations();
+    int error = 0;
 
-    if (!filter)
-        return ENOMEM;
-    note(&error, seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1));
     note(&error, seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS));
-    add_common(filter, &error);
-    if (role == SANDBOX_VMM)
-        add_vmm(filter, kvm, &error);
-    if (role == SANDBOX_NAT)
-        add_nat(filter, &error);
+    note(&error, seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2));
+    add_calls(filter, by, kvm, &error);
 #if SANDBOX_SANITIZED
     leaks_unchecked = 1;
-    add_sanitizer(filter, role, &error);
-#else
-    (void)add_sanitizer;
+    add_sanitizer(filter, by, &error);
 #endif
-    if (!error)
-        note(&error, seccomp_load(filter));
-    seccomp_release(filter);
     return error;
 }
 
-char *sandbox_explain(const char *role, const char *line)
+/* Append the instructions that libseccomp writes into a memory file. */
+static int read_program(scmp_filter_ctx filter, GArray *program)
 {
-    char *name, *sentence;
+    int fd = memfd_create("filter", MFD_CLOEXEC), error = fd < 0 ? errno : 0;
+    struct sock_filter instructions[64];
+    ssize_t count;
 
-    if (!g_str_has_prefix(line, VIOLATION))
+    if (!error)
+        note(&error, seccomp_export_bpf(filter, fd));
+    for (off_t at = 0; !error && (count = pread(fd, instructions, sizeof(instructions), at)) > 0;
+         at += count)
+        g_array_append_vals(program, instructions, (guint)count / sizeof(instructions[0]));
+    if (fd >= 0)
+        close(fd);
+    return error;
+}
+
+/* Calls of x86-64 that are newer than the table fail; a vCPU's commonest call is looked at first.
+ * All else falls through to libseccomp's program, which looks at the architecture anew. */
+static void add_prologue(GArray *program, bool runs_vcpus)
+{
+    const struct sock_filter newer[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 4),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, FIRST_X32_CALL, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, SANDBOX_FIRST_UNKNOWN, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+    };
+    /* The kernel takes the lower half of the request alone. */
+    const struct sock_filter run[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 5),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, KVM_RUN, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+
+    if (runs_vcpus)
+        g_array_append_vals(program, run, G_N_ELEMENTS(run));
+    g_array_append_vals(program, newer, G_N_ELEMENTS(newer));
+}
+
+static int build(unsigned by, bool kvm, GArray *program)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
+    int error = filter ? add_rules(filter, by, kvm) : ENOMEM;
+
+    add_prologue(program, kvm && by & (SANDBOX_BY_VCPU | SANDBOX_BY_MAIN));
+    if (!error)
+        error = read_program(filter, program);
+    if (filter)
+        seccomp_release(filter);
+    return error;
+}
+
+static int load(const GArray *program, unsigned flags)
+{
+    const struct sock_fprog code = {(unsigned short)program->len,
+                                    (struct sock_filter *)program->data};
+
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &code) == 0 ? 0 : errno;
+}
+
+/* ---- threads ---- */
+
+_Static_assert(SANDBOX_BY_VCPU == 1 << THREAD_VCPU && SANDBOX_BY_SAVE == 1 << THREAD_SAVE,
+               "callers begin with the kinds of threads");
+
+/* The programs of a vmm's threads, made when the first of a kind begins. */
+static struct {
+    GMutex lock;
+    bool kvm;
+    GArray *programs[THREAD_KINDS];
+} threads;
+
+/* NULL when it cannot be made. */
+static const GArray *find_program(enum thread_kind kind)
+{
+    g_mutex_lock(&threads.lock);
+    if (!threads.programs[kind]) {
+        GArray *program = g_array_new(FALSE, FALSE, sizeof(struct sock_filter));
+
+        if (build(1U << kind, threads.kvm, program) == 0)
+            threads.programs[kind] = program;
+        else
+            g_array_unref(program);
+    }
+    const GArray *program = threads.programs[kind];
+    g_mutex_unlock(&threads.lock);
+    return program;
+}
+
+/* One that cannot be held to its kind's calls is held to the vmm's: it would not do to lose a
+ * machine for want of memory. */
+static void on_thread(enum thread_kind kind)
+{
+    const GArray *program = find_program(kind);
+    int error = program ? load(program, 0) : ENOMEM;
+
+    if (error)
+        g_warning("sandbox: a thread keeps the calls of all threads: %s", g_strerror(error));
+}
+
+static unsigned callers_of(enum sandbox_role role)
+{
+    static const unsigned by[SANDBOX_ROLES] = {
+        [SANDBOX_VMM] = SANDBOX_BY_MAIN,
+        [SANDBOX_DUMP] = SANDBOX_BY_DUMP,
+        [SANDBOX_NAT] = SANDBOX_BY_NAT,
+        [SANDBOX_OSINFO] = SANDBOX_BY_OSINFO,
+    };
+
+    return by[role];
+}
+
+int sandbox_filter_load(enum sandbox_role role, bool kvm)
+{
+    g_autoptr(GArray) program = g_array_new(FALSE, FALSE, sizeof(struct sock_filter));
+    int error = sandbox_watch_violations();
+
+    if (!error)
+        error = build(callers_of(role), kvm, program);
+    if (!error)
+        error = load(program, SECCOMP_FILTER_FLAG_TSYNC);
+    if (error || role != SANDBOX_VMM)
+        return error;
+    threads.kvm = kvm;
+    thread_set_guard(on_thread);
+    return 0;
+}
+
+/* ---- refused calls ---- */
+
+/* A line under construction, by calls that are safe in a signal handler. */
+struct line {
+    char text[LINE_MAX_SIZE];
+    size_t length;
+};
+
+static void add_text(struct line *line, const char *text)
+{
+    while (*text && line->length < sizeof(line->text) - 1)
+        line->text[line->length++] = *text++;
+}
+
+static void add_number(struct line *line, uint64_t number, unsigned base)
+{
+    char digits[24];
+    size_t at = sizeof(digits);
+
+    digits[--at] = 0;
+    do
+        digits[--at] = "0123456789abcdef"[number % base];
+    while ((number /= base));
+    add_text(line, digits + at);
+}
+
+static void tell_call(const char *verdict, int number, const greg_t *registers)
+{
+    static const int places[ARGUMENTS] = {REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9};
+    struct line line = {.length = 0};
+    char thread[17] = "?";
+
+    prctl(PR_GET_NAME, thread);
+    add_text(&line, LINE_START);
+    add_text(&line, verdict);
+    add_text(&line, " ");
+    add_number(&line, (unsigned)number, 10);
+    for (unsigned i = 0; i < ARGUMENTS; i++) {
+        add_text(&line, i ? ", 0x" : " (0x");
+        add_number(&line, (uint64_t)registers[places[i]], 16);
+    }
+    add_text(&line, ") ");
+    add_text(&line, thread);
+    line.text[line.length++] = '\n';
+    if (write(STDERR_FILENO, line.text, line.length) < 0)
+        return;
+}
+
+/* The fatal call is made once more, with the signal blocked, of which the kernel kills the process
+ * whatever it is: a signal that it sent itself would not end the process 1 of a namespace. */
+static void on_violation(int signal_number, siginfo_t *info, void *context)
+{
+    static int warnings;
+    ucontext_t *state = context;
+    greg_t *registers = state->uc_mcontext.gregs;
+
+    if (!sandbox_call_takes_path(info->si_syscall)) {
+        tell_call(LINE_FATAL, info->si_syscall, registers);
+        sigaddset(&state->uc_sigmask, SIGSYS);
+        registers[REG_RAX] = info->si_syscall;
+        registers[REG_RIP] = (greg_t)(uintptr_t)info->si_call_addr - SYSCALL_LENGTH;
+        return;
+    }
+    if (__atomic_fetch_add(&warnings, 1, __ATOMIC_RELAXED) < WARNINGS_MAX)
+        tell_call(LINE_REFUSED, info->si_syscall, registers);
+    registers[REG_RAX] = -EACCES;
+}
+
+int sandbox_watch_violations(void)
+{
+    struct sigaction action = {.sa_sigaction = on_violation, .sa_flags = SA_SIGINFO | SA_NODEFER};
+
+    return sigaction(SIGSYS, &action, NULL) == 0 ? 0 : errno;
+}
+
+char *sandbox_explain(const char *role, const char *line, bool *fatal)
+{
+    char verdict[16], thread[32] = "", arguments[128] = "";
+    char *name, *sentence;
+    int number;
+
+    if (!g_str_has_prefix(line, LINE_START) ||
+        sscanf(line + strlen(LINE_START), "%15s %d (%127[0-9a-fx, ]) %31[^\n]", verdict, &number,
+               arguments, thread) != 4)
         return NULL;
-    name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, atoi(line + strlen(VIOLATION)));
-    sentence =
-        g_strdup_printf("the sandbox stopped the %s at a system call that it never makes (%s)",
-                        role, name ? name : line + strlen(VIOLATION));
+    *fatal = g_str_equal(verdict, LINE_FATAL);
+    name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, number);
+    sentence = g_strdup_printf(
+        "the sandbox %s the %s's thread %s a system call that it never makes: "
+        "%s(%s)",
+        *fatal ? "ended" : "refused", role, thread, name ? name : "unknown", arguments);
     free(name);
     return sentence;
 }

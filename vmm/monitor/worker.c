@@ -60,15 +60,16 @@ static void tell_if_over(struct worker *worker)
 static void on_log(void *opaque, const char *line)
 {
     struct worker *worker = opaque;
-    char *violation = sandbox_explain(worker->role, line);
+    bool fatal = false;
+    char *violation = sandbox_explain(worker->role, line, &fatal);
 
-    if (violation) {
+    if (violation && fatal) {
         g_free(worker->violation);
         worker->violation = violation;
         return;
     }
     g_free(worker->last_log);
-    worker->last_log = g_utf8_make_valid(line, -1);
+    worker->last_log = violation ? violation : g_utf8_make_valid(line, -1);
     worker->ops->log(worker->opaque, worker->last_log);
 }
 

@@ -9,6 +9,7 @@
  */
 #include "vmm/util/chardev.h"
 #include "vmm/util/fault.h"
+#include "vmm/util/thread.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -405,6 +406,7 @@ static void *run(void *opaque)
     struct pollfd polls[SLOT_COUNT];
 
     prctl(PR_SET_NAME, chardev->name);
+    thread_begin(THREAD_CHARDEV);
     while (!is_stopped(chardev)) {
         if (wait_for_work(chardev, polls) > 0)
             serve(chardev, polls);

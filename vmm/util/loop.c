@@ -18,6 +18,7 @@
 
 #include "vmm/util/fault.h"
 #include "vmm/util/loop_internal.h"
+#include "vmm/util/thread.h"
 
 struct loop_pending {
     void (*function)(void *opaque);
@@ -68,6 +69,7 @@ static void *thread_main(void *opaque)
     struct loop *loop = opaque;
     bool may_sleep;
 
+    thread_begin(THREAD_IO);
     current = loop;
     while (prepare_turn(loop, &may_sleep)) {
         loop->backend->turn(loop, may_sleep);
@@ -92,14 +94,26 @@ static void wake_locked(struct loop *loop)
         ;
 }
 
+static void start_locked(struct loop *loop)
+{
+    if (!loop->thread)
+        loop->thread = g_thread_new(loop->name, thread_main, loop);
+}
+
+void loop_start(struct loop *loop)
+{
+    g_mutex_lock(&loop->lock);
+    start_locked(loop);
+    g_mutex_unlock(&loop->lock);
+}
+
 void loop_call(struct loop *loop, void (*function)(void *opaque), void *opaque)
 {
     const struct loop_pending call = {function, opaque};
 
     g_mutex_lock(&loop->lock);
     g_array_append_val(loop->calls, call);
-    if (!loop->thread)
-        loop->thread = g_thread_new(loop->name, thread_main, loop);
+    start_locked(loop);
     wake_locked(loop);
     g_mutex_unlock(&loop->lock);
 }

@@ -33,6 +33,10 @@ const char *loop_backend(const struct loop *loop);
 /* Whether the caller is the loop's thread. */
 bool loop_is_current(const struct loop *loop);
 
+/* Start the thread now; else the first call does, and the thread may do no more than whoever makes
+ * that. Any thread. */
+void loop_start(struct loop *loop);
+
 /* Have `function` called once on the loop's thread, soon, in the order of the calls. Any thread;
  * never blocks. */
 void loop_call(struct loop *loop, void (*function)(void *opaque), void *opaque);
