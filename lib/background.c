@@ -1,49 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Machines that run in the background: what would be on a terminal goes to files in the machine's
- * folder.
- *
- * A file that has grown large is put aside when the machine is started, and the one that was put
- * aside before goes: a log has two generations.
+ * folder, which the monitor keeps from growing without end.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/fault.h"
+#include "lib/machine.h"
 
-#define LOG_FILE     "log"
-#define CONSOLE_FILE "console.log"
-#define LARGE        (1 << 20) /* bytes */
+/* A file in the machine's folder. */
+struct log {
+    char *path;
+    int fd;
+};
 
-/* The file in the machine's folder, to append to. -1 with an error. */
-static int open_log(const char *name, const char *file, struct anima_error **error)
+/* Open `file` to append to; false and an error. */
+static bool log_open(struct log *log, const char *name, const char *file,
+                     struct anima_error **error)
 {
     char *folder = anima_definition_folder(name);
-    g_autofree char *path = g_build_filename(folder, file, NULL);
-    g_autofree char *aside = g_strconcat(path, ".old", NULL);
-    struct stat status;
-    int fd;
 
+    log->path = g_build_filename(folder, file, NULL);
     anima_free(folder);
-    if (lstat(path, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > LARGE)
-        rename(path, aside);
-    fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
-    if (fd < 0)
-        error_set(error, ANIMA_ERROR_FAILED, "%s: %s", path, strerror(errno));
-    return fd;
+    log->fd =
+        open(log->path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+    if (log->fd < 0)
+        error_set(error, ANIMA_ERROR_FAILED, "%s: %s", log->path, strerror(errno));
+    return log->fd >= 0;
+}
+
+static void log_close(struct log *log)
+{
+    g_free(log->path);
+    if (log->fd >= 0)
+        close(log->fd);
 }
 
 /* Start it and let it go; on failure nothing of it is left. */
-static struct anima_machine *start(const struct anima_definition *definition, int console, int log,
+static struct anima_machine *start(const struct anima_definition *definition,
+                                   const struct log *console, const struct log *log,
                                    struct anima_error **error)
 {
-    struct anima_machine *machine = anima_machine_start(definition, console, error);
+    struct anima_machine *machine = machine_start(definition, console->fd, console->path, error);
 
-    if (machine && anima_machine_detach(machine, log, error))
+    if (machine && machine_detach(machine, log->fd, log->path, error))
         return machine;
     anima_machine_destroy(machine);
     return NULL;
@@ -53,19 +56,14 @@ ANIMA_API struct anima_machine *anima_machine_start_named(const char *name,
                                                           struct anima_error **error)
 {
     struct anima_definition *definition = anima_definition_create();
+    struct log console = {.fd = -1}, log = {.fd = -1};
     struct anima_machine *machine = NULL;
-    int console = -1, log = -1;
 
-    if (anima_definition_load_named(definition, name, error)) {
-        console = open_log(name, CONSOLE_FILE, error);
-        log = console < 0 ? -1 : open_log(name, LOG_FILE, error);
-    }
-    if (log >= 0)
-        machine = start(definition, console, log, error);
-    if (console >= 0)
-        close(console);
-    if (log >= 0)
-        close(log);
+    if (anima_definition_load_named(definition, name, error) &&
+        log_open(&console, name, "console.log", error) && log_open(&log, name, "log", error))
+        machine = start(definition, &console, &log, error);
+    log_close(&console);
+    log_close(&log);
     anima_definition_destroy(definition);
     return machine;
 }

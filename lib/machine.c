@@ -10,6 +10,7 @@
 #include "lib/connect.h"
 #include "lib/connection.h"
 #include "lib/fault.h"
+#include "lib/machine.h"
 #include "lib/spawn.h"
 
 struct anima_machine {
@@ -156,8 +157,14 @@ ANIMA_API int anima_machine_wait(struct anima_machine *machine, int timeout_ms,
     return -1;
 }
 
-ANIMA_API struct anima_machine *anima_machine_start(const struct anima_definition *definition,
-                                                    int serial_fd, struct anima_error **error)
+/* Parameters that tell where a file is. */
+static json_t *file_params(const char *log)
+{
+    return log ? json_pack("{s:s}", "log", log) : json_object();
+}
+
+struct anima_machine *machine_start(const struct anima_definition *definition, int serial_fd,
+                                    const char *log, struct anima_error **error)
 {
     GError *cause = NULL;
     struct anima_machine *machine;
@@ -178,7 +185,7 @@ ANIMA_API struct anima_machine *anima_machine_start(const struct anima_definitio
     result = call(machine, "events.subscribe", NULL, -1, -1, error);
     if (result) {
         json_decref(result);
-        params = json_object();
+        params = file_params(log);
         json_object_set_new(params, "definition",
                             definition_to_json((const struct definition *)definition));
         result = call(machine, "start", params, serial_fd, -1, error);
@@ -189,14 +196,26 @@ ANIMA_API struct anima_machine *anima_machine_start(const struct anima_definitio
     return machine;
 }
 
-ANIMA_API bool anima_machine_detach(struct anima_machine *machine, int log_fd,
-                                    struct anima_error **error)
+ANIMA_API struct anima_machine *anima_machine_start(const struct anima_definition *definition,
+                                                    int serial_fd, struct anima_error **error)
 {
-    json_t *result = call(machine, "detach", NULL, log_fd, -1, error);
+    return machine_start(definition, serial_fd, NULL, error);
+}
+
+bool machine_detach(struct anima_machine *machine, int log_fd, const char *log,
+                    struct anima_error **error)
+{
+    json_t *result = call(machine, "detach", file_params(log), log_fd, -1, error);
     bool good = result;
 
     json_decref(result);
     return good;
+}
+
+ANIMA_API bool anima_machine_detach(struct anima_machine *machine, int log_fd,
+                                    struct anima_error **error)
+{
+    return machine_detach(machine, log_fd, NULL, error);
 }
 
 ANIMA_API bool anima_machine_definition(struct anima_machine *machine,

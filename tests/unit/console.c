@@ -7,12 +7,16 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/monitor/console.h"
+#include "vmm/monitor/log_file.h"
 
 struct bench {
     struct console *console;
@@ -252,6 +256,97 @@ static void a_file_takes_all(void **state)
 
 #define SCENARIO(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+/* ---- logs ---- */
+
+struct log_bench {
+    char folder[64];
+    char *path, *aside;
+};
+
+static void log_bench_init(struct log_bench *log)
+{
+    snprintf(log->folder, sizeof(log->folder), "/tmp/anima-console-XXXXXX");
+    assert_non_null(mkdtemp(log->folder));
+    log->path = g_build_filename(log->folder, "console.log", NULL);
+    log->aside = g_strconcat(log->path, ".old", NULL);
+}
+
+static void log_bench_finish(struct log_bench *log)
+{
+    unlink(log->path);
+    unlink(log->aside);
+    assert_int_equal(rmdir(log->folder), 0);
+    g_free(log->path);
+    g_free(log->aside);
+}
+
+static void attach_log(struct bench *bench, const struct log_bench *log)
+{
+    int fd = open(log->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+    assert_true(console_attach(bench->console, fd,
+                               &(struct console_view){.patient = true, .log = log->path}));
+}
+
+static off_t size_of(const char *path)
+{
+    struct stat status;
+
+    return stat(path, &status) == 0 ? status.st_size : -1;
+}
+
+static void a_log_has_two_generations(void **state)
+{
+    struct bench *bench = *state;
+    struct log_bench log;
+
+    log_bench_init(&log);
+    attach_log(bench, &log);
+    /* Five times what one file takes; nothing holds the guest back. */
+    assert_int_equal(babble(bench->guest, 5 * LOG_FILE_MAX), 5 * LOG_FILE_MAX);
+    say(bench->guest, "last words");
+    assert_in_range(size_of(log.path), 1, LOG_FILE_MAX);
+    assert_in_range(size_of(log.aside), LOG_FILE_MAX / 2, LOG_FILE_MAX);
+    log_bench_finish(&log);
+}
+
+static void a_log_that_was_renamed_begins_again(void **state)
+{
+    struct bench *bench = *state;
+    g_autofree char *text = NULL;
+    struct log_bench log;
+    char *other;
+
+    log_bench_init(&log);
+    attach_log(bench, &log);
+    say(bench->guest, "before");
+    other = g_strconcat(log.path, ".1", NULL);
+    assert_int_equal(rename(log.path, other), 0);
+    g_usleep(1100000); /* it is looked at once a second */
+    say(bench->guest, "behind");
+    assert_true(g_file_get_contents(log.path, &text, NULL, NULL));
+    assert_string_equal(text, "behind");
+    assert_int_equal(size_of(other), strlen("before"));
+    unlink(other);
+    g_free(other);
+    log_bench_finish(&log);
+}
+
+static void a_file_under_another_name_is_left_alone(void **state)
+{
+    struct bench *bench = *state;
+    struct log_bench log, elsewhere;
+
+    log_bench_init(&log);
+    log_bench_init(&elsewhere);
+    assert_true(g_file_set_contents(elsewhere.path, "mine", -1, NULL));
+    assert_null(log_file_create(bench->guest, elsewhere.path));
+    assert_int_equal(size_of(elsewhere.path), 4);
+    log_bench_finish(&elsewhere);
+    log_bench_finish(&log);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -264,6 +359,9 @@ int main(void)
         SCENARIO(too_many_are_refused),
         SCENARIO(another_vmm_takes_the_line),
         SCENARIO(a_file_takes_all),
+        SCENARIO(a_log_has_two_generations),
+        SCENARIO(a_log_that_was_renamed_begins_again),
+        SCENARIO(a_file_under_another_name_is_left_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

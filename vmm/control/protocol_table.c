@@ -23,9 +23,20 @@ static const char *const engines[] = {"kvm", "soft", NULL};
 
 /* ---- parameters ---- */
 
+/* Of a file that was handed over. */
+#define LOG_FIELD                                                                                \
+    {                                                                                            \
+        "log", CONTROL_TEXT, false,                                                              \
+            "absolute path of the file, which makes it a log of two generations: a full one is " \
+            "renamed to NAME.old"                                                                \
+    }
+
+static const struct control_field log_params[] = {LOG_FIELD, {0}};
+
 static const struct control_field start_params[] = {
     {"definition", CONTROL_OBJECT, true, "the machine's definition, as anima(1) lists its keys"},
     {"serial", CONTROL_BOOL, false, "a descriptor comes along, for the line on stdio"},
+    LOG_FIELD,
     {0},
 };
 
@@ -294,8 +305,8 @@ const struct control_method control_methods[] = {
     {"detach",
      "Let the machine live on when the connection that the monitor was started with is closed.",
      CONTROL_OWN, .fds_max = 1,
-     .fds_about = "a file for the machine's log, to which messages are appended", .params = none,
-     .result = none},
+     .fds_about = "a file for the machine's log, to which messages are appended",
+     .params = log_params, .result = none},
     {"query", "Tell how the machine is.", CONTROL_OBSERVE, .in_vmm = true, .params = none,
      .result = query_result},
     {"definition",

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "config/schema.h"
+#include "vmm/monitor/log_file.h"
 
 #define PIECE      16384        /* bytes of one read */
 #define PIPE_PIECE 512          /* bytes that what is ready takes without waiting (PIPE_BUF) */
@@ -25,8 +26,9 @@ struct viewer {
     struct console_view view;
     int fd;
     bool is_socket, is_file;
-    GByteArray *out; /* what it has to be told */
-    size_t lost;     /* bytes that it missed and was not told of */
+    struct log_file *log; /* NULL: none */
+    GByteArray *out;      /* what it has to be told */
+    size_t lost;          /* bytes that it missed and was not told of */
     guint in_source, out_source, hup_source;
 };
 
@@ -54,6 +56,7 @@ static void viewer_free(void *opaque)
     remove_source(&viewer->in_source);
     remove_source(&viewer->out_source);
     remove_source(&viewer->hup_source);
+    log_file_destroy(viewer->log);
     close(viewer->fd);
     g_byte_array_unref(viewer->out);
     g_free(viewer);
@@ -67,6 +70,7 @@ static ssize_t write_some(const struct viewer *viewer, const uint8_t *bytes, siz
     struct pollfd ready = {.fd = viewer->fd, .events = POLLOUT};
     ssize_t count;
 
+    log_file_turn(viewer->log, length);
     if (viewer->is_socket)
         count = send(viewer->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
     else if (!viewer->is_file && poll(&ready, 1, 0) <= 0)
@@ -358,6 +362,7 @@ bool console_attach(struct console *console, int fd, const struct console_view *
     /* What cannot be polled, and what would wait in a read, types nothing. */
     viewer->view.readonly |= viewer->is_file;
     viewer->out = g_byte_array_new();
+    viewer->log = log_file_create(fd, view->log);
     if (view->scrollback)
         g_byte_array_append(viewer->out, console->kept->data, console->kept->len);
     g_ptr_array_add(console->viewers, viewer);

@@ -30,6 +30,7 @@ struct console_view {
     bool patient;
     bool readonly;   /* what it types is not read */
     bool scrollback; /* what is kept comes first */
+    const char *log; /* path of the file that the descriptor is; NULL: it is no log (log_file.h) */
 };
 
 /* Let `fd` (taken; a socket, or anything that can be written to) see the line. False, with `fd`

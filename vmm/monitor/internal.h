@@ -16,6 +16,7 @@
 #include "vmm/monitor/files.h"
 #include "vmm/monitor/folder.h"
 #include "vmm/monitor/jobs.h"
+#include "vmm/monitor/log_file.h"
 #include "vmm/monitor/nats.h"
 #include "vmm/monitor/restart.h"
 #include "vmm/monitor/upgrade.h"
@@ -45,6 +46,7 @@ struct monitor {
     char *started_in;                  /* working folder of the command that started the machine */
     struct console *console;           /* the line on stdio; NULL: none */
     bool detached;                     /* it lives on without its owner */
+    struct log_file *log;              /* standard error, when that is a file of ours; or NULL */
     bool leaving;                      /* somebody asked for its end */
     bool lives;                        /* the guest began to run */
     gint64 born_us;                    /* when */

@@ -26,6 +26,7 @@ void monitor_note(const struct monitor *monitor, const char *format, ...)
     va_start(arguments, format);
     line = g_strdup_vprintf(format, arguments);
     va_end(arguments);
+    log_file_turn(monitor->log, strlen(time) + strlen(line) + 2);
     g_message("%s %s", time, line);
 }
 
@@ -293,7 +294,10 @@ static bool open_files(struct monitor *monitor, GError **error)
 
 static bool prepare(struct monitor *monitor, const struct control_call *call, GError **error)
 {
-    static const struct console_view owner = {.patient = true};
+    const struct console_view owner = {
+        .patient = true,
+        .log = json_string_value(json_object_get(call->params, "log")),
+    };
 
     monitor->definition = definition_create();
     if (!definition_from_json(monitor->definition, json_object_get(call->params, "definition"),

@@ -52,6 +52,8 @@ static void handle_detach(void *opaque, struct control_call *call)
     /* Standard error is the command's. */
     dup2(call->count ? call->fds[0] : nothing, STDERR_FILENO);
     close(nothing);
+    monitor->log =
+        log_file_create(STDERR_FILENO, json_string_value(json_object_get(call->params, "log")));
     monitor->detached = true;
     monitor_note(monitor, "'%s' was started", definition_text(monitor->definition, OPTION_NAME));
     control_reply(call, NULL);
@@ -233,6 +235,7 @@ static void monitor_finish(struct monitor *monitor)
     monitor_note(monitor, "ended: %s: %s",
                  monitor->verdict.cause ? monitor->verdict.cause : "failed", message);
     console_destroy(monitor->console);
+    log_file_destroy(monitor->log);
     folder_release(monitor->folder);
     /* Last, so that whoever hears of the end finds nothing left. */
     tell_ended(monitor);
