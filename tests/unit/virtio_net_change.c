@@ -413,7 +413,7 @@ static gpointer flood(gpointer opaque)
 
     make_frame(frame, LENGTH, card_mac, 15);
     while (!__atomic_load_n(&traffic->over, __ATOMIC_RELAXED)) {
-        int far = __atomic_load_n(&traffic->far, __ATOMIC_RELAXED);
+        int far = __atomic_load_n(&traffic->far, __ATOMIC_ACQUIRE);
 
         send(far, frame, LENGTH, MSG_DONTWAIT | MSG_NOSIGNAL);
         recv(far, got, sizeof(got), MSG_DONTWAIT);
@@ -436,7 +436,7 @@ static void cables_move_while_frames_fly(void **state)
         send_marked(&card, i % RING);
         /* The thread may still use the former end. */
         ends[i] = plug(&card);
-        __atomic_store_n(&traffic.far, card.far, __ATOMIC_RELAXED);
+        __atomic_store_n(&traffic.far, card.far, __ATOMIC_RELEASE);
         virtio_net_limit(card.device, i % 3 * 1000000, 0);
         if (i % RING == RING - 1) {
             virtio_net_limit(card.device, 0, 0);
