@@ -11,6 +11,8 @@
 #include <yaml.h>
 
 #include "config/definition.h"
+#include "config/devices.h"
+#include "config/values.h"
 
 enum change_kind { CHANGE_SET, CHANGE_ADD, CHANGE_REMOVE };
 
@@ -97,19 +99,32 @@ static bool was_set(const struct change *changes, unsigned index)
     return false;
 }
 
-static bool apply(struct definition *definition, const struct change *changes, unsigned index,
+static bool apply(struct values *values, const struct change *changes, unsigned index,
                   const char *folder, GError **error)
 {
     const struct change *change = &changes[index];
-    const char *key = change->option->key;
+    bool good;
 
-    if (change->kind == CHANGE_REMOVE)
-        return definition_remove(definition, key, change->text, folder, error);
     if (change->kind == CHANGE_SET && !(change->option->list && was_set(changes, index)))
-        definition_reset(definition, change->option - definition_options(definition));
+        values_reset(values, change->option);
     if (change->kind == CHANGE_SET && !*change->text)
         return true;
-    return definition_set_in(definition, key, change->text, folder, error);
+    if (change->kind == CHANGE_REMOVE)
+        good = values_remove(values, change->option, change->text, folder, error);
+    else
+        good = values_set(values, change->option, change->text, folder, error);
+    if (!good)
+        g_prefix_error(error, "%s: ", change->option->key);
+    return good;
+}
+
+static bool apply_all(struct values *values, const struct change *changes, unsigned count,
+                      const char *folder, GError **error)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (!apply(values, changes, i, folder, error))
+            return false;
+    return true;
 }
 
 /* ---- the text ---- */
@@ -253,7 +268,7 @@ static bool means(const char *text, const struct definition *definition)
     return same;
 }
 
-/* The text changed in place; NULL when that does not do. */
+/* The text with these options changed in place; NULL when that does not do. */
 static char *edit_in_place(const char *text, const struct definition *definition,
                            const struct change *changes, unsigned count)
 {
@@ -265,6 +280,15 @@ static char *edit_in_place(const char *text, const struct definition *definition
     return g_string_free(changed, !good || !means(changed->str, definition));
 }
 
+/* The text of a definition whose options in `changes` differ from those in `text`. */
+static char *rewrite(const char *text, const struct definition *definition,
+                     const struct change *changes, unsigned count)
+{
+    char *changed = edit_in_place(text, definition, changes, count);
+
+    return changed ? changed : definition_to_yaml(definition, false);
+}
+
 char *change_yaml(const struct definition_kind *kind, const char *name, const char *text,
                   const char *const *words, const char *folder, GError **error)
 {
@@ -272,16 +296,125 @@ char *change_yaml(const struct definition_kind *kind, const char *name, const ch
     g_autofree struct change *changes = g_new0(struct change, count + 1);
     struct definition *definition = definition_create_kind(kind);
     char *changed = NULL;
-    bool good = parse_all(kind->options, words, changes, error) &&
-                definition_load_yaml(definition, name, NULL, text, strlen(text), error);
 
-    for (unsigned i = 0; good && i < count; i++)
-        good = apply(definition, changes, i, folder, error);
-    if (good && definition_check(definition, error)) {
-        changed = edit_in_place(text, definition, changes, count);
-        if (!changed)
-            changed = definition_to_yaml(definition, false);
-    }
+    if (parse_all(kind->options, words, changes, error) &&
+        definition_load_yaml(definition, name, NULL, text, strlen(text), error) &&
+        apply_all(definition_values(definition), changes, count, folder, error) &&
+        definition_check(definition, error))
+        changed = rewrite(text, definition, changes, count);
     definition_destroy(definition);
     return changed;
+}
+
+/* ---- a device ---- */
+
+/* Where the device called `id` stands; one may have its id by default. */
+static bool find_device(const struct definition *definition, const char *id,
+                        struct device_place *place, GError **error)
+{
+    struct definition *filled = definition_create();
+    json_t *object = definition_to_json(definition);
+    g_autofree char *shown = text_show(id);
+    bool found = definition_from_json(filled, object, NULL) &&
+                 definition_fill_devices(filled, NULL) && definition_find_device(filled, id, place);
+
+    json_decref(object);
+    definition_destroy(filled);
+    if (!found)
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_ABSENT,
+                    "%s: the definition has no such disk or network card", shown);
+    return found;
+}
+
+/* Change the device's entry; `*touched` is what then differs. */
+static bool change_device(struct definition *definition, const char *id, const char *const *words,
+                          const char *folder, struct change *touched, GError **error)
+{
+    unsigned count = g_strv_length((char **)words);
+    g_autofree struct change *changes = g_new0(struct change, count + 1);
+    struct values *entry;
+    struct device_place place;
+
+    if (!find_device(definition, id, &place, error))
+        return false;
+    touched->option = &options[place.kind];
+    entry = values_group_edit(definition_values(definition), touched->option, place.index);
+    if (parse_all(touched->option->members, words, changes, error) &&
+        apply_all(entry, changes, count, folder, error))
+        return true;
+    g_prefix_error(error, "%s: ", id);
+    return false;
+}
+
+char *change_yaml_device(const char *name, const char *text, const char *id,
+                         const char *const *words, const char *folder, GError **error)
+{
+    struct definition *definition = definition_create();
+    struct change touched = {0};
+    char *changed = NULL;
+
+    if (definition_load_yaml(definition, name, NULL, text, strlen(text), error) &&
+        change_device(definition, id, words, folder, &touched, error) &&
+        definition_check(definition, error))
+        changed = rewrite(text, definition, &touched, 1);
+    definition_destroy(definition);
+    return changed;
+}
+
+/* ---- as JSON ---- */
+
+/* The value of one word: null, or what JSON has for it. A list has an entry. */
+static json_t *value_to_json(const struct option *table, const struct change *change,
+                             const char *folder, GError **error)
+{
+    struct values *values = values_create(table);
+    json_t *object = NULL, *value = NULL;
+
+    if (!*change->text) {
+        value = json_null();
+    } else if (values_set(values, change->option, change->text, folder, error)) {
+        object = values_to_json(values);
+        value = json_incref(json_object_get(object, change->option->key));
+    } else {
+        g_prefix_error(error, "%s: ", change->option->key);
+    }
+    json_decref(object);
+    values_destroy(values);
+    return value;
+}
+
+/* Put the value under the option's key; one more of a list is appended. */
+static void put(json_t *object, const struct change *change, json_t *value)
+{
+    json_t *before = json_object_get(object, change->option->key);
+
+    if (json_is_array(before) && json_is_array(value)) {
+        json_array_extend(before, value);
+        json_decref(value);
+    } else {
+        json_object_set_new(object, change->option->key, value);
+    }
+}
+
+json_t *change_to_json(const struct option *table, const char *const *words, const char *folder,
+                       GError **error)
+{
+    static const char *const names[] = {"options", "add", "remove"};
+    json_t *params = json_object();
+
+    for (unsigned i = 0; words[i]; i++) {
+        struct change change;
+        json_t *value = NULL;
+
+        if (parse(table, words[i], &change, error))
+            value = value_to_json(table, &change, folder, error);
+        if (!value) {
+            json_decref(params);
+            return NULL;
+        }
+        if (!json_object_get(params, names[change.kind]))
+            json_object_set_new(params, names[change.kind], json_object());
+        put(json_object_get(params, names[change.kind]), &change, value);
+    }
+    return params;
 }

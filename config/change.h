@@ -12,6 +12,7 @@
 #pragma once
 
 #include <glib.h>
+#include <jansson.h>
 
 #include "config/definition.h"
 
@@ -21,3 +22,13 @@
  * together. CONFIG_ERROR_USAGE otherwise. */
 char *change_yaml(const struct definition_kind *kind, const char *name, const char *text,
                   const char *const *words, const char *folder, GError **error);
+
+/* The same of the disk or network card called `id`; `words` are of its members. CONFIG_ERROR_ABSENT
+ * when there is none in the text. */
+char *change_yaml_device(const char *name, const char *text, const char *id,
+                         const char *const *words, const char *folder, GError **error);
+
+/* Changes of options of `table` as the parameters "options", "add" and "remove" that
+ * config/live.h reads: a new JSON object. */
+json_t *change_to_json(const struct option *table, const char *const *words, const char *folder,
+                       GError **error);

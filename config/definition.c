@@ -49,6 +49,11 @@ static const struct option *row(const struct definition *definition, unsigned id
     return &definition->kind->options[id];
 }
 
+struct values *definition_values(struct definition *definition)
+{
+    return definition->values;
+}
+
 void definition_destroy(struct definition *definition)
 {
     if (!definition)

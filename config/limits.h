@@ -20,6 +20,11 @@
 #define CONFIG_AGENT_PORT       "org.qemu.guest_agent.0" /* where a guest's agent listens */
 #define CONFIG_PORT_NAME_MAX    127                      /* bytes of the name of one */
 #define CONFIG_DISKS_MAX        16                       /* disks of one machine */
+#define CONFIG_RATE_MIN         1024ULL                  /* bytes a second, of a limit */
+#define CONFIG_RATE_MAX         (1ULL << 50)
+#define CONFIG_IOPS_MIN         1ULL /* operations a second */
+#define CONFIG_IOPS_MAX         (1ULL << 32)
+#define CONFIG_BURST_MAX        3600000ULL /* milliseconds */
 #define CONFIG_ID_MAX           32         /* bytes of the id of a disk or a network card */
 #define CONFIG_PCI_FIRST        0x03       /* devices of bus 0 that are the user's... */
 #define CONFIG_PCI_LAST         0x1B       /* ...up to this one */

@@ -46,6 +46,8 @@ static void print_text(const struct option *option)
         printf(" It may be given several times, and is a list in _vm.yaml_.");
     if (option->manual)
         printf(" %s", option->manual);
+    if (option->live != OPTION_LIVE_NEVER)
+        printf(" *anima change* can change it while the machine runs.");
     printf("\n\n");
 }
 

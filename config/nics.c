@@ -91,6 +91,10 @@ struct nic definition_nic(const struct definition *definition, unsigned index)
     struct nic nic = {
         .hostname = definition_member_text(definition, OPTION_NIC, index, "hostname"),
         .mtu = (uint16_t)definition_member_number(definition, OPTION_NIC, index, "mtu"),
+        .pulled =
+            g_str_equal(definition_member_text(definition, OPTION_NIC, index, "link"), "down"),
+        .rate = definition_member_number(definition, OPTION_NIC, index, "rate"),
+        .burst_ms = definition_member_number(definition, OPTION_NIC, index, "burst"),
     };
 
     nic.tap = after(network, "tap=");
@@ -156,10 +160,6 @@ static bool check_nic(const struct definition *definition, unsigned index, GErro
 {
     struct nic nic = definition_nic(definition, index);
 
-    if (nic.network != NIC_USER && definition_member_has(definition, OPTION_NIC, index, "forward"))
-        return refuse(index, "forward: only a card on 'user' forwards ports", error);
-    if (nic.network != NIC_USER && nic.network != NIC_SWITCH && nic.hostname)
-        return refuse(index, "hostname: only a card on 'user' or 'switch=' tells one", error);
     if (nic.tap && !nic_check_interface(nic.tap, NULL))
         return refuse(index, "tap: no interface can have such a name", error);
     if (nic.bridge && !nic_check_interface(nic.bridge, NULL))

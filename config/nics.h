@@ -23,6 +23,9 @@ struct nic {
     const char *hostname; /* told by DHCP; NULL: the machine's name */
     uint8_t mac[6];       /* all 0: not given */
     uint16_t mtu;         /* 0: not given */
+    bool pulled;          /* the cable is not plugged in */
+    uint64_t rate;        /* bytes a second in each direction; 0: any number */
+    uint64_t burst_ms;    /* so much of its time may be saved up */
 };
 
 /* Card `index` of a definition that passed definition_check. */

@@ -88,6 +88,26 @@ static const char *const network_choices[] = {"user", "tap=", "bridge=", "switch
                   "08:00.0. Without an address it is the next place on bus 0.",                   \
     }
 
+static const char *const link_choices[] = {"up", "down", NULL};
+
+/* What may be saved up of a rate. */
+#define BURST_MEMBER                                                                            \
+    {                                                                                           \
+        .key = "burst", .type = OPTION_TYPE_INT, .argument = "MS", .preset = "100",             \
+        .max = CONFIG_BURST_MAX, .live = OPTION_LIVE,                                           \
+        .help = "milliseconds of a rate that may be saved up",                                  \
+        .manual = "So much may pass at once after a rest; the mean stays the rate. With 1000, " \
+                  "a limit of 10M lets 10 MB through before it holds back.",                    \
+    }
+
+/* A limit of a disk's. */
+#define RATE_MEMBER(key_, type_, range_, help_)                                                    \
+    {                                                                                              \
+        .key = (key_), .type = OPTION_TYPE_##type_, .argument = "N", .min = CONFIG_##range_##_MIN, \
+        .max = CONFIG_##range_##_MAX, .live = OPTION_LIVE, .help = (help_),                        \
+        .manual = "Without it there is no limit.",                                                 \
+    }
+
 static const struct option nic_members[] = {
     {
         .key = "network",
@@ -95,6 +115,7 @@ static const struct option nic_members[] = {
         .required = true,
         .argument = "NETWORK",
         .choices = network_choices,
+        .live = OPTION_LIVE,
         .help = "what the card is plugged into",
         .manual = "*user* is a network of its own by NAT, which needs no rights: 10.0.2.0/24 and "
                   "fec0::/64, with DHCP, the host as 10.0.2.2 and its resolver as 10.0.2.3. "
@@ -128,7 +149,9 @@ static const struct option nic_members[] = {
         .argument = "NAME",
         .check = nic_check_hostname,
         .help = "name that DHCP tells the guest",
-        .manual = "On *user* and *switch=NAME*. Without it, the machine's name.",
+        .manual =
+            "On *user* and *switch=NAME*; elsewhere it has no effect. Without it, the machine's "
+            "name.",
     },
     {
         .key = "forward",
@@ -137,13 +160,34 @@ static const struct option nic_members[] = {
         .argument = "FORWARD",
         .check = nic_check_forward,
         .help = "port of the host that leads to the guest",
-        .manual =
-            "On *user* alone: *tcp:* or *udp:*, then [HOSTADDR:]HOSTPORT:[GUESTADDR:]GUESTPORT. "
-            "May be given several times. Without HOSTADDR only this host's programs reach it "
-            "(127.0.0.1); 0.0.0.0 is every address of the host. With HOSTPORT 0 it is a port that "
-            "is "
-            "free, which *anima query* tells.",
+        .live = OPTION_LIVE,
+        .manual = "*tcp:* or *udp:*, then [HOSTADDR:]HOSTPORT:[GUESTADDR:]GUESTPORT, on *user*; on "
+                  "another network it waits until the card is back. May be given several times. "
+                  "Without HOSTADDR only this host's programs reach it (127.0.0.1); 0.0.0.0 is "
+                  "every address of the host. With HOSTPORT 0 it is a port that is free, which "
+                  "*anima query* tells. Connections that were made outlive their forward.",
     },
+    {
+        .key = "link",
+        .type = OPTION_TYPE_ENUM,
+        .argument = "STATE",
+        .preset = "up",
+        .choices = link_choices,
+        .live = OPTION_LIVE,
+        .help = "whether the cable is plugged in",
+        .manual = "With *down* the guest sees a loose cable, whatever the card's network is.",
+    },
+    {
+        .key = "rate",
+        .type = OPTION_TYPE_SIZE,
+        .argument = "BYTES",
+        .min = CONFIG_RATE_MIN,
+        .max = CONFIG_RATE_MAX,
+        .live = OPTION_LIVE,
+        .help = "most that passes in a second, in each direction",
+        .manual = "Without it there is no limit.",
+    },
+    BURST_MEMBER,
     DEVICE_MEMBERS,
     {0},
 };
@@ -244,6 +288,13 @@ static const struct option disk_members[] = {
         .preset = "yes",
         .help = "give room that the guest frees back to the host",
     },
+    RATE_MEMBER("bps", SIZE, RATE, "bytes that move in a second"),
+    RATE_MEMBER("bps-read", SIZE, RATE, "bytes that are read in a second"),
+    RATE_MEMBER("bps-write", SIZE, RATE, "bytes that are written in a second"),
+    RATE_MEMBER("iops", INT, IOPS, "operations in a second"),
+    RATE_MEMBER("iops-read", INT, IOPS, "reads in a second"),
+    RATE_MEMBER("iops-write", INT, IOPS, "writes and discards in a second"),
+    BURST_MEMBER,
     DEVICE_MEMBERS,
     {0},
 };
@@ -275,6 +326,7 @@ const struct option options[OPTION_COUNT + 1] = {
             .type = OPTION_TYPE_STRING,
             .argument = "GUEST",
             .check = check_os,
+            .live = OPTION_LIVE_KEPT,
             .help = "what the guest is: debian12, win11 and so on",
             .manual =
                 "*anima create* and *run* then take memory, CPUs and further devices that were "
@@ -460,6 +512,7 @@ const struct option options[OPTION_COUNT + 1] = {
             .argument = "ACTION",
             .preset = "restart",
             .choices = on_reboot_choices,
+            .live = OPTION_LIVE,
             .help = "what follows when the guest reboots",
         },
     [OPTION_ON_CRASH] =
@@ -469,6 +522,7 @@ const struct option options[OPTION_COUNT + 1] = {
             .argument = "ACTION",
             .preset = "exit",
             .choices = on_crash_choices,
+            .live = OPTION_LIVE,
             .help = "what follows when the guest crashes",
             .manual = "A crash is a triple fault, or a report by *pvpanic*.",
         },
@@ -479,6 +533,7 @@ const struct option options[OPTION_COUNT + 1] = {
             .argument = "WHEN",
             .preset = "never",
             .choices = restart_choices,
+            .live = OPTION_LIVE,
             .help = "whether the machine is started again when it has ended",
             .manual =
                 "*on-failure*: when the guest's crash has ended it (*--on-crash exit*), or its "
@@ -494,6 +549,7 @@ const struct option options[OPTION_COUNT + 1] = {
             .argument = "SECONDS",
             .preset = "90",
             .max = CONFIG_STOP_TIMEOUT_MAX,
+            .live = OPTION_LIVE_KEPT,
             .help = "how long the guest has to power off",
             .manual = "When *anima stop* waits for its end, as it does when the host goes down: "
                       "then the machine is killed.",
@@ -504,6 +560,7 @@ const struct option options[OPTION_COUNT + 1] = {
             .type = OPTION_TYPE_BOOL,
             .argument = "YES|NO",
             .preset = "no",
+            .live = OPTION_LIVE_KEPT,
             .help = "start with the host",
             .manual = "By *anima start --autostart*, which the unit _anima.service_ of systemd "
                       "calls; see *SYSTEMD*.",
@@ -515,6 +572,7 @@ const struct option options[OPTION_COUNT + 1] = {
             .argument = "N",
             .preset = "100",
             .max = CONFIG_START_ORDER_MAX,
+            .live = OPTION_LIVE_KEPT,
             .help = "its turn among those that start with the host",
             .manual = "Lower ones start first and are stopped last.",
         },
@@ -525,6 +583,7 @@ const struct option options[OPTION_COUNT + 1] = {
             .argument = "SECONDS",
             .preset = "0",
             .max = CONFIG_START_DELAY_MAX,
+            .live = OPTION_LIVE_KEPT,
             .help = "wait behind it before the next one starts with the host",
         },
     [OPTION_STATE] =

@@ -33,6 +33,13 @@ enum option_type {
     OPTION_TYPE_GROUP,  /* an entry with `members`: "FILE,readonly,serial=S"; always a list */
 };
 
+/* Whether an option can change while the machine runs. */
+enum option_live {
+    OPTION_LIVE_NEVER, /* the guest, or what runs it, was made with it */
+    OPTION_LIVE,       /* it changes what runs */
+    OPTION_LIVE_KEPT,  /* what runs does not depend on it: it is looked up in vm.yaml */
+};
+
 /* Ids of the options, in the order in which help lists them. */
 enum option_id {
     OPTION_MACHINE,
@@ -80,7 +87,8 @@ struct option {
     /* GROUP: a table of its own, none of a GROUP, ended by a row without key. The first member's
      * key may be left out on the command line. */
     const struct option *members;
-    bool required; /* of a member: every entry has it */
+    bool required;         /* of a member: every entry has it */
+    enum option_live live; /* of a GROUP: its members say */
     /* A further check of a text; false sets `error` to a phrase that does not name the key. */
     bool (*check)(const char *text, GError **error);
     const char *help;   /* one line */

@@ -15,6 +15,9 @@
 
 struct values;
 
+/* Those of a definition: the definition's. */
+struct values *definition_values(struct definition *definition);
+
 /* The presets of `table`, which ends with a row without key and lives longer than the values. */
 struct values *values_create(const struct option *table);
 /* NULL is fine. */

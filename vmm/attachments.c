@@ -209,6 +209,29 @@ bool attachments_activate_disks(struct attachments *attachments, GError **error)
     return true;
 }
 
+struct block_limits attachments_disk_limits(const struct definition *definition, unsigned index)
+{
+    static const char *const bytes[] = {"bps", "bps-read", "bps-write"};
+    static const char *const operations[] = {"iops", "iops-read", "iops-write"};
+    uint64_t burst_ms = definition_member_number(definition, OPTION_DISK, index, "burst");
+    struct block_limits limits = {.burst_ns = (int64_t)burst_ms * (NS_PER_SECOND / 1000)};
+
+    for (unsigned i = 0; i < BLOCK_LIMITS; i++) {
+        limits.bytes[i] = definition_member_number(definition, OPTION_DISK, index, bytes[i]);
+        limits.operations[i] =
+            definition_member_number(definition, OPTION_DISK, index, operations[i]);
+    }
+    return limits;
+}
+
+static bool is_limited(const struct block_limits *limits)
+{
+    for (unsigned i = 0; i < BLOCK_LIMITS; i++)
+        if (limits->bytes[i] || limits->operations[i])
+            return true;
+    return false;
+}
+
 bool attachments_open_disks(struct attachments *attachments, const struct definition *definition,
                             struct loop *loop, GError **error)
 {
@@ -220,11 +243,14 @@ bool attachments_open_disks(struct attachments *attachments, const struct defini
             .readonly = definition_member_number(definition, OPTION_DISK, i, "readonly"),
             .loop = loop,
         };
+        struct block_limits limits = attachments_disk_limits(definition, i);
 
         attachments->disks[i] = open_disk(&config, format, error);
         if (!attachments->disks[i])
             return false;
         attachments->disk_fds[i] = -1;
+        if (is_limited(&limits) && !block_set_limits(attachments->disks[i], &limits, error))
+            return false;
     }
     /* The vmm whose place is taken still has them. */
     return attachments->ram >= 0 || attachments_activate_disks(attachments, error);

@@ -60,6 +60,9 @@ bool attachments_open_disks(struct attachments *attachments, const struct defini
                             struct loop *loop, GError **error);
 bool attachments_activate_disks(struct attachments *attachments, GError **error);
 
+/* The rate limits of disk `index` of the definition. */
+struct block_limits attachments_disk_limits(const struct definition *definition, unsigned index);
+
 /* Make the links that network cards are plugged into. */
 bool attachments_open_links(struct attachments *attachments, const struct definition *definition,
                             GError **error);

@@ -203,6 +203,9 @@ static void configure_nics(const struct vmm *vmm, struct machine_config *config)
             .place = place_of(vmm->definition, OPTION_NIC, i),
             .link = vmm->attachments.links[i],
             .mtu = nic.mtu,
+            .pulled = nic.pulled,
+            .rate = nic.rate,
+            .burst_ns = (int64_t)nic.burst_ms * (NS_PER_SECOND / 1000),
         };
         memcpy(config->nics[i].mac, nic.mac, sizeof(nic.mac));
     }

@@ -76,8 +76,8 @@ class Words(AnimaTest):
         self.nic_refused(2, "--nic: mtu: 67 is less than the minimum of 68", "user,mtu=67")
         for forward in "tcp:80", "sctp:80:80", "tcp:80:0", "tcp:80:65536", "tcp:1.2.3:80:80", "tcp:80:80:80", "tcp":
             self.nic_refused(2, "--nic: forward: expected tcp or udp:", f"user,forward={forward}")
-        self.nic_refused(2, "only a card on 'user' forwards ports", "none,forward=tcp:80:80")
-        self.nic_refused(2, "only a card on 'user' or 'switch=' tells one", "tap=t,hostname=h")
+        self.nic_refused(2, "--nic: rate: 1 byte is less than the minimum of 1K", "user,rate=1")
+        self.nic_refused(2, "--nic: link: 'on' is none of up, down", "user,link=on")
         self.nic_refused(2, "no interface can have such a name", "tap=a-name-that-is-too-long")
 
     def test_too_many_or_equal_networks(self):

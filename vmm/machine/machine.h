@@ -121,7 +121,10 @@ struct machine_config {
         struct machine_place place;
         struct net_link *link; /* NULL: no cable */
         uint8_t mac[6];
-        uint16_t mtu; /* 0: the guest is not told */
+        uint16_t mtu;     /* 0: the guest is not told */
+        bool pulled;      /* the cable is not plugged in, whatever it leads to */
+        uint64_t rate;    /* bytes a second in each direction; 0: any number */
+        int64_t burst_ns; /* so much time's worth of it may be saved up */
     } nics[MACHINE_NICS_MAX];
     unsigned nic_count;
     uint8_t console_device; /* device number of the virtio console on bus 0, if there is one */

@@ -391,7 +391,13 @@ static struct pci_address address_of(struct machine *machine, const struct machi
 static bool add_nic(struct machine *machine, const struct machine_nic *nic, GError **error)
 {
     struct virtio_nic_config config = {
-        .address = address_of(machine, &nic->place), .link = nic->link, .mtu = nic->mtu};
+        .address = address_of(machine, &nic->place),
+        .link = nic->link,
+        .pulled = nic->pulled,
+        .rate = nic->rate,
+        .burst_ns = nic->burst_ns,
+        .mtu = nic->mtu,
+    };
 
     memcpy(config.mac, nic->mac, sizeof(config.mac));
     return add(machine, &virtio_net_device, nic->id, &config, NULL, error);
