@@ -93,6 +93,7 @@ extern const struct cli_flag cli_json_flag[]; /* only --json */
 int command_completion(const struct command *command, int argc, char **argv);
 int command_create(const struct command *command, int argc, char **argv);
 int command_delete(const struct command *command, int argc, char **argv);
+int command_doctor(const struct command *command, int argc, char **argv);
 int command_edit(const struct command *command, int argc, char **argv);
 int command_console(const struct command *command, int argc, char **argv);
 int command_events(const struct command *command, int argc, char **argv);

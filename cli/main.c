@@ -43,6 +43,8 @@ const struct command commands[] = {
     {"kill", "NAME", "end it at once", no_flags, false, 1, 1, command_kill},
     {"upgrade", "[NAME]", "replace its running VMM by the installed one, or change its engine",
      upgrade_flags, false, 0, 1, command_upgrade},
+    {"doctor", "", "examine this host, and say how to mend it", cli_json_flag, false, 0, 0,
+     command_doctor},
     {"state", "save NAME FILE | dump FILE", "write a machine's state, or print such a file",
      no_flags, false, 2, 3, command_state},
     {"network", "create|list|show|edit|delete|forward [NAME] ...", "networks that machines share",

@@ -330,6 +330,17 @@ bool anima_call_cancel(struct anima_call *call, int timeout_ms, struct anima_err
  */
 void anima_call_destroy(struct anima_call *call);
 
+/* ---- the host ---- */
+
+/**
+ * Examine this host: what machines need and what makes them faster or safer. Returns a JSON object:
+ * "checks", a list of objects with "name", "about" (what is looked at), "level", "text" (how it is,
+ * and what that means) and, where something can be done, "remedy" (a command, or what to write
+ * where); and "runs", whether machines can run. The levels are "ok", "note" (machines do without
+ * it), "problem" (something does not work) and "stop" (no machine runs).
+ */
+char *anima_doctor(struct anima_error **error);
+
 /* ---- the program ---- */
 
 /**

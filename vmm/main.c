@@ -9,6 +9,7 @@
 
 #include "vmm/cpu_models.h"
 #include "vmm/dump.h"
+#include "vmm/examine.h"
 #include "vmm/monitor/monitor.h"
 #include "vmm/util/log.h"
 #include "vmm/vmm.h"
@@ -22,6 +23,7 @@ static const struct {
     {"vmm", vmm_main, "run a guest on the descriptors that the monitor hands over"},
     {"state-dump", dump_main, "print the state stream on standard input"},
     {"cpu-models", cpu_models_main, "print the CPU models by engine, with their versions"},
+    {"examine", examine_main, "print what is found of the host, for anima doctor"},
     {"state-definition", dump_definition_main, "print only the definition that it begins with"},
 };
 
