@@ -68,7 +68,7 @@ static char *describe_gaps(const struct definition *definition, const json_t *gu
 /* What is known of the guest, as a new object. */
 static json_t *look_up(const char *os, struct anima_error **error)
 {
-    g_autofree char *program = program_path("anima-osinfo", "", NULL);
+    g_autofree char *program = program_path("anima-osinfo", "osinfo", NULL);
     g_autofree char *text = NULL;
     json_t *guest;
 

@@ -3,11 +3,11 @@
  * anima-osinfo GUEST: what an operating system wants of a machine, by libosinfo's database.
  *
  * A program of its own, since libosinfo brings two dozen libraries and reads hundreds of files,
- * which no other command shall pay for. GUEST is a short id ("debian12") or an id of the database.
- * On standard output is a JSON object: "id", "name", and where the database says so "cpus",
- * "memory" (bytes) and "drivers", a list of the virtio devices that the system can use as it is
- * installed: "disk", "nic", "console", "rng". A guest that is unknown is told on standard error,
- * with status 1.
+ * which no other command shall pay for. It does so in a sandbox that lets it read those files
+ * alone. GUEST is a short id ("debian12") or an id of the database. On standard output is a JSON
+ * object: "id", "name", and where the database says so "cpus", "memory" (bytes) and "drivers", a
+ * list of the virtio devices that the system can use as it is installed: "disk", "nic", "console",
+ * "rng". A guest that is unknown is told on standard error, with status 1.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -18,7 +18,10 @@
 #include <unistd.h>
 
 #include "config/schema.h"
+#include "vmm/monitor/sandbox.h"
+#include "vmm/util/log.h"
 
+#define ADDITIONS     "/proc/self/cwd"
 #define VENDOR_VIRTIO "1af4" /* PCI's number of it, as text */
 
 /* PCI device ids of virtio 1.x and of the transitional devices (virtio 1.2, sections 4.1.2.1 and
@@ -158,7 +161,7 @@ static char *find_additions(void)
 {
     g_autofree char *program = g_file_read_link("/proc/self/exe", NULL);
     g_autofree char *folder = program ? g_path_get_dirname(program) : g_strdup(".");
-    char *path = g_build_filename(folder, "../../packaging/osinfo", NULL);
+    char *path = g_build_filename(folder, "../../../packaging/osinfo", NULL);
 
     if (access(path, R_OK) == 0)
         return path;
@@ -166,22 +169,57 @@ static char *find_additions(void)
     return g_strdup(ANIMA_OSINFO_DIR);
 }
 
+/* Read the database's folders, and what GLib knows file types by, and nothing else. The additions
+ * are the working folder from here on: another user than root may not be let to it by its path. */
+static bool close_sandbox(GError **error)
+{
+    static const char *const folders[] = {
+        "/usr/share/osinfo", "/etc/osinfo",           "/usr/share/misc",   "/usr/share/hwdata",
+        "/usr/share/mime",   "/usr/local/share/mime", "/var/lib/usbutils", "/var/lib/pciutils",
+    };
+    g_autofree char *additions = find_additions();
+    g_autofree char *own = NULL;
+    struct sandbox_report report;
+
+    /* Or GLib asks a session's services for files. */
+    setenv("GIO_USE_VFS", "local", 1);
+    if (chdir(additions) != 0 && chdir("/usr/share/osinfo") != 0)
+        g_warning("neither %s nor a database of guests is there", additions);
+    else
+        sandbox_allow_reading(".");
+    /* Root's own is not for the user that root becomes. */
+    if (geteuid() == 0)
+        setenv("XDG_CONFIG_HOME", "/nonexistent", 1);
+    own = g_build_filename(g_get_user_config_dir(), "osinfo", NULL);
+    sandbox_allow_reading(own);
+    for (unsigned i = 0; i < G_N_ELEMENTS(folders); i++)
+        sandbox_allow_reading(folders[i]);
+    return sandbox_enter(SANDBOX_OSINFO, false, &report, error);
+}
+
 int main(int argc, char **argv)
 {
-    g_autoptr(OsinfoLoader) loader = osinfo_loader_new();
-    g_autofree char *additions = find_additions();
+    g_autoptr(OsinfoLoader) loader = NULL;
     g_autoptr(OsinfoOs) os = NULL;
+    g_autoptr(GError) error = NULL;
     g_autofree char *shown = NULL, *near = NULL;
     OsinfoDb *db;
 
     if (argc != 2)
         return 2;
+    log_start();
+    json_object_seed(0);
+    if (!close_sandbox(&error)) {
+        fprintf(stderr, "%s\n", error->message);
+        return 1;
+    }
+    loader = osinfo_loader_new();
     /* A database that is not there, or faulty in parts, is one without the guest. */
     osinfo_loader_process_default_path(loader, NULL);
     db = osinfo_loader_get_db(loader);
     os = find(db, argv[1]);
     if (!os) {
-        osinfo_loader_process_path(loader, additions, NULL);
+        osinfo_loader_process_path(loader, ADDITIONS, NULL);
         os = find(db, argv[1]);
     }
     if (os) {

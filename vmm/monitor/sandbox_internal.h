@@ -21,7 +21,7 @@
 #endif
 
 #define SANDBOX_RESOLVERS    "/etc/resolv.conf"
-#define SANDBOX_READABLE_MAX 8
+#define SANDBOX_READABLE_MAX 12
 
 /* What a role has. Everything that is not named here it has not. */
 struct sandbox_profile {
