@@ -2,7 +2,6 @@
 /*
  * What the kernel gives: calls, sandboxes, limits.
  */
-#include <stdio.h>
 #include <string.h>
 
 #include "lib/doctor/doctor.h"
@@ -25,10 +24,11 @@ void check_program(const struct doctor_host *host, struct doctor_finding *findin
 
 void check_kernel(const struct doctor_host *host, struct doctor_finding *finding)
 {
-    int major = 0, minor = 0;
+    char *dot;
+    guint64 major = g_ascii_strtoull(host->release, &dot, 10);
+    guint64 minor = *dot == '.' ? g_ascii_strtoull(dot + 1, NULL, 10) : 0;
 
-    if (sscanf(host->release, "%d.%d", &major, &minor) == 2 &&
-        (major > LEAST_MAJOR || (major == LEAST_MAJOR && minor >= LEAST_MINOR)))
+    if (major > LEAST_MAJOR || (major == LEAST_MAJOR && minor >= LEAST_MINOR))
         doctor_say(finding, DOCTOR_OK, NULL, "Linux %s", host->release);
     else
         doctor_say(finding, DOCTOR_STOP, "boot a newer kernel, such as that of Debian 12",
