@@ -23,8 +23,9 @@ struct cli_flag {
     const char *help;
 };
 
-/* Whose options a command takes beside its own. */
-enum cli_schema { CLI_NOBODY = false, CLI_MACHINE = true, CLI_NETWORK };
+/* Whose options a command takes beside its own; CLI_CLOUD: a machine's, and those of one out of a
+ * cloud's image. */
+enum cli_schema { CLI_NOBODY = false, CLI_MACHINE = true, CLI_NETWORK, CLI_CLOUD };
 
 struct command {
     const char *name;
@@ -48,6 +49,7 @@ struct cli_words {
     GPtrArray *plain;    /* of const char *: the positional words */
     GHashTable *flags;   /* flag's name to its value ("" for one that takes none) */
     GPtrArray *settings; /* of const char *: key, value, key, value ... for the definition */
+    GPtrArray *cloud;    /* the same for a cloud's image */
 };
 
 /* Take the words apart; NULL after a message, or after help was asked for and printed: then *status
@@ -111,6 +113,7 @@ int command_reset(const struct command *command, int argc, char **argv);
 int command_resume(const struct command *command, int argc, char **argv);
 int command_run(const struct command *command, int argc, char **argv);
 int command_show(const struct command *command, int argc, char **argv);
+int command_ssh(const struct command *command, int argc, char **argv);
 int command_start(const struct command *command, int argc, char **argv);
 int command_state(const struct command *command, int argc, char **argv);
 int command_stop(const struct command *command, int argc, char **argv);
@@ -122,6 +125,7 @@ extern const struct cli_flag delete_flags[];
 extern const struct cli_flag guest_flags[];
 extern const struct cli_flag list_flags[];
 extern const struct cli_flag show_flags[];
+extern const struct cli_flag ssh_flags[];
 extern const struct cli_flag start_flags[];
 extern const struct cli_flag console_flags[];
 extern const struct cli_flag events_flags[];

@@ -49,12 +49,13 @@ static void print_members(const struct anima_option *option)
     print_choices(anima_option_member(option, 0));
 }
 
-/* The words that may follow "--KEY". */
+/* The words that may follow "--KEY", of the command that takes most. */
 static void print_values(void)
 {
+    const struct command *command = command_find("create");
     const struct anima_option *option;
 
-    for (unsigned i = 0; (option = anima_option_at(i)); i++) {
+    for (unsigned i = 0; (option = command_option_at(command, i)); i++) {
         bool members = anima_option_member(option, 0);
 
         if (!members && !anima_option_choices(option) && !anima_option_is_path(option))

@@ -12,7 +12,7 @@ static const struct cli_flag no_flags[] = {{0}};
 
 const struct command commands[] = {
     {"run", "[NAME|vm.yaml]", "run a machine on this terminal", no_flags, true, 0, 1, command_run},
-    {"create", "NAME [vm.yaml]", "keep the definition of a new machine", no_flags, true, 1, 2,
+    {"create", "NAME [vm.yaml]", "keep the definition of a new machine", no_flags, CLI_CLOUD, 1, 2,
      command_create},
     {"import", "FILE [NAME]", "keep a machine of libvirt, VirtualBox or Xen", no_flags, true, 1, 2,
      command_import},
@@ -29,6 +29,8 @@ const struct command commands[] = {
      command_console},
     {"guest", "NAME info|addresses|exec|freeze|thaw|time|shutdown [-- COMMAND]",
      "ask the agent in its guest (option agent)", guest_flags, false, 2, CLI_MANY, command_guest},
+    {"ssh", "NAME [-- COMMAND]", "log in by ssh, once the guest answers", ssh_flags, false, 1,
+     CLI_MANY, command_ssh},
     {"events", "[NAME]", "follow what happens to machines", events_flags, false, 0, 1,
      command_events},
     {"top", "", "show what running machines take of this host", top_flags, false, 0, 0,

@@ -20,50 +20,88 @@ static void on_interrupt(int number)
     interrupted = 1;
 }
 
-static void draw(struct anima_call *call)
+static void draw(uint64_t done, uint64_t total)
 {
-    uint64_t done, total;
-    unsigned filled;
+    unsigned filled = done * BAR_WIDTH / total;
 
-    if (!anima_call_progress(call, &done, &total))
-        return;
-    filled = done * BAR_WIDTH / total;
     fprintf(stderr, "\r[%.*s%*s] %3u %%", (int)filled, "########################################",
             (int)(BAR_WIDTH - filled), "", (unsigned)(done * 100 / total));
+}
+
+static void erase(void)
+{
+    fprintf(stderr, "\r%*s\r", BAR_WIDTH + 8, "");
 }
 
 /* The answer has come, and nothing of the bar is left. */
 static void await(struct anima_call *call)
 {
     bool terminal = isatty(STDERR_FILENO), cancelled = false;
+    uint64_t done, total;
 
     while (!anima_call_wait(call, DRAW_MS)) {
-        if (terminal)
-            draw(call);
+        if (terminal && anima_call_progress(call, &done, &total))
+            draw(done, total);
         if (interrupted && !cancelled)
             anima_call_cancel(call, CANCEL_MS, NULL);
         cancelled |= interrupted;
     }
     if (terminal)
-        fprintf(stderr, "\r%*s\r", BAR_WIDTH + 8, "");
+        erase();
+}
+
+/* What was set before, for the end of the work. */
+struct handlers {
+    struct sigaction interrupt, terminate;
+};
+
+static void catch_signals(struct handlers *before)
+{
+    struct sigaction action = {.sa_handler = on_interrupt};
+
+    interrupted = 0;
+    sigaction(SIGINT, &action, &before->interrupt);
+    sigaction(SIGTERM, &action, &before->terminate);
+}
+
+static void restore_signals(const struct handlers *before)
+{
+    sigaction(SIGINT, &before->interrupt, NULL);
+    sigaction(SIGTERM, &before->terminate, NULL);
 }
 
 char *progress_call(struct anima_machine *machine, const char *method, const char *params, int fd,
                     struct anima_error **error)
 {
-    struct sigaction action = {.sa_handler = on_interrupt}, before_int, before_term;
+    struct handlers before;
     struct anima_call *call = anima_machine_begin(machine, method, params, fd, error);
     char *result;
 
     if (!call)
         return NULL;
-    interrupted = 0;
-    sigaction(SIGINT, &action, &before_int);
-    sigaction(SIGTERM, &action, &before_term);
+    catch_signals(&before);
     await(call);
-    sigaction(SIGINT, &before_int, NULL);
-    sigaction(SIGTERM, &before_term, NULL);
+    restore_signals(&before);
     result = anima_call_result(call, error);
     anima_call_destroy(call);
     return result;
+}
+
+bool progress_create(struct anima_creation *creation, struct anima_error **error)
+{
+    bool terminal = isatty(STDERR_FILENO);
+    struct handlers before;
+    uint64_t done, total;
+    int more = 1;
+
+    catch_signals(&before);
+    while (more == 1 && !interrupted) {
+        more = anima_creation_step(creation, &done, &total, error);
+        if (terminal && more == 1)
+            draw(done, total);
+    }
+    restore_signals(&before);
+    if (terminal)
+        erase();
+    return more == 0;
 }

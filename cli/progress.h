@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Work of a machine that lasts, as the user sees it. */
+/* Work that lasts, as the user sees it. */
 #pragma once
 
 #include "cli/cli.h"
@@ -8,3 +8,7 @@
  * and SIGTERM cancel the work. The result as JSON text for anima_free, or NULL and `error`. */
 char *progress_call(struct anima_machine *machine, const char *method, const char *params, int fd,
                     struct anima_error **error);
+
+/* Go on with a machine in the making until it is kept, with the same bar. False and `error` when it
+ * failed; false without one when Ctrl-C or SIGTERM gave it up. */
+bool progress_create(struct anima_creation *creation, struct anima_error **error);

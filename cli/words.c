@@ -42,23 +42,47 @@ static const struct cli_flag *find_flag(const struct command *command, const cha
     return NULL;
 }
 
+static bool takes_machine(const struct command *command)
+{
+    return command->definition == CLI_MACHINE || command->definition == CLI_CLOUD;
+}
+
+/* Those of a cloud's image come first, and then a machine's. */
 const struct anima_option *command_option_at(const struct command *command, unsigned index)
 {
+    unsigned first = 0;
+
     if (command->definition == CLI_NETWORK)
         return anima_network_option_at(index);
-    return command->definition == CLI_MACHINE ? anima_option_at(index) : NULL;
+    while (command->definition == CLI_CLOUD && anima_cloud_option_at(first))
+        first++;
+    if (index < first)
+        return anima_cloud_option_at(index);
+    return takes_machine(command) ? anima_option_at(index - first) : NULL;
+}
+
+static const struct anima_option *find_cloud_option(const char *name)
+{
+    const struct anima_option *option;
+
+    for (unsigned i = 0; (option = anima_cloud_option_at(i)); i++)
+        if (strcmp(anima_option_key(option), name) == 0)
+            break;
+    return option;
 }
 
 static const struct anima_option *find_option(const struct command *command, const char *name)
 {
     if (command->definition == CLI_NETWORK)
         return anima_network_option_find(name);
-    return command->definition == CLI_MACHINE ? anima_option_find(name) : NULL;
+    if (command->definition == CLI_CLOUD && find_cloud_option(name))
+        return find_cloud_option(name);
+    return takes_machine(command) ? anima_option_find(name) : NULL;
 }
 
 static bool unknown_option(const struct command *command, const char *name)
 {
-    const char *nearest = command->definition == CLI_MACHINE ? anima_option_nearest(name) : NULL;
+    const char *nearest = takes_machine(command) ? anima_option_nearest(name) : NULL;
 
     for (const struct cli_flag *flag = command->flags; flag->name && !nearest; flag++)
         if (*name && g_str_has_prefix(flag->name, name))
@@ -104,8 +128,11 @@ static bool take_option(struct cli_words *words, const struct command *command, 
     if (flag) {
         g_hash_table_insert(words->flags, g_strdup(name), g_strdup(value));
     } else {
-        g_ptr_array_add(words->settings, g_strdup(name));
-        g_ptr_array_add(words->settings, g_strdup(value));
+        bool cloud = command->definition == CLI_CLOUD && find_cloud_option(name);
+        GPtrArray *settings = cloud ? words->cloud : words->settings;
+
+        g_ptr_array_add(settings, g_strdup(name));
+        g_ptr_array_add(settings, g_strdup(value));
     }
     return true;
 }
@@ -150,6 +177,7 @@ struct cli_words *cli_words_parse(const struct command *command, int argc, char 
     words = g_new0(struct cli_words, 1);
     words->plain = g_ptr_array_new();
     words->settings = g_ptr_array_new_with_free_func(g_free);
+    words->cloud = g_ptr_array_new_with_free_func(g_free);
     words->flags = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     if (take_words(words, command, argc, argv))
         return words;
@@ -164,6 +192,7 @@ void cli_words_free(struct cli_words *words)
         return;
     g_ptr_array_unref(words->plain);
     g_ptr_array_unref(words->settings);
+    g_ptr_array_unref(words->cloud);
     g_hash_table_unref(words->flags);
     g_free(words);
 }

@@ -115,6 +115,11 @@ char *definition_option_to_yaml(const struct definition *definition, const struc
     return values_to_yaml(definition->values, false, option);
 }
 
+void definition_promote(struct definition *definition, enum option_id id)
+{
+    values_promote(definition->values, &options[id]);
+}
+
 bool definition_remove(struct definition *definition, const char *key, const char *text,
                        const char *folder, GError **error)
 {

@@ -45,6 +45,9 @@ bool definition_set(struct definition *definition, const char *key, const char *
 bool definition_set_in(struct definition *definition, const char *key, const char *text,
                        const char *folder, GError **error);
 
+/* Let the last entry of a list option be the first one. */
+void definition_promote(struct definition *definition, enum option_id id);
+
 /* Take entries out of the list `key`: those whose text is `text`, or whose first member is, as it
  * stands or in `folder`. USAGE when there is none. */
 bool definition_remove(struct definition *definition, const char *key, const char *text,

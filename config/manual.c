@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * A build tool: copy a manual's source (scdoc(5)) from standard input to standard output, with the
- * schema's options in the place of the line @OPTIONS@.
+ * schema's options in the place of the line @OPTIONS@, and so those of a cloud's image for @CLOUD@.
  */
 #include <stdio.h>
 #include <string.h>
 
+#include "config/cloud.h"
 #include "config/schema.h"
 
 /* Text with the characters escaped that scdoc would take for markup. */
@@ -29,8 +30,9 @@ static void print_choices(const char *const *choices)
     putchar('.');
 }
 
-/* What stands behind an option's name; the first sentence is the help line's phrase. */
-static void print_text(const struct option *option)
+/* What stands behind an option's name; the first sentence is the help line's phrase. Those that are
+ * `kept` stand in vm.yaml. */
+static void print_text(const struct option *option, bool kept)
 {
     putchar(g_ascii_toupper(option->help[0]));
     print_plain(option->help + 1);
@@ -43,7 +45,7 @@ static void print_text(const struct option *option)
         printf("*.");
     }
     if (option->list)
-        printf(" It may be given several times, and is a list in _vm.yaml_.");
+        printf(" It may be given several times%s.", kept ? ", and is a list in _vm.yaml_" : "");
     if (option->manual)
         printf(" %s", option->manual);
     if (option->live != OPTION_LIVE_NEVER)
@@ -64,11 +66,11 @@ static void print_members(const struct option *option)
         if (member == option->members)
             printf(" (its name may be left out)");
         printf("\n\t\t");
-        print_text(member);
+        print_text(member, true);
     }
 }
 
-static void print_option(const struct option *option)
+static void print_option(const struct option *option, bool kept)
 {
     bool alone = option->type == OPTION_TYPE_BOOL; /* a value is optional, and joined */
 
@@ -77,9 +79,17 @@ static void print_option(const struct option *option)
     print_plain(option->argument);
     print_plain(alone ? "]" : "");
     printf("\n\t");
-    print_text(option);
+    print_text(option, kept);
     if (option->members)
         print_members(option);
+}
+
+/* The table that the line stands for, or NULL. */
+static const struct option *find_table(const char *line)
+{
+    if (strcmp(line, "@OPTIONS@\n") == 0)
+        return options;
+    return strcmp(line, "@CLOUD@\n") == 0 ? cloud_options : NULL;
 }
 
 int main(void)
@@ -87,12 +97,13 @@ int main(void)
     char line[1024];
 
     while (fgets(line, sizeof(line), stdin)) {
-        if (strcmp(line, "@OPTIONS@\n") != 0) {
+        const struct option *table = find_table(line);
+        bool kept = table == options;
+
+        if (!table)
             fputs(line, stdout);
-            continue;
-        }
-        for (unsigned id = 0; id < OPTION_COUNT; id++)
-            print_option(&options[id]);
+        for (; table && table->key; table++)
+            print_option(table, kept);
     }
     return ferror(stdout) ? 1 : 0;
 }

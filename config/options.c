@@ -23,6 +23,16 @@ static bool check_name(const char *text, GError **error)
                                CONFIG_NAME_MAX);
 }
 
+/* A word of ssh's command line, which is none of its options. */
+static bool check_ssh_user(const char *text, GError **error)
+{
+    bool good = *text && *text != '-';
+
+    for (const char *at = text; good && *at; at++)
+        good = g_ascii_isgraph(*at) && !strchr("'\"`$;|&<>(){}\\", *at);
+    return good || text_refuse(text, error, "the name of a user");
+}
+
 /* A short id or an id of libosinfo's database. */
 static bool check_os(const char *text, GError **error)
 {
@@ -585,6 +595,23 @@ const struct option options[OPTION_COUNT + 1] = {
             .max = CONFIG_START_DELAY_MAX,
             .live = OPTION_LIVE_KEPT,
             .help = "wait behind it before the next one starts with the host",
+        },
+    [OPTION_SSH_USER] =
+        {
+            .key = "ssh-user",
+            .type = OPTION_TYPE_STRING,
+            .argument = "NAME",
+            .check = check_ssh_user,
+            .help = "whom 'anima ssh' logs in as",
+            .manual = "*anima create --cloud-image* sets it.",
+        },
+    [OPTION_SSH_IDENTITY] =
+        {
+            .key = "ssh-identity",
+            .type = OPTION_TYPE_PATH,
+            .argument = "FILE",
+            .help = "private key that 'anima ssh' shows",
+            .manual = "Without it, what *ssh*(1) has for every host.",
         },
     [OPTION_STATE] =
         {

@@ -285,6 +285,14 @@ bool values_remove(struct values *values, const struct option *option, const cha
     return false;
 }
 
+void values_promote(struct values *values, const struct option *option)
+{
+    GPtrArray *list = slot_of(values, option)->list;
+
+    if (list->len > 1)
+        g_ptr_array_insert(list, 0, g_ptr_array_steal_index(list, list->len - 1));
+}
+
 /* ---- places ---- */
 
 struct value_place values_place_of(const struct values *values, const struct option *option)

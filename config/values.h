@@ -57,6 +57,9 @@ bool values_remove(struct values *values, const struct option *option, const cha
 bool values_append(struct values *values, const struct option *option, struct values *entry,
                    GError **error);
 
+/* Let the last entry of the list `option` be the first one. */
+void values_promote(struct values *values, const struct option *option);
+
 /* All that have a value, as a new JSON object. */
 json_t *values_to_json(const struct values *values);
 /* Take every member of the JSON object. */

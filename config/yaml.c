@@ -290,8 +290,7 @@ GByteArray *definition_read_file(const char *path, GError **error)
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "%s: %s", path, g_strerror(errno));
     else if (bytes->len > CONFIG_FILE_MAX)
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED,
-                    "%s: more than %u bytes cannot be a machine's definition", path,
-                    CONFIG_FILE_MAX);
+                    "%s: more than the %u bytes that it may have", path, CONFIG_FILE_MAX);
     close(fd);
     if (count < 0 || bytes->len > CONFIG_FILE_MAX)
         g_clear_pointer(&bytes, g_byte_array_unref);

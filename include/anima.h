@@ -82,6 +82,10 @@ bool anima_option_is_bool(const struct anima_option *option);
  * the last, and for every other option. What is told of an option is told of a member as well. */
 const struct anima_option *anima_option_member(const struct anima_option *option, unsigned index);
 
+/** The option number `index` from 0 of a machine out of a cloud's image (see
+ * anima_definition_keep_cloud), or NULL after the last. */
+const struct anima_option *anima_cloud_option_at(unsigned index);
+
 /* ---- definitions ---- */
 
 struct anima_definition;
@@ -135,6 +139,29 @@ char *anima_definition_yaml(const struct anima_definition *definition, bool pres
  * not at all.
  */
 bool anima_definition_keep(struct anima_definition *definition, struct anima_error **error);
+
+/** A machine in the making, for what lasts. */
+struct anima_creation;
+
+/**
+ * Keep the definition as that of a new machine whose first disk is a copy of a cloud's image, and
+ * whose last one tells cloud-init in there what to do: whom to let in, and what the machine is
+ * called. `cloud` is the text of a JSON object of options (anima_cloud_option_at), such as
+ * {"cloud-image": "debian.raw", "disk-size": "20G", "user": "me", "ssh-key": "id_ed25519.pub"}.
+ * Where `definition` has no network card it gets one on *user*, with a port of the host's for ssh.
+ * Call anima_creation_step until the machine is there. NULL when it cannot be begun.
+ */
+struct anima_creation *anima_definition_keep_cloud(struct anima_definition *definition,
+                                                   const char *cloud, struct anima_error **error);
+/**
+ * Go on for a moment. 1: there is more to do, and `done` of `total` bytes are; 0: the machine is
+ * kept; -1: it failed. `done` and `total` may be NULL.
+ */
+int anima_creation_step(struct anima_creation *creation, uint64_t *done, uint64_t *total,
+                        struct anima_error **error);
+/** Free it. A machine that is not kept yet will not be, and nothing of it is left. NULL is fine. */
+void anima_creation_destroy(struct anima_creation *creation);
+
 /** The text of a machine's vm.yaml; ANIMA_ERROR_ABSENT when there is no such machine. */
 char *anima_definition_read(const char *name, struct anima_error **error);
 /**

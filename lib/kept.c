@@ -17,6 +17,7 @@
 #include "lib/connect.h"
 #include "lib/cpu.h"
 #include "lib/fault.h"
+#include "lib/kept.h"
 
 static bool outcome(bool good, GError *cause, struct anima_error **error)
 {
@@ -84,43 +85,50 @@ static bool pin(struct definition *definition, GError **error)
            definition_fill_devices(definition, error) && definition_fill_macs(definition, error);
 }
 
-/* Whether it can be kept; its paths do not depend on a folder from here on. */
-static bool prepare(struct definition *definition, GError **error)
+const char *kept_name(const struct definition *definition, GError **error)
 {
-    g_autofree char *here = g_get_current_dir();
+    const char *name = definition_text(definition, OPTION_NAME);
 
-    if (!definition_text(definition, OPTION_NAME)) {
+    if (!name)
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
                     "name: a machine that is kept has one");
-        return false;
-    }
-    definition_place(definition, here);
-    return definition_check(definition, error) && pin(definition, error);
+    return name;
 }
 
-static bool keep(struct definition *definition, GError **error)
+char *kept_text(struct definition *definition, struct anima_error **error)
 {
     g_autofree char *name = g_strdup(definition_text(definition, OPTION_NAME));
-    g_autofree char *text = NULL;
-    bool good;
+    GError *cause = NULL;
+    char *text;
 
+    if (!definition_check(definition, &cause) || !pin(definition, &cause)) {
+        error_take(error, cause);
+        return NULL;
+    }
+    if (!cpu_pin(definition, error))
+        return NULL;
     /* The folder's name is the machine's, so that a copy of the folder is another machine. */
     definition_reset(definition, OPTION_NAME);
     text = definition_to_yaml(definition, false);
-    good = store_create(&store_machines, name, text, error);
-    return definition_set(definition, "name", name, NULL) && good;
+    definition_set(definition, "name", name, NULL);
+    return text;
 }
 
 ANIMA_API bool anima_definition_keep(struct anima_definition *definition,
                                      struct anima_error **error)
 {
     struct definition *known = (struct definition *)definition;
+    g_autofree char *here = g_get_current_dir(), *text = NULL;
     GError *cause = NULL;
-    bool good = prepare(known, &cause);
+    bool good;
 
-    if (good && !cpu_pin(known, error))
+    if (!kept_name(known, &cause))
+        return outcome(false, cause, error);
+    definition_place(known, here);
+    text = kept_text(known, error);
+    if (!text)
         return false;
-    good = good && keep(known, &cause);
+    good = store_create(&store_machines, definition_text(known, OPTION_NAME), text, &cause);
     return outcome(good, cause, error);
 }
 

@@ -71,32 +71,73 @@ static char *read_all(int fd)
     return g_string_free(text, FALSE);
 }
 
+/* The first line of what a program complained of, or else `otherwise`. */
+static void set_complaint(char *complaint, const char *otherwise, struct anima_error **error)
+{
+    const char *line = complaint;
+
+    complaint[strcspn(complaint, "\n")] = 0;
+    if (g_str_has_prefix(line, "anima: "))
+        line += strlen("anima: ");
+    error_set(error, ANIMA_ERROR_FAILED, "%s", *line ? line : otherwise);
+}
+
+/* Start it with `in` (-1: nothing) and `out` (-1: a new pipe, whose other end goes to `pipe`). */
+static bool spawn(const char *const *arguments, int in, int out, int *pipe, int *complaints,
+                  GPid *pid, struct anima_error **error)
+{
+    GError *cause = NULL;
+
+    if (g_spawn_async_with_pipes_and_fds(NULL, arguments, NULL, G_SPAWN_DO_NOT_REAP_CHILD, NULL,
+                                         NULL, in, out, -1, NULL, NULL, 0, pid, NULL, pipe,
+                                         complaints, &cause))
+        return true;
+    error_take(error, cause);
+    return false;
+}
+
+/* Whether it ended well. */
+static bool reap(GPid pid)
+{
+    int status = -1;
+
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
 char *reader_run(const char *program, const char *argument, int in, const char *otherwise,
                  struct anima_error **error)
 {
     const char *const arguments[] = {program, argument, NULL};
     g_autofree char *text = NULL, *complaint = NULL;
-    GError *cause = NULL;
     int out, complaints;
     GPid pid;
 
-    if (!g_spawn_async_with_pipes_and_fds(NULL, arguments, NULL, G_SPAWN_DO_NOT_REAP_CHILD, NULL,
-                                          NULL, in, -1, -1, NULL, NULL, 0, &pid, NULL, &out,
-                                          &complaints, &cause)) {
-        error_take(error, cause);
+    if (!spawn(arguments, in, -1, &out, &complaints, &pid, error))
         return NULL;
-    }
     text = read_all(out);
     complaint = read_all(complaints);
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-        continue;
+    reap(pid);
     if (*text)
         return g_steal_pointer(&text);
-    complaint[strcspn(complaint, "\n")] = 0;
-    if (*complaint)
-        error_set(error, ANIMA_ERROR_FAILED, "%s",
-                  complaint + (g_str_has_prefix(complaint, "anima: ") ? strlen("anima: ") : 0));
-    else
-        error_set(error, ANIMA_ERROR_FAILED, "%s", otherwise);
+    set_complaint(complaint, otherwise, error);
     return NULL;
+}
+
+bool writer_run(const char *program, int in, int out, const char *otherwise,
+                struct anima_error **error)
+{
+    const char *const arguments[] = {program, NULL};
+    g_autofree char *complaint = NULL;
+    int complaints;
+    GPid pid;
+
+    if (!spawn(arguments, in, out, NULL, &complaints, &pid, error))
+        return false;
+    complaint = read_all(complaints);
+    if (reap(pid))
+        return true;
+    set_complaint(complaint, otherwise, error);
+    return false;
 }

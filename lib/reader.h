@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Programs of Anima that read something for the library and tell what it says. Private to libanima.
- */
+/* Programs of Anima that read or write something for the library. Private to libanima. */
 #pragma once
 
 #include <glib.h>
@@ -17,3 +16,8 @@ char *program_path(const char *name, const char *build_folder, struct anima_erro
  * that it wrote to its standard error, or else `otherwise`. The caller frees it. */
 char *reader_run(const char *program, const char *argument, int in, const char *otherwise,
                  struct anima_error **error);
+
+/* Run the program with the files `in` and `out` as its standard input and output. False and an
+ * error as above when it fails. */
+bool writer_run(const char *program, int in, int out, const char *otherwise,
+                struct anima_error **error);
