@@ -87,6 +87,11 @@ void definition_reset(struct definition *definition, unsigned id)
     values_reset(definition->values, row(definition, id));
 }
 
+void definition_drop(struct definition *definition, enum option_id id, unsigned index)
+{
+    values_drop(definition->values, row(definition, id), index);
+}
+
 bool definition_load_yaml(struct definition *definition, const char *name, const char *folder,
                           const void *data, size_t size, GError **error)
 {
@@ -265,7 +270,7 @@ static bool check_host_memory(const struct definition *definition, GError **erro
     return false;
 }
 
-static bool check_disks(const struct definition *definition, GError **error)
+bool definition_check_disks(const struct definition *definition, GError **error)
 {
     if (definition_count(definition, OPTION_DISK) <= CONFIG_DISKS_MAX)
         return true;
@@ -295,7 +300,7 @@ static bool machine_check(const struct definition *definition, GError **error)
                     "module: a kernel takes either an initrd or multiboot modules");
         return false;
     }
-    return check_disks(definition, error) && definition_check_lines(definition, error) &&
+    return definition_check_disks(definition, error) && definition_check_lines(definition, error) &&
            definition_check_nics(definition, error) &&
            definition_check_devices(definition, error) && check_host_memory(definition, error);
 }

@@ -53,6 +53,9 @@ void definition_promote(struct definition *definition, enum option_id id);
 bool definition_remove(struct definition *definition, const char *key, const char *text,
                        const char *folder, GError **error);
 
+/* Take entry `index` out of a list. */
+void definition_drop(struct definition *definition, enum option_id id, unsigned index);
+
 /* Forget what was given of the option: its default holds again. */
 void definition_reset(struct definition *definition, unsigned id);
 
@@ -116,6 +119,9 @@ unsigned definition_member_count(const struct definition *definition, unsigned i
                                  const char *key);
 const char *definition_member_entry(const struct definition *definition, unsigned id,
                                     unsigned index, const char *key, unsigned place);
+
+/* Whether there are not too many disks; the message names the option. */
+bool definition_check_disks(const struct definition *definition, GError **error);
 
 /* What one option alone cannot say: that there is something to boot, that options fit together and
  * that the host has the memory. The message begins with the key, and before that with file, line

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "config/lines.h"
+#include "config/nics.h"
 
 #define ADDRESS_TEXT 7 /* 00:03.0 */
 
@@ -229,6 +230,15 @@ bool definition_fill_devices(struct definition *definition, GError **error)
     return false;
 }
 
+bool definition_fill_ids(struct definition *definition, GError **error)
+{
+    for (unsigned k = 0; k < G_N_ELEMENTS(kinds); k++)
+        for (unsigned i = 0; i < definition_count(definition, kinds[k]); i++)
+            if (!fill_id(definition, kinds[k], i, error))
+                return false;
+    return true;
+}
+
 /* ---- checking ---- */
 
 static bool refuse_double(enum option_id kind, const char *member, const char *text, GError **error)
@@ -267,4 +277,110 @@ bool definition_check_devices(const struct definition *definition, GError **erro
             if (!check_device(definition, k, i, error))
                 return false;
     return true;
+}
+
+/* ---- devices that come and go ---- */
+
+bool device_kind_find(const char *kind, enum option_id *id, GError **error)
+{
+    for (unsigned k = 0; k < G_N_ELEMENTS(kinds); k++) {
+        *id = kinds[k];
+        if (g_str_equal(options[kinds[k]].key, kind))
+            return true;
+    }
+    g_autofree char *shown = text_show(kind);
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "kind: expected disk or nic, not '%s'",
+                shown);
+    return false;
+}
+
+/* A place behind a root port for the device, if it has none yet. */
+static bool choose_port(struct definition *definition, const struct device_place *place,
+                        GError **error)
+{
+    struct device_address address = {definition_free_port(definition), 0};
+    g_autofree char *text = device_address_format(&address);
+
+    if (definition_member_text(definition, place->kind, place->index, "address"))
+        return true;
+    if (address.bus)
+        return definition_member_set(definition, place->kind, place->index, "address", text, error);
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_STATE,
+                "%s: all %d root ports are taken; detach something first", options[place->kind].key,
+                CONFIG_ROOT_PORTS);
+    return false;
+}
+
+static bool check_port(const struct definition *definition, const struct device_place *place,
+                       GError **error)
+{
+    if (definition_device_address(definition, place->kind, place->index).bus)
+        return true;
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE,
+                "%s: address: '%s' is on bus 0, where nothing comes while the machine runs; leave "
+                "it out, or take 01:00.0 to %02x:00.0",
+                options[place->kind].key,
+                definition_member_text(definition, place->kind, place->index, "address"),
+                CONFIG_ROOT_PORTS);
+    return false;
+}
+
+/* That there are not too many, and that they fit together. */
+static bool check_count(const struct definition *definition, GError **error)
+{
+    return definition_check_disks(definition, error) && definition_check_nics(definition, error) &&
+           definition_check_devices(definition, error);
+}
+
+bool definition_attach(struct definition *definition, const char *kind, json_t *entry,
+                       struct device_place *place, GError **error)
+{
+    json_t *object;
+    bool good;
+
+    if (!device_kind_find(kind, &place->kind, error))
+        return false;
+    place->index = definition_count(definition, place->kind);
+    object = json_pack("{s:[O]}", kind, entry);
+    good = definition_from_json(definition, object, error);
+    json_decref(object);
+    if (!good)
+        return false;
+    if (check_count(definition, error) && fill_id(definition, place->kind, place->index, error) &&
+        choose_port(definition, place, error) && check_port(definition, place, error))
+        return true;
+    definition_drop(definition, place->kind, place->index);
+    return false;
+}
+
+/* "disk0, nic0": what could be meant. */
+static char *list_ids(const struct definition *definition)
+{
+    GString *list = g_string_new(NULL);
+
+    for (unsigned k = 0; k < G_N_ELEMENTS(kinds); k++)
+        for (unsigned i = 0; i < definition_count(definition, kinds[k]); i++)
+            g_string_append_printf(list, "%s%s", list->len ? ", " : "",
+                                   definition_device_id(definition, kinds[k], i));
+    return g_string_free(list, FALSE);
+}
+
+bool definition_find_detachable(const struct definition *definition, const char *id,
+                                struct device_place *place, GError **error)
+{
+    g_autofree char *shown = text_show(id), *ids = list_ids(definition);
+
+    if (!definition_find_device(definition, id, place)) {
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_ABSENT,
+                    "id: no disk or network card is called '%s'; there %s %s", shown,
+                    *ids ? "are" : "is", *ids ? ids : "none");
+        return false;
+    }
+    if (definition_device_address(definition, place->kind, place->index).bus)
+        return true;
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_STATE,
+                "%s: it is on bus 0 (%s) for the machine's life; what has a bus of its own "
+                "(address=01:00.0) can be detached",
+                id, definition_member_text(definition, place->kind, place->index, "address"));
+    return false;
 }

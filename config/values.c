@@ -222,6 +222,16 @@ static bool append_group(struct values *values, const struct option *option, con
     return values_append(values, option, g_steal_pointer(&entry), error);
 }
 
+void values_drop(struct values *values, const struct option *option, unsigned index)
+{
+    struct slot *slot = slot_of(values, option);
+
+    if (index >= values_count(values, option))
+        return;
+    g_ptr_array_remove_index(slot->list, index);
+    slot->given = slot->list->len;
+}
+
 bool values_append(struct values *values, const struct option *option, struct values *entry,
                    GError **error)
 {

@@ -52,6 +52,9 @@ struct value_place values_place_of(const struct values *values, const struct opt
 bool values_remove(struct values *values, const struct option *option, const char *text,
                    const char *folder, GError **error);
 
+/* Take entry `index`, if there is one, out of the list `option`. */
+void values_drop(struct values *values, const struct option *option, unsigned index);
+
 /* Append `entry`, values of the members of the GROUP `option`, which is taken in any case. Refused
  * when a required member is missing. */
 bool values_append(struct values *values, const struct option *option, struct values *entry,

@@ -131,6 +131,15 @@ bool attachments_take(struct attachments *attachments, const struct definition *
     return false;
 }
 
+static void close_all(int *fds, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+        fds[i] = -1;
+    }
+}
+
 static bool open_lines(struct attachments *attachments, const struct definition *definition,
                        GError **error)
 {
@@ -193,8 +202,10 @@ bool attachments_open_lines(struct attachments *attachments, const struct defini
            open_debug_console(attachments, definition, error) && open_agent(attachments, error);
 }
 
-static struct block *open_disk(const struct block_config *config, const char *format,
-                               GError **error)
+/* ---- disks and network cards ---- */
+
+static struct block *create_node(const struct block_config *config, const char *format,
+                                 GError **error)
 {
     if (g_str_equal(format, "vhd"))
         return block_vhd_create(config, error);
@@ -232,57 +243,103 @@ static bool is_limited(const struct block_limits *limits)
     return false;
 }
 
+static bool open_disk(struct attachments *attachments, const struct definition *definition,
+                      unsigned index, struct loop *loop, GError **error)
+{
+    const struct block_config config = {
+        .fd = attachments->disk_fds[index],
+        .name = definition_member_text(definition, OPTION_DISK, index, "file"),
+        .readonly = definition_member_number(definition, OPTION_DISK, index, "readonly"),
+        .loop = loop,
+    };
+    struct block_limits limits = attachments_disk_limits(definition, index);
+
+    attachments->disks[index] = create_node(
+        &config, definition_member_text(definition, OPTION_DISK, index, "format"), error);
+    if (!attachments->disks[index])
+        return false;
+    attachments->disk_fds[index] = -1;
+    return !is_limited(&limits) || block_set_limits(attachments->disks[index], &limits, error);
+}
+
 bool attachments_open_disks(struct attachments *attachments, const struct definition *definition,
                             struct loop *loop, GError **error)
 {
-    for (unsigned i = 0; i < definition_count(definition, OPTION_DISK); i++) {
-        const char *format = definition_member_text(definition, OPTION_DISK, i, "format");
-        const struct block_config config = {
-            .fd = attachments->disk_fds[i],
-            .name = definition_member_text(definition, OPTION_DISK, i, "file"),
-            .readonly = definition_member_number(definition, OPTION_DISK, i, "readonly"),
-            .loop = loop,
-        };
-        struct block_limits limits = attachments_disk_limits(definition, i);
-
-        attachments->disks[i] = open_disk(&config, format, error);
-        if (!attachments->disks[i])
+    for (unsigned i = 0; i < definition_count(definition, OPTION_DISK); i++)
+        if (!open_disk(attachments, definition, i, loop, error))
             return false;
-        attachments->disk_fds[i] = -1;
-        if (is_limited(&limits) && !block_set_limits(attachments->disks[i], &limits, error))
-            return false;
-    }
     /* The vmm whose place is taken still has them. */
     return attachments->ram >= 0 || attachments_activate_disks(attachments, error);
 }
 
-static struct net_link *open_link(const char *id, const struct nic *nic, int fd, GError **error)
+static bool open_link(struct attachments *attachments, const struct definition *definition,
+                      unsigned index, GError **error)
 {
+    struct nic nic = definition_nic(definition, index);
     const struct net_link_config config = {
-        .kind = nic->network == NIC_TAP ? NET_LINK_TAP : NET_LINK_PACKETS,
-        .fd = fd,
-        .name = id,
+        .kind = nic.network == NIC_TAP ? NET_LINK_TAP : NET_LINK_PACKETS,
+        .fd = attachments->nic_fds[index],
+        .name = definition_device_id(definition, OPTION_NIC, index),
     };
 
-    return net_link_create(&config, error);
+    if (nic.network == NIC_NONE)
+        return true;
+    attachments->nic_fds[index] = -1;
+    attachments->links[index] = net_link_create(&config, error);
+    return attachments->links[index];
 }
 
 bool attachments_open_links(struct attachments *attachments, const struct definition *definition,
                             GError **error)
 {
-    for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++) {
-        struct nic nic = definition_nic(definition, i);
-        int fd = attachments->nic_fds[i];
-
-        if (nic.network == NIC_NONE)
-            continue;
-        attachments->nic_fds[i] = -1;
-        attachments->links[i] =
-            open_link(definition_device_id(definition, OPTION_NIC, i), &nic, fd, error);
-        if (!attachments->links[i])
+    for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++)
+        if (!open_link(attachments, definition, i, error))
             return false;
-    }
     return true;
+}
+
+bool attachments_add(struct attachments *attachments, const struct definition *definition,
+                     const struct device_place *place, int *fds, unsigned count, struct loop *loop,
+                     GError **error)
+{
+    bool disk = place->kind == OPTION_DISK;
+    bool wanted = disk || definition_nic(definition, place->index).network != NIC_NONE;
+
+    if (count != wanted) {
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED,
+                    "the descriptors do not fit the device");
+        return false;
+    }
+    if (count) {
+        *(disk ? &attachments->disk_fds[place->index] : &attachments->nic_fds[place->index]) =
+            fds[0];
+        fds[0] = -1;
+    }
+    if (!disk)
+        return open_link(attachments, definition, place->index, error);
+    return open_disk(attachments, definition, place->index, loop, error) &&
+           block_activate(attachments->disks[place->index], error);
+}
+
+void attachments_remove(struct attachments *attachments, enum option_id kind, unsigned index)
+{
+    if (kind == OPTION_DISK) {
+        size_t behind = CONFIG_DISKS_MAX - index - 1;
+
+        block_destroy(attachments->disks[index]);
+        close_all(&attachments->disk_fds[index], 1);
+        memmove(&attachments->disks[index], &attachments->disks[index + 1],
+                behind * sizeof(attachments->disks[0]));
+        attachments->disks[CONFIG_DISKS_MAX - 1] = NULL;
+    } else {
+        size_t behind = CONFIG_NICS_MAX - index - 1;
+
+        net_link_destroy(attachments->links[index]);
+        close_all(&attachments->nic_fds[index], 1);
+        memmove(&attachments->links[index], &attachments->links[index + 1],
+                behind * sizeof(attachments->links[0]));
+        attachments->links[CONFIG_NICS_MAX - 1] = NULL;
+    }
 }
 
 /* ---- going and coming ---- */
@@ -388,15 +445,6 @@ enum stream_verdict attachments_load_line(void *opaque, const struct stream_sect
     g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED,
                 "%s: more output is pending than its buffer holds", section->name);
     return STREAM_FAILED;
-}
-
-static void close_all(int *fds, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        if (fds[i] >= 0)
-            close(fds[i]);
-        fds[i] = -1;
-    }
 }
 
 void attachments_finish(struct attachments *attachments)

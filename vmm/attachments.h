@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "config/definition.h"
+#include "config/devices.h"
 #include "config/limits.h"
 #include "config/lines.h"
 #include "vmm/machine/machine.h"
@@ -53,6 +54,15 @@ bool attachments_take(struct attachments *attachments, const struct definition *
  * stand still until attachments_resume_lines. */
 bool attachments_open_lines(struct attachments *attachments, const struct definition *definition,
                             GError **error);
+
+/* Make a block node or a link of the descriptors (one, or none for a card without a cable) that
+ * come along for the device at `place`, the last of its kind in `definition`; takes them. On
+ * failure attachments_remove is due. */
+bool attachments_add(struct attachments *attachments, const struct definition *definition,
+                     const struct device_place *place, int *fds, unsigned count, struct loop *loop,
+                     GError **error);
+/* Destroy it; those behind it move up. */
+void attachments_remove(struct attachments *attachments, enum option_id kind, unsigned index);
 
 /* Make the block nodes, on `loop`, which outlives them. Where the place of another vmm is taken,
  * they are activated by attachments_activate_disks, once that one has let go. */

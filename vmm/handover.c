@@ -105,6 +105,7 @@ void handover_describe(void *opaque, struct control_call *call)
         control_fail_error(call, error);
         return;
     }
+    vmm->described = true;
     result = json_object();
     json_object_set_new(result, "engine", json_string(status.engine));
     json_object_set_new(result, "cpu", json_string(status.cpu_model));

@@ -34,6 +34,7 @@ struct vmm {
     bool quiet;                  /* changes of the machine's state are our own affair */
     bool resumes;                /* handed over: the machine ran before */
     int64_t began_ns;            /* handed over: CLOCK_MONOTONIC when we began to stop it */
+    bool described;              /* another vmm is being made like this one */
     struct vmm_save *save;       /* of the machine's state that is under way; NULL: none */
 };
 
@@ -47,6 +48,17 @@ void vmm_await_debugger(struct vmm *vmm);
  * ("default", "auto") is told as it fell, since another host would choose anew, and paths are
  * absolute. */
 char *vmm_effective_definition(const struct vmm *vmm);
+
+/* ---- plug.c: disks and network cards ---- */
+
+/* As the machine wants to know them; what it points to is the definition's and the attachments'. */
+struct machine_disk vmm_disk(const struct vmm *vmm, unsigned index);
+struct machine_nic vmm_nic(const struct vmm *vmm, unsigned index);
+void vmm_handle_attach(void *vmm, struct control_call *call);
+void vmm_handle_detach(void *vmm, struct control_call *call);
+void vmm_handle_keep(void *vmm, struct control_call *call);
+/* For the machine's listener. */
+void vmm_on_released(void *vmm, const char *id);
 
 /* ---- save.c: "state.save" ---- */
 

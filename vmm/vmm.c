@@ -165,50 +165,14 @@ static void configure_lines(const struct vmm *vmm, struct machine_config *config
             (struct machine_port){CONFIG_AGENT_PORT, vmm->attachments.agent};
 }
 
-static struct machine_place place_of(const struct definition *definition, enum option_id kind,
-                                     unsigned index)
+static void configure_devices(const struct vmm *vmm, struct machine_config *config)
 {
-    struct device_address address = definition_device_address(definition, kind, index);
-
-    return (struct machine_place){.port = address.bus, .device = address.device};
-}
-
-static void configure_disks(const struct vmm *vmm, struct machine_config *config)
-{
-    const struct definition *definition = vmm->definition;
-
-    config->disk_count = definition_count(definition, OPTION_DISK);
-    for (unsigned i = 0; i < config->disk_count; i++) {
-        const char *cache = definition_member_text(definition, OPTION_DISK, i, "cache");
-
-        config->disks[i] = (struct machine_disk){
-            .id = definition_device_id(definition, OPTION_DISK, i),
-            .place = place_of(definition, OPTION_DISK, i),
-            .block = vmm->attachments.disks[i],
-            .serial = definition_member_text(definition, OPTION_DISK, i, "serial"),
-            .writethrough = strcmp(cache, "writethrough") == 0,
-            .discard = definition_member_number(definition, OPTION_DISK, i, "discard"),
-        };
-    }
-}
-
-static void configure_nics(const struct vmm *vmm, struct machine_config *config)
-{
+    config->disk_count = definition_count(vmm->definition, OPTION_DISK);
+    for (unsigned i = 0; i < config->disk_count; i++)
+        config->disks[i] = vmm_disk(vmm, i);
     config->nic_count = definition_count(vmm->definition, OPTION_NIC);
-    for (unsigned i = 0; i < config->nic_count; i++) {
-        struct nic nic = definition_nic(vmm->definition, i);
-
-        config->nics[i] = (struct machine_nic){
-            .id = definition_device_id(vmm->definition, OPTION_NIC, i),
-            .place = place_of(vmm->definition, OPTION_NIC, i),
-            .link = vmm->attachments.links[i],
-            .mtu = nic.mtu,
-            .pulled = nic.pulled,
-            .rate = nic.rate,
-            .burst_ns = (int64_t)nic.burst_ms * (NS_PER_SECOND / 1000),
-        };
-        memcpy(config->nics[i].mac, nic.mac, sizeof(nic.mac));
-    }
+    for (unsigned i = 0; i < config->nic_count; i++)
+        config->nics[i] = vmm_nic(vmm, i);
 }
 
 /* What has no address in the definition has the first places that are free. */
@@ -248,12 +212,15 @@ static void configure(struct vmm *vmm, struct machine_config *config, GPtrArray 
                          ? MACHINE_REBOOT_EXIT
                          : MACHINE_REBOOT_RESTART,
         .on_crash = crash_policy(definition_text(definition, OPTION_ON_CRASH)),
-        .listener = {on_changed, on_restarted, on_ended, vmm},
+        .listener = {.changed = on_changed,
+                     .restarted = on_restarted,
+                     .released = vmm_on_released,
+                     .ended = on_ended,
+                     .opaque = vmm},
     };
     configure_modules(vmm, config, words);
     configure_lines(vmm, config);
-    configure_disks(vmm, config);
-    configure_nics(vmm, config);
+    configure_devices(vmm, config);
     configure_places(vmm, config);
 }
 
@@ -530,6 +497,9 @@ static const struct control_handler handlers[] = {
     {"reset", handle_reset},
     {"nmi", handle_nmi},
     {"vmm.power-button", handle_power_button},
+    {"vmm.attach", vmm_handle_attach},
+    {"vmm.detach", vmm_handle_detach},
+    {"vmm.keep", vmm_handle_keep},
     {"state.save", vmm_handle_save},
     {"vmm.cancel", vmm_handle_cancel},
     {"guest.info", guest_handle_info},

@@ -29,7 +29,7 @@ SETTINGS = argparse.Namespace()
 
 # How often what is called, in a mix of all.
 MIX = {
-    "query": 20, "definition": 5, "metrics": 10, "pause": 15, "resume": 20, "nmi": 10, "reset": 1, "stop": 5,
+    "query": 20, "definition": 5, "device.attach": 6, "device.detach": 6, "metrics": 10, "pause": 15, "resume": 20, "nmi": 10, "reset": 1, "stop": 5,
     "state.save": 6, "upgrade": 2, "events.subscribe": 3, "job.list": 5, "job.cancel": 5,
     "protocol.describe": 1, "console.attach": 3, "guest.info": 2, "guest.addresses": 2, "guest.exec": 2,
     "guest.freeze": 2, "guest.thaw": 2, "guest.time": 2, "guest.shutdown": 2,
@@ -101,6 +101,24 @@ class Client(threading.Thread):
 
     def guest_freeze(self, method):
         self.plain(method, timeout=self.random.randint(1, 5))
+
+    def device_attach(self, method):
+        """Disks and cards, at places that are taken now and then."""
+        options = {"network": "none"}
+        kind = self.random.choice(["disk", "nic"])
+        if kind == "disk":
+            path = os.path.join(self.test.folder, f"{self.name} {self.random.randint(0, 3)}")
+            with open(path, "ab") as stream:
+                stream.truncate(1 << 20)
+            options = {"file": path}
+        if self.random.random() < 0.3:
+            options["address"] = f"{self.random.randint(0, 9):02x}:00.0"
+        self.plain(method, kind=kind, options=options)
+
+    def device_detach(self, method):
+        """The guest has no driver for that: the time is up, it is cancelled, or a reset comes."""
+        ids = [device["id"] for device in self.test.pluggable(self.machine)] + ["nic0", "nothing"]
+        self.outcome(self.lasting(method, id=self.random.choice(ids), timeout=1))
 
     def job_cancel(self, method):
         self.plain(method, job=self.random.randint(0, 1000))
@@ -231,11 +249,31 @@ class Stress(AnimaTest):
         self.session = None
         self.beginning, self.beginnings = threading.Lock(), 0
 
+    @staticmethod
+    def pluggable(machine):
+        """What came while the machine ran."""
+        definition = json.loads(machine.call("definition"))["definition"]
+        return [device for kind in ("disk", "nic") for device in definition[kind]
+                if not device["address"].startswith("00:")]
+
+    def unplug_all(self, machine):
+        """A guest that begins anew has let go of what it was asked for."""
+        calls = [machine.begin("device.detach", json.dumps({"id": device["id"]}))
+                 for device in self.pluggable(machine)]
+        if calls:
+            machine.call("reset")
+            self.session.expect("hello")
+        for call in calls:
+            self.assertTrue(call.wait(int(PATIENCE * 1000)))
+            call.result()
+        self.assertEqual(self.pluggable(machine), [])
+
     def calm(self):
         """What the machine holds when nobody asks for anything."""
         machine = self.library.Machine.connect("stress")
         wait_for(lambda: not json.loads(machine.call("job.list"))["jobs"], "the end of all work")
         machine.call("resume")
+        self.unplug_all(machine)
         status = json.loads(machine.call("query"))
         machine.close()
         monitor, vmm = status["monitor_pid"], status["pid"]
@@ -306,7 +344,8 @@ class Stress(AnimaTest):
         calls, refused = (sum(getattr(one, key) for one in clients) for key in ("calls", "refused"))
         self.assertGreater(calls, 20 * SETTINGS.seconds)
         self.assertLess(refused, calls / 2)
-        for kind in "paused", "running", "restarted", "upgraded", "job-ended", "stopping":
+        for kind in "paused", "running", "restarted", "upgraded", "job-ended", "stopping", \
+                "device-attached", "device-detached":
             self.assertIn(kind, watcher.kinds)
         print(f"seed {SETTINGS.seed}: {calls} calls, {refused} refused, {watcher.last} events, "
               f"{self.beginnings} resets, {watcher.kinds['upgraded']} upgrades, "

@@ -220,7 +220,10 @@ static inline int bench_setup(void **state)
         .initrd = {.fd = -1},
         .debug_exit = true,
         .pvpanic = true,
-        .listener = {on_changed, on_restarted, on_ended, bench},
+        .listener = {.changed = on_changed,
+                     .restarted = on_restarted,
+                     .ended = on_ended,
+                     .opaque = bench},
     };
     *state = bench;
     return 0;

@@ -10,7 +10,8 @@
 #include "vmm/control/protocol.h"
 #include "vmm/control/rpc.h"
 
-#define STOP_TIMEOUT_MAX 86400 /* seconds */
+#define STOP_TIMEOUT_MAX   86400 /* seconds */
+#define DETACH_TIMEOUT_MAX 86400 /* seconds */
 
 static const struct control_field none[] = {{0}};
 
@@ -116,7 +117,40 @@ static const struct control_field go_params[] = {
     {"frozen_ms", CONTROL_INT, false}, {0},
 };
 
+static const char *const device_kinds[] = {"disk", "nic", NULL};
+
+static const struct control_field attach_params[] = {
+    {"kind", CONTROL_TEXT, true, "what comes", .choices = device_kinds},
+    {"options", CONTROL_OBJECT, true,
+     "an entry of a definition's list of that name, as anima(1) lists the members"},
+    {0},
+};
+
+static const struct control_field detach_params[] = {
+    {"id", CONTROL_TEXT, true, "which disk or network card"},
+    {"timeout", CONTROL_INT, false, "seconds that the guest has to let go of it; absent: for ever",
+     .min = 1, .max = DETACH_TIMEOUT_MAX},
+    {0},
+};
+
+static const struct control_field vmm_detach_params[] = {
+    {"id", CONTROL_TEXT, true},
+    {"ask", CONTROL_BOOL, true},
+    {0},
+};
+
+static const struct control_field vmm_keep_params[] = {
+    {"id", CONTROL_TEXT, true},
+    {0},
+};
+
 /* ---- results ---- */
+
+static const struct control_field attach_result[] = {
+    {"id", CONTROL_TEXT, true, "by which the device is named"},
+    {"address", CONTROL_TEXT, true, "its place on the PCI bus"},
+    {0},
+};
 
 static const struct control_field describe_result[] = {
     {"version", CONTROL_TEXT, true, "of Anima"},
@@ -331,6 +365,14 @@ const struct control_method control_methods[] = {
      CONTROL_OPERATE, .in_vmm = true, .lasting = true, .fds_min = 1, .fds_max = 1,
      .fds_about = "what the state is written to: a file, a pipe or a socket", .params = none,
      .result = none},
+    {"device.attach",
+     "Put a disk or a network card into the machine, behind a root port. The guest finds it by "
+     "PCIe hot-plug.",
+     CONTROL_OPERATE, .params = attach_params, .result = attach_result},
+    {"device.detach",
+     "Ask the guest to let go of a disk or a network card that is behind a root port, and take it "
+     "out when it has. One that does not let go keeps it, and nothing has changed.",
+     CONTROL_OPERATE, .lasting = true, .params = detach_params, .result = none},
     {"upgrade",
      "Put a new vmm, of the program that is installed now, in the place of the one that runs.",
      CONTROL_OPERATE, .lasting = true, .params = upgrade_params, .result = upgrade_result},
@@ -375,6 +417,11 @@ const struct control_method control_methods[] = {
      .params = build_params},
     {"vmm.power-button", NULL, CONTROL_LEAD, .in_vmm = true, .params = none},
     {"vmm.guest-shutdown", NULL, CONTROL_LEAD, .in_vmm = true, .params = guest_shutdown_params},
+    /* A device comes, "options" being complete; another is to go, of which the guest is told with
+     * "ask": the notification "released" says that it has gone, unless "vmm.keep" comes before. */
+    {"vmm.attach", NULL, CONTROL_LEAD, .in_vmm = true, .fds_max = 1, .params = attach_params},
+    {"vmm.detach", NULL, CONTROL_LEAD, .in_vmm = true, .params = vmm_detach_params},
+    {"vmm.keep", NULL, CONTROL_LEAD, .in_vmm = true, .params = vmm_keep_params},
     /* Of a call under way, by the id of its request. */
     {"vmm.cancel", NULL, CONTROL_LEAD, .in_vmm = true, .params = vmm_cancel_params},
     /* The steps of "upgrade", see vmm/handover.c. */
@@ -442,6 +489,12 @@ static const struct control_field guest_thawed_fields[] = {
     {0},
 };
 
+static const struct control_field device_fields[] = {
+    {"id", CONTROL_TEXT, true, "by which it is named"},
+    {"kind", CONTROL_TEXT, true, "what it is", .choices = device_kinds},
+    {0},
+};
+
 static const struct control_field missed_fields[] = {
     {"first", CONTROL_INT, true, "number of the first of them"},
     {0},
@@ -470,6 +523,9 @@ const struct control_event control_events[] = {
     {"stopping", "The power button was pressed.", stopping_fields},
     {"restarting", "The machine has ended, and will be started again by its restart policy.",
      restarting_fields},
+    {"device-attached", "The machine has one more device.", device_fields},
+    {"device-detached", "The guest has let go of a device, and the machine has it no more.",
+     device_fields},
     {"upgraded", "Another vmm has the machine.", upgrade_result},
     {"guest-frozen", "The guest's file systems were frozen by its agent.", guest_frozen_result,
      .in_vmm = true},

@@ -177,6 +177,8 @@ int rpc_code_of(const GError *error)
     if (g_error_matches(error, CONFIG_ERROR, CONFIG_ERROR_USAGE) ||
         g_error_matches(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE))
         return RPC_ERROR_INVALID_PARAMS;
+    if (g_error_matches(error, CONFIG_ERROR, CONFIG_ERROR_STATE))
+        return RPC_ERROR_STATE;
     if (g_error_matches(error, VMM_ERROR, VMM_ERROR_CANCELLED))
         return RPC_ERROR_CANCELLED;
     return RPC_ERROR_FAILED;

@@ -28,6 +28,14 @@ struct machine_cpu {
     bool held; /* stays parked while the machine runs; under the machine's lock */
 };
 
+/* Behind one root port. Control thread. */
+struct machine_slot {
+    struct machine *machine;
+    struct device *port, *device; /* NULL: nothing is in it */
+    bool awaited;                 /* somebody waits for the guest to let go */
+    int64_t asked_ns;             /* machine time when the guest was asked to */
+};
+
 struct machine {
     struct machine_config config; /* strings are ours */
     struct memory *memory;
@@ -36,6 +44,7 @@ struct machine {
     struct device_env env;
     GPtrArray *devices; /* struct device *, in creation order */
     struct pc *pc;
+    struct machine_slot slots[MACHINE_SLOTS];
     struct machine_cpu *cpus;
     GMainContext *context;
     enum machine_state state; /* control thread */
@@ -49,9 +58,10 @@ struct machine {
     GCond parking; /* told when one parks */
     unsigned parked;
     bool running, quit;
-    unsigned requests; /* of enum machine_request */
-    GSource *dispatch; /* attached while requests wait */
-    char *reason;      /* of the first request that waits */
+    unsigned requests;    /* of enum machine_request */
+    GSource *dispatch;    /* attached while requests wait */
+    GSource *slot_source; /* attached while slots are to be looked at */
+    char *reason;         /* of the first request that waits */
     int exit_status;
     unsigned debug_cpu;
 };
@@ -94,8 +104,22 @@ bool pc_init(struct machine *machine, GError **error);
 extern const struct exit_ops pc_exit_ops;
 /* All devices, in order; fills machine->devices. The engine is there. */
 bool pc_devices_create(struct machine *machine, GError **error);
+/* Put a device on the board; `device` (may be NULL) gets it. */
+bool pc_add(struct machine *machine, const struct device_ops *ops, const char *id,
+            const void *config, struct device **device, GError **error);
 /* What firmware does before an operating system: set up PCI buses, write tables, load the kernel,
  * put the first vCPU at its entry. Everything has just been reset. */
 bool pc_boot(struct machine *machine, GError **error);
 void pc_press_power_button(struct machine *machine);
 void pc_finish(struct machine *machine);
+
+/* ---- pc/slots.c: disks and network cards, and the root ports ---- */
+
+/* The root ports. */
+bool slots_create(struct machine *machine, GError **error);
+/* Disks and network cards of the configuration. */
+bool slots_fill(struct machine *machine, GError **error);
+/* The guest begins anew: what it was asked to let go, it has. vCPUs are parked. */
+void slots_reset(struct machine *machine);
+/* Nothing is told any more. */
+void slots_finish(struct machine *machine);

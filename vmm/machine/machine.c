@@ -178,6 +178,7 @@ void machine_destroy(struct machine *machine)
     machine_requests_drop(machine);
     while (machine->devices->len)
         device_destroy(g_ptr_array_steal_index(machine->devices, machine->devices->len - 1));
+    slots_finish(machine);
     machine_cpus_destroy(machine);
     if (machine->engine)
         machine->config.engine->destroy(machine->engine);
@@ -288,6 +289,7 @@ static bool restart(struct machine *machine, GError **error)
 {
     for (guint i = 0; i < machine->devices->len; i++)
         device_reset(machine->devices->pdata[i]);
+    slots_reset(machine);
     return machine_cpus_reset(machine, error) && pc_boot(machine, error);
 }
 

@@ -28,6 +28,7 @@
 #define MACHINE_MODULES_MAX 64
 #define MACHINE_DISKS_MAX   16
 #define MACHINE_NICS_MAX    8
+#define MACHINE_SLOTS       8  /* behind root ports, for what comes and goes */
 #define MACHINE_PORTS_MAX   30 /* named ports of the virtio console */
 
 struct machine;
@@ -142,6 +143,9 @@ struct machine_config {
         void (*changed)(void *opaque, enum machine_state state, const char *reason);
         /* The guest was restarted. */
         void (*restarted)(void *opaque, const char *reason);
+        /* The guest has let go of the device `id`, as machine_release asked; it may be detached in
+         * here. */
+        void (*released)(void *opaque, const char *id);
         /* The last call: nothing runs any more. */
         void (*ended)(void *opaque, enum machine_end end, int status, const char *reason);
         void *opaque;
@@ -179,6 +183,24 @@ void machine_stop(struct machine *machine);
 /* Press the power button: the guest's operating system decides. */
 void machine_press_power_button(struct machine *machine);
 void machine_query(struct machine *machine, struct machine_status *status);
+
+/* ---- devices that come and go, by their ids ---- */
+
+/* Make a disk or a network card behind the root port that is its place, and tell the guest. What it
+ * is plugged into stays the caller's and lives until it is detached. false and `error` when the
+ * place or the id is taken, or is none; nothing was touched then. */
+bool machine_attach_disk(struct machine *machine, const struct machine_disk *disk, GError **error);
+bool machine_attach_nic(struct machine *machine, const struct machine_nic *nic, GError **error);
+
+/* Wait for the guest to let go of the device, and with `ask` press the slot's attention button: the
+ * listener's `released` follows, never from in here, or not at all. A guest that is reset has let
+ * go as well. false and `error` when nothing behind a root port has this id. */
+bool machine_release(struct machine *machine, const char *id, bool ask, GError **error);
+/* Nobody waits any more. */
+void machine_release_cancel(struct machine *machine, const char *id);
+/* Take the device out, whether the guest has let go or not; at return nothing of it is left, and
+ * what was under way is finished. */
+void machine_detach(struct machine *machine, const char *id);
 
 /* ---- parts, for the debugger, streams, metrics and tests; use them only while it is paused, but
  * for what any thread may do ---- */

@@ -39,6 +39,7 @@ struct monitor {
     struct worker *vmm; /* NULL before "start" */
     struct calls *calls;
     struct jobs *jobs;
+    GPtrArray *plugs;                  /* devices on their way in or out; plug.c's */
     struct upgrade *upgrade;           /* NULL: none is under way */
     struct control_call *upgrade_call; /* that asked for it */
     bool standing;                     /* calls wait for its end */
@@ -82,6 +83,24 @@ extern const struct worker_ops life_worker_ops;
 void life_on_log(void *opaque, const char *line);
 /* The vmm's answer to a call that was forwarded. */
 void life_on_answer(void *opaque, struct control_call *call, const struct rpc_message *answer);
+
+/* ---- plug.c ---- */
+
+/* "device.attach" and "device.detach". */
+void monitor_handle_attach(void *opaque, struct control_call *call);
+void monitor_handle_device_detach(void *opaque, struct control_call *call);
+/* The vmm's notification "released". */
+void plugs_released(struct monitor *monitor, json_t *params);
+/* Whether a device is on its way in. */
+bool plugs_come(const struct monitor *monitor);
+/* An upgrade is over, whatever came of it: the vmm that has the machine now hears which devices are
+ * to go. */
+void plugs_renew(struct monitor *monitor);
+/* Give up the work that `call` asked for; false: it is none of this kind. */
+bool plugs_cancel(struct monitor *monitor, const struct control_call *call);
+void plugs_forget_peer(struct monitor *monitor, const struct peer *peer);
+/* The machine's life is over; while files and helpers are there. */
+void plugs_fail(struct monitor *monitor, const char *message);
 
 /* ---- replace.c ---- */
 

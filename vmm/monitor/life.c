@@ -164,6 +164,8 @@ static void on_notified(void *opaque, const struct rpc_message *message)
 
     if (strcmp(message->method, "progress") == 0)
         take_progress(monitor, message->params);
+    else if (strcmp(message->method, "released") == 0)
+        plugs_released(monitor, message->params);
     else if (strcmp(message->method, "finished") == 0)
         monitor_decide(monitor, json_integer_value(status) & 0xff,
                        json_string_value(json_object_get(message->params, "cause")),
@@ -374,6 +376,7 @@ void life_end(struct monitor *monitor, const char *message)
     }
     g_clear_pointer(&monitor->upgrade, upgrade_destroy);
     monitor->standing = false;
+    plugs_fail(monitor, message);
     calls_fail(monitor->calls, message);
     calls_set_worker(monitor->calls, NULL);
     g_clear_pointer(&monitor->vmm, worker_destroy);

@@ -179,6 +179,8 @@ static const struct control_handler handlers[] = {
     {"stop", handle_stop},
     {"kill", handle_kill},
     {"guest.shutdown", handle_guest_shutdown},
+    {"device.attach", monitor_handle_attach},
+    {"device.detach", monitor_handle_device_detach},
     {"upgrade", monitor_handle_upgrade},
     {"console.attach", life_handle_console},
     {"events.subscribe", handle_subscribe},
@@ -192,6 +194,7 @@ static void on_client_gone(void *opaque, struct peer *peer, bool owner)
     struct monitor *monitor = opaque;
 
     calls_forget_peer(monitor->calls, peer);
+    plugs_forget_peer(monitor, peer);
     if (monitor->upgrade_call && monitor->upgrade_call->peer == peer)
         monitor->upgrade_call->peer = NULL;
     if (!owner || monitor->detached)
@@ -240,6 +243,7 @@ static void monitor_finish(struct monitor *monitor)
     /* Last, so that whoever hears of the end finds nothing left. */
     tell_ended(monitor);
     jobs_destroy(monitor->jobs);
+    g_ptr_array_unref(monitor->plugs);
     clients_destroy(monitor->clients);
     definition_destroy(monitor->definition);
     calls_destroy(monitor->calls);
@@ -270,6 +274,7 @@ int monitor_main(void)
     signal(SIGPIPE, SIG_IGN);
     monitor.loop = g_main_loop_new(NULL, FALSE);
     monitor.calls = calls_create();
+    monitor.plugs = g_ptr_array_new();
     monitor.started_in = g_get_current_dir();
     /* Now, while it is the file that was started: later its path may have another. */
     monitor.program = g_file_read_link("/proc/self/exe", NULL);

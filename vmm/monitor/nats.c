@@ -35,15 +35,16 @@ struct nat {
     gint64 began_us;
     guint pause_ms; /* before the next start; 0: none */
     guint timer;
-    char *death; /* how the last one ended; NULL: none did */
+    char *death;         /* how the last one ended; NULL: none did */
+    nats_added_fn added; /* who waits for a later one to be ready; NULL: nobody */
+    void *added_opaque;
 };
 
 struct nats {
     struct nats_listener listener;
     char *program;
-    struct nat list[CONFIG_NICS_MAX];
-    unsigned count;
-    bool settled; /* ready or failed was told */
+    GPtrArray *list; /* of struct nat * */
+    bool settled;    /* ready or failed was told */
     guint idle;
 };
 
@@ -66,18 +67,32 @@ static void tell(struct nat *nat, const char *what)
     nat->nats->listener.log(nat->nats->listener.opaque, line);
 }
 
+/* To who waits for this one alone, who may remove it in there. False: nobody does. */
+static bool tell_added(struct nat *nat, const char *failure)
+{
+    nats_added_fn added = nat->added;
+
+    nat->added = NULL;
+    if (added)
+        added(nat->added_opaque, failure);
+    return added;
+}
+
+/* It could not begin. */
 static void fail(struct nat *nat, const char *what)
 {
     g_autofree char *message = g_strdup_printf("nic: %s", what);
 
+    if (tell_added(nat, message))
+        return;
     nat->nats->settled = true;
     nat->nats->listener.failed(nat->nats->listener.opaque, message);
 }
 
 static void tell_ready_if_all_are(struct nats *nats)
 {
-    for (unsigned i = 0; i < nats->count; i++)
-        if (!nats->list[i].ready)
+    for (guint i = 0; i < nats->list->len; i++)
+        if (!((struct nat *)nats->list->pdata[i])->ready)
             return;
     nats->settled = true;
     nats->listener.ready(nats->listener.opaque);
@@ -123,7 +138,7 @@ static void on_ended(void *opaque, struct worker *worker, const char *how)
 {
     struct nat *nat = opaque;
 
-    if (!nat->nats->settled) {
+    if (!nat->nats->settled || nat->added) {
         fail(nat, how);
         return;
     }
@@ -170,7 +185,7 @@ static void on_answer(void *opaque, const struct rpc_message *answer, int *fds, 
     g_autofree char *reason = answer->kind == RPC_FAILURE ? explain(answer) : NULL;
     struct nat *nat = opaque;
 
-    if (reason && !nat->nats->settled) {
+    if (reason && (!nat->nats->settled || nat->added)) {
         fail(nat, reason);
     } else if (reason) {
         tell(nat, reason); /* and it ends */
@@ -183,7 +198,7 @@ static void on_answer(void *opaque, const struct rpc_message *answer, int *fds, 
         nat->ready = true;
         if (!nat->nats->settled)
             tell_ready_if_all_are(nat->nats);
-        else
+        else if (!tell_added(nat, NULL))
             tell_restarted(nat);
     }
 }
@@ -230,25 +245,73 @@ static char *find_program(GError **error)
     return NULL;
 }
 
+static void nat_destroy(struct nat *nat)
+{
+    if (nat->timer)
+        g_source_remove(nat->timer);
+    nat_end(nat);
+    json_decref(nat->params);
+    g_free(nat->death);
+    g_free(nat->nic);
+    g_free(nat);
+}
+
+/* The helper of card `index`, which is on 'user', is started; who waits for it alone is told by
+ * `added`, or NULL. */
+static bool start_one(struct nats *nats, const struct definition *definition, unsigned index,
+                      const struct files *files, nats_added_fn added, void *opaque, GError **error)
+{
+    const char *id = definition_device_id(definition, OPTION_NIC, index);
+    struct nic nic = definition_nic(definition, index);
+    struct nat *nat;
+
+    if (!nats->program && !(nats->program = find_program(error)))
+        return false;
+    nat = g_new0(struct nat, 1);
+    *nat = (struct nat){.nats = nats,
+                        .nic = g_strdup(id),
+                        .fd = files_nat_end(files, id),
+                        .params = start_params(definition, index, &nic),
+                        .added = added,
+                        .added_opaque = opaque};
+    g_ptr_array_add(nats->list, nat);
+    return nat_spawn(nat, error);
+}
+
 static bool start_all(struct nats *nats, const struct definition *definition,
                       const struct files *files, GError **error)
 {
-    for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++) {
-        struct nic nic = definition_nic(definition, i);
-        const char *id = definition_device_id(definition, OPTION_NIC, i);
-        struct nat *nat = &nats->list[nats->count];
-
-        if (nic.network != NIC_USER)
-            continue;
-        if (!nats->program && !(nats->program = find_program(error)))
+    for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++)
+        if (definition_nic(definition, i).network == NIC_USER &&
+            !start_one(nats, definition, i, files, NULL, NULL, error))
             return false;
-        *nat = (struct nat){.nats = nats, .nic = g_strdup(id), .fd = files_nat_end(files, id)};
-        nat->params = start_params(definition, i, &nic);
-        nats->count++;
-        if (!nat_spawn(nat, error))
-            return false;
-    }
     return true;
+}
+
+bool nats_add(struct nats *nats, const struct definition *definition, unsigned index,
+              const struct files *files, nats_added_fn added, void *opaque, GError **error)
+{
+    const char *id = definition_device_id(definition, OPTION_NIC, index);
+
+    if (start_one(nats, definition, index, files, added, opaque, error))
+        return true;
+    nats_remove(nats, id);
+    return false;
+}
+
+void nats_remove(struct nats *nats, const char *nic)
+{
+    for (guint i = 0; i < nats->list->len; i++) {
+        struct nat *nat = nats->list->pdata[i];
+
+        if (!g_str_equal(nat->nic, nic))
+            continue;
+        g_ptr_array_remove_index(nats->list, i);
+        /* It may be on the stack. */
+        g_clear_pointer(&nat->worker, worker_discard);
+        nat_destroy(nat);
+        return;
+    }
 }
 
 static gboolean on_idle(gpointer opaque)
@@ -265,12 +328,13 @@ struct nats *nats_create(const struct definition *definition, const struct files
 {
     struct nats *nats = g_new0(struct nats, 1);
 
+    nats->list = g_ptr_array_new();
     nats->listener = *listener;
     if (!start_all(nats, definition, files, error)) {
         nats_destroy(nats);
         return NULL;
     }
-    if (!nats->count)
+    if (!nats->list->len)
         nats->idle = g_idle_add(on_idle, nats);
     return nats;
 }
@@ -296,9 +360,12 @@ json_t *nats_forwards(const struct nats *nats)
     json_t *list = json_array(), *entry;
     size_t i;
 
-    for (unsigned n = 0; n < nats->count; n++)
-        json_array_foreach(json_object_get(nats->list[n].params, "forward"), i, entry)
-            json_array_append_new(list, describe_forward(&nats->list[n], json_string_value(entry)));
+    for (guint n = 0; n < nats->list->len; n++) {
+        const struct nat *nat = nats->list->pdata[n];
+
+        json_array_foreach(json_object_get(nat->params, "forward"), i, entry)
+            json_array_append_new(list, describe_forward(nat, json_string_value(entry)));
+    }
     return list;
 }
 
@@ -308,16 +375,9 @@ void nats_destroy(struct nats *nats)
         return;
     if (nats->idle)
         g_source_remove(nats->idle);
-    for (unsigned i = 0; i < nats->count; i++) {
-        struct nat *nat = &nats->list[i];
-
-        if (nat->timer)
-            g_source_remove(nat->timer);
-        nat_end(nat);
-        json_decref(nat->params);
-        g_free(nat->death);
-        g_free(nat->nic);
-    }
+    while (nats->list->len)
+        nat_destroy(g_ptr_array_steal_index(nats->list, nats->list->len - 1));
+    g_ptr_array_unref(nats->list);
     g_free(nats->program);
     g_free(nats);
 }

@@ -34,6 +34,16 @@ struct nats_listener {
 struct nats *nats_create(const struct definition *definition, const struct files *files,
                          const struct nats_listener *listener, GError **error);
 
+/* What became of a helper that was added: `failure` names the option, or is NULL. Called once,
+ * unless it is removed before, which may be done in here. */
+typedef void (*nats_added_fn)(void *opaque, const char *failure);
+
+/* The same for card `index` alone, which is on 'user', while the machine runs; `added` follows. */
+bool nats_add(struct nats *nats, const struct definition *definition, unsigned index,
+              const struct files *files, nats_added_fn added, void *opaque, GError **error);
+/* End the helper of the card with this id, if it has one. */
+void nats_remove(struct nats *nats, const char *nic);
+
 /* The ports of the host that lead to the guest, as "query" tells them: a new JSON list. */
 json_t *nats_forwards(const struct nats *nats);
 

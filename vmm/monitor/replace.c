@@ -25,7 +25,8 @@ void monitor_handle_job_cancel(void *opaque, struct control_call *call)
         return;
     }
     if (work != monitor->upgrade_call) {
-        calls_cancel(monitor->calls, work);
+        if (!plugs_cancel(monitor, work))
+            calls_cancel(monitor->calls, work);
     } else if (!upgrade_cancel(monitor->upgrade)) {
         control_fail(call, RPC_ERROR_STATE, "upgrade: the new vmm has the machine already");
         return;
@@ -82,6 +83,8 @@ static void on_upgraded(void *opaque, json_t *result, int code, const char *fail
     if (monitor->standing)
         calls_release(monitor->calls);
     monitor->standing = false;
+    if (monitor->vmm)
+        plugs_renew(monitor);
 }
 
 void monitor_handle_upgrade(void *opaque, struct control_call *call)
@@ -106,6 +109,10 @@ void monitor_handle_upgrade(void *opaque, struct control_call *call)
     if (!monitor->vmm || monitor->upgrade) {
         control_fail(call, RPC_ERROR_STATE,
                      monitor->vmm ? "upgrade: one is under way" : "no machine is running");
+        return;
+    }
+    if (plugs_come(monitor)) {
+        control_fail(call, RPC_ERROR_STATE, "upgrade: a device is being attached; try again");
         return;
     }
     monitor->upgrade = upgrade_create(&config, &error);

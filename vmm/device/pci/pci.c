@@ -512,17 +512,24 @@ void pci_function_plug(struct pci_function *function)
     g_mutex_unlock(&function->bus->hierarchy->lock);
 }
 
+/* A guest that still writes its registers raises no line any more, and finds it nowhere. */
+static void function_unplug(struct pci_function *function)
+{
+    g_mutex_lock(&function->bus->hierarchy->lock);
+    function->bus->functions[function->devfn] = NULL;
+    g_mutex_lock(&function->lock);
+    function->plugged = false;
+    intx_update_locked(function);
+    g_mutex_unlock(&function->lock);
+    g_mutex_unlock(&function->bus->hierarchy->lock);
+}
+
 void pci_function_finish(struct pci_function *function)
 {
     if (!function->masks)
         return;
-    pci_intx_set(function, false);
-    if (function->plugged) {
-        g_mutex_lock(&function->bus->hierarchy->lock);
-        function->plugged = false;
-        function->bus->functions[function->devfn] = NULL;
-        g_mutex_unlock(&function->bus->hierarchy->lock);
-    }
+    if (function->plugged)
+        function_unplug(function);
     for (unsigned i = 0; i < PCI_BARS; i++)
         bus_release(function->bars[i].window);
     g_free(function->masks);

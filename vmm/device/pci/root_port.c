@@ -32,6 +32,7 @@ struct root_port {
     } state;
     struct {
         struct pci_bus *bus;
+        bool present; /* something is in the slot */
         bool powered; /* as the slot's control said at its last write */
         void (*released)(void *opaque, struct device *port);
         void *released_opaque;
@@ -120,6 +121,7 @@ void root_port_set_present(struct device *device, bool present)
 
     g_mutex_lock(&device->lock);
     uint32_t status = slot_get(port, PCI_EXP_SLTSTA);
+    port->host.present = present;
     if (present != !!(status & PCI_EXP_SLTSTA_PDS)) {
         slot_set(port, PCI_EXP_SLTSTA, status ^ PCI_EXP_SLTSTA_PDS);
         uint32_t events = PCI_EXP_SLTSTA_PDC;
@@ -127,6 +129,16 @@ void root_port_set_present(struct device *device, bool present)
         slot_event_locked(port, events, 0, 0);
     }
     g_mutex_unlock(&device->lock);
+}
+
+bool root_port_is_powered(struct device *device)
+{
+    struct root_port *port = (struct root_port *)device;
+
+    g_mutex_lock(&device->lock);
+    bool powered = slot_powered(port);
+    g_mutex_unlock(&device->lock);
+    return powered;
 }
 
 void root_port_press_attention(struct device *device)
@@ -244,6 +256,17 @@ static void express_init(struct root_port *port)
     pci_config_mask(pci, base + PCI_EXP_DEVCTL2, 2, PCI_EXP_DEVCTL2_ARI, 0);
 }
 
+/* Whatever a stream says, what is in the slot is there, and nothing else. */
+static void present_update_locked(struct root_port *port)
+{
+    uint32_t status = slot_get(port, PCI_EXP_SLTSTA) & ~(uint32_t)PCI_EXP_SLTSTA_PDS;
+
+    if (port->host.present)
+        status |= PCI_EXP_SLTSTA_PDS;
+    slot_set(port, PCI_EXP_SLTSTA, status);
+    link_update_locked(port);
+}
+
 /* ---- life ---- */
 
 static void root_port_defaults(const struct device_env *env, void *opaque)
@@ -311,7 +334,10 @@ static void root_port_post_load(struct device *device)
     struct root_port *port = (struct root_port *)device;
 
     pci_function_post_load(&port->pci);
+    g_mutex_lock(&device->lock);
     port->host.powered = slot_powered(port);
+    present_update_locked(port);
+    g_mutex_unlock(&device->lock);
 }
 
 const struct device_ops root_port_device = {

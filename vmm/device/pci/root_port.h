@@ -26,6 +26,9 @@ struct pci_bus *root_port_bus(struct device *port);
  * function was plugged or before it is destroyed. */
 void root_port_set_present(struct device *port, bool present);
 
+/* Whether the slot has power, which the guest switches. */
+bool root_port_is_powered(struct device *port);
+
 /* Ask the guest to let the slot's function go. */
 void root_port_press_attention(struct device *port);
 

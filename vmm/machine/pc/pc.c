@@ -31,10 +31,7 @@
 #include "vmm/device/legacy/uart16550.h"
 #include "vmm/device/pci/host_bridge.h"
 #include "vmm/device/pci/lpc.h"
-#include "vmm/device/pci/root_port.h"
-#include "vmm/device/virtio/virtio_blk.h"
 #include "vmm/device/virtio/virtio_console.h"
-#include "vmm/device/virtio/virtio_net.h"
 #include "vmm/device/virtio/virtio_rng.h"
 #include "vmm/machine/boot/boot.h"
 #include "vmm/machine/internal.h"
@@ -212,9 +209,8 @@ static void gsi_connect(struct machine *machine)
 
 /* ---- devices ---- */
 
-/* Put a device on the board; `device` (may be NULL) gets it. */
-static bool add(struct machine *machine, const struct device_ops *ops, const char *id,
-                const void *config, struct device **device, GError **error)
+bool pc_add(struct machine *machine, const struct device_ops *ops, const char *id,
+            const void *config, struct device **device, GError **error)
 {
     struct device *made = device_create(ops, id, &machine->env, config, error);
 
@@ -233,8 +229,8 @@ static bool add_controllers(struct machine *machine, GError **error)
     struct ioapic_config ioapic = {
         .base = PC_IOAPIC_BASE, .route = ioapic_route, .opaque = machine};
 
-    if (!add(machine, &pic_device, "pic", &pic, &pc->pic, error) ||
-        !add(machine, &ioapic_device, "ioapic", &ioapic, &pc->ioapic, error))
+    if (!pc_add(machine, &pic_device, "pic", &pic, &pc->pic, error) ||
+        !pc_add(machine, &ioapic_device, "ioapic", &ioapic, &pc->ioapic, error))
         return false;
     gsi_connect(machine);
     return true;
@@ -250,7 +246,7 @@ static bool add_timers(struct machine *machine, GError **error)
         .irq8 = machine->env.gsi[PC_GSI_RTC],
         .routes = HPET_ROUTES,
     };
-    if (!add(machine, &hpet_device, "hpet", &hpet_config, &hpet, error))
+    if (!pc_add(machine, &hpet_device, "hpet", &hpet_config, &hpet, error))
         return false;
 
     struct pit_config pit = {.irq = hpet_legacy_input(hpet, 0)};
@@ -260,8 +256,8 @@ static bool add_timers(struct machine *machine, GError **error)
         .ram_high = size - low,
         .cpus = machine->config.cpus,
     };
-    return add(machine, &pit_device, "pit", &pit, NULL, error) &&
-           add(machine, &rtc_device, "rtc", &rtc, NULL, error);
+    return pc_add(machine, &pit_device, "pit", &pit, NULL, error) &&
+           pc_add(machine, &rtc_device, "rtc", &rtc, NULL, error);
 }
 
 static bool add_serials(struct machine *machine, GError **error)
@@ -274,7 +270,7 @@ static bool add_serials(struct machine *machine, GError **error)
 
     for (unsigned i = 0; i < MACHINE_SERIALS; i++) {
         serial[i].chardev = machine->config.serial[i];
-        if (!add(machine, &uart16550_device, ids[i], &serial[i], NULL, error))
+        if (!pc_add(machine, &uart16550_device, ids[i], &serial[i], NULL, error))
             return false;
     }
     return true;
@@ -287,20 +283,8 @@ static bool add_pci(struct machine *machine, GError **error)
 
     host_bridge_device.defaults(&machine->env, &bridge);
     lpc_device.defaults(&machine->env, &lpc);
-    if (!add(machine, &host_bridge_device, "host-bridge", &bridge, NULL, error) ||
-        !add(machine, &lpc_device, "lpc", &lpc, NULL, error))
-        return false;
-    for (unsigned i = 0; i < PC_ROOT_PORTS; i++) {
-        g_autofree char *id = g_strdup_printf("root-port%u", i);
-        struct root_port_config port = {
-            .address = {NULL, PC_PCI_ROOT_PORTS + i / 4, i % 4},
-            .port = (uint8_t)(i + 1),
-            .slot = (uint16_t)(i + 1),
-        };
-        if (!add(machine, &root_port_device, id, &port, NULL, error))
-            return false;
-    }
-    return true;
+    return pc_add(machine, &host_bridge_device, "host-bridge", &bridge, NULL, error) &&
+           pc_add(machine, &lpc_device, "lpc", &lpc, NULL, error) && slots_create(machine, error);
 }
 
 static void add_number(struct device *fw_cfg, enum fw_cfg_key key, uint64_t value, unsigned size)
@@ -316,7 +300,7 @@ static bool add_fw_cfg(struct machine *machine, GError **error)
     struct fw_cfg_config config = {.port = PC_PORT_FW_CFG};
     struct device *fw_cfg;
 
-    if (!add(machine, &fw_cfg_device, "fw-cfg", &config, &fw_cfg, error))
+    if (!pc_add(machine, &fw_cfg_device, "fw-cfg", &config, &fw_cfg, error))
         return false;
     add_number(fw_cfg, FW_CFG_RAM_SIZE, machine->config.memory_size, 8);
     add_number(fw_cfg, FW_CFG_CPUS, machine->config.cpus, 2);
@@ -336,12 +320,13 @@ static bool add_extras(struct machine *machine, GError **error)
 
     memcpy(testdev.lines, machine->env.gsi, sizeof(testdev.lines));
     return (!config->debug_exit ||
-            add(machine, &debug_exit_device, "isa-debug-exit", &debug_exit, NULL, error)) &&
+            pc_add(machine, &debug_exit_device, "isa-debug-exit", &debug_exit, NULL, error)) &&
            (!config->debug_console ||
-            add(machine, &debug_console_device, "debug-console", &console, NULL, error)) &&
-           (!config->pvpanic || add(machine, &pvpanic_device, "pvpanic", &pvpanic, NULL, error)) &&
+            pc_add(machine, &debug_console_device, "debug-console", &console, NULL, error)) &&
+           (!config->pvpanic ||
+            pc_add(machine, &pvpanic_device, "pvpanic", &pvpanic, NULL, error)) &&
            (!config->testdev ||
-            add(machine, &pc_testdev_device, "pc-testdev", &testdev, NULL, error));
+            pc_add(machine, &pc_testdev_device, "pc-testdev", &testdev, NULL, error));
 }
 
 /* One device has the console, as port 0, and all named ports. */
@@ -358,7 +343,7 @@ static bool add_console(struct machine *machine, GError **error)
     for (unsigned i = 0; i < config->port_count; i++)
         setup.ports[i + 1] =
             (struct virtio_console_port){true, config->ports[i].name, config->ports[i].chardev};
-    return add(machine, &virtio_console_device, "virtio-console", &setup, NULL, error);
+    return pc_add(machine, &virtio_console_device, "virtio-console", &setup, NULL, error);
 }
 
 static bool add_rng(struct machine *machine, GError **error)
@@ -369,67 +354,13 @@ static bool add_rng(struct machine *machine, GError **error)
     };
 
     return !machine->config.virtio_rng ||
-           add(machine, &virtio_rng_device, "virtio-rng", &rng, NULL, error);
-}
-
-/* ---- disks and network cards ---- */
-
-static struct device *root_port_of(struct machine *machine, unsigned port)
-{
-    g_autofree char *id = g_strdup_printf("root-port%u", port - 1);
-    return machine_device(machine, id);
-}
-
-static struct pci_address address_of(struct machine *machine, const struct machine_place *place)
-{
-    struct device *port = place->port ? root_port_of(machine, place->port) : NULL;
-
-    return port ? (struct pci_address){root_port_bus(port), 0, 0}
-                : (struct pci_address){NULL, place->device, 0};
-}
-
-static bool add_nic(struct machine *machine, const struct machine_nic *nic, GError **error)
-{
-    struct virtio_nic_config config = {
-        .address = address_of(machine, &nic->place),
-        .link = nic->link,
-        .pulled = nic->pulled,
-        .rate = nic->rate,
-        .burst_ns = nic->burst_ns,
-        .mtu = nic->mtu,
-    };
-
-    memcpy(config.mac, nic->mac, sizeof(config.mac));
-    return add(machine, &virtio_net_device, nic->id, &config, NULL, error);
-}
-
-static bool add_disk(struct machine *machine, const struct machine_disk *disk, GError **error)
-{
-    struct virtio_disk_config config = {
-        .address = address_of(machine, &disk->place),
-        .block = disk->block,
-        .queues = MIN(machine->config.cpus, VIRTIO_BLK_QUEUES_MAX),
-        .writethrough = disk->writethrough,
-        .discard = disk->discard,
-    };
-
-    if (disk->serial)
-        g_strlcpy(config.serial, disk->serial, sizeof(config.serial));
-    return add(machine, &virtio_blk_device, disk->id, &config, NULL, error);
+           pc_add(machine, &virtio_rng_device, "virtio-rng", &rng, NULL, error);
 }
 
 /* PCI devices that the user chose. */
 static bool add_user_devices(struct machine *machine, GError **error)
 {
-    const struct machine_config *config = &machine->config;
-
-    for (unsigned i = 0; i < config->nic_count; i++)
-        if (!add_nic(machine, &config->nics[i], error))
-            return false;
-    for (unsigned i = 0; i < config->disk_count; i++)
-        if (!add_disk(machine, &config->disks[i], error))
-            return false;
-    return add_console(machine, error) && add_rng(machine, error);
+    return slots_fill(machine, error) && add_console(machine, error) && add_rng(machine, error);
 }
 
 bool pc_devices_create(struct machine *machine, GError **error)
@@ -444,8 +375,8 @@ bool pc_devices_create(struct machine *machine, GError **error)
         .keyboard_irq = machine->env.gsi[PC_GSI_KEYBOARD],
         .mouse_irq = machine->env.gsi[PC_GSI_MOUSE],
     };
-    return add(machine, &acpi_pm_device, "acpi-pm", &acpi_pm, &pc->acpi_pm, error) &&
-           add(machine, &i8042_device, "i8042", &i8042, NULL, error) &&
+    return pc_add(machine, &acpi_pm_device, "acpi-pm", &acpi_pm, &pc->acpi_pm, error) &&
+           pc_add(machine, &i8042_device, "i8042", &i8042, NULL, error) &&
            add_serials(machine, error) && add_fw_cfg(machine, error) && add_pci(machine, error) &&
            add_extras(machine, error) && add_user_devices(machine, error);
 }
