@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/examples.h"
 
 #define OPTION_COLUMN 24
 
@@ -69,12 +70,21 @@ static void print_definition_options(const struct command *command)
     }
 }
 
+static void print_examples(const struct command *command)
+{
+    printf("\nexamples:\n");
+    for (const struct example *example = examples; example->command; example++)
+        if (strcmp(example->command, command->name) == 0)
+            printf("  # %s.\n  %s\n", example->about, example->line);
+}
+
 void cli_print_help(const struct command *command)
 {
     bool options = command->definition || command->flags->name;
 
     printf("usage: anima %s%s%s%s\n\n%s.\n", command->name, *command->words ? " " : "",
            command->words, options ? " [options]" : "", command->help);
+    print_examples(command);
     if (options)
         printf("\noptions:\n");
     for (const struct cli_flag *flag = command->flags; flag->name; flag++) {
@@ -102,7 +112,7 @@ int command_help(const struct command *self, int argc, char **argv)
     }
     printf("usage: anima COMMAND [words] [--options]\n\n");
     for (command = commands; command->name; command++)
-        printf("  %-10s %-28s %s\n", command->name, command->words, command->help);
+        printf("  %-10s %s\n", command->name, command->help);
     printf("\n'anima help COMMAND' tells more, anima(1) all.\n");
     return CLI_GOOD;
 }

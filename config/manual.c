@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * A build tool: copy a manual's source (scdoc(5)) from standard input to standard output, with the
- * schema's options in the place of the line @OPTIONS@, and so those of a cloud's image for @CLOUD@.
+ * schema's options in the place of the line @OPTIONS@, and so those of a cloud's image for @CLOUD@ and
+ * of networks for @NETWORK@.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "config/cloud.h"
+#include "config/network.h"
 #include "config/schema.h"
 
 /* Text with the characters escaped that scdoc would take for markup. */
@@ -89,6 +91,8 @@ static const struct option *find_table(const char *line)
 {
     if (strcmp(line, "@OPTIONS@\n") == 0)
         return options;
+    if (strcmp(line, "@NETWORK@\n") == 0)
+        return network_options;
     return strcmp(line, "@CLOUD@\n") == 0 ? cloud_options : NULL;
 }
 

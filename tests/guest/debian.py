@@ -66,6 +66,13 @@ def e2fsck(disk):
     return result.returncode, result.stdout + result.stderr
 
 
+def examples_of(anima, command):
+    """What --help of a command shows how to do, as lines for a shell."""
+    text = subprocess.run([anima, "help", command], capture_output=True, text=True, check=True).stdout
+    part = text.partition("\nexamples:\n")[2].partition("\n\n")[0]
+    return [line.strip() for line in part.splitlines() if not line.startswith("  #")]
+
+
 def source(package):
     """The source of a Debian package, as its authors pack it: the path of an archive."""
     result = subprocess.run([os.path.join(SCRIPTS, "guest-image"), "source", package],
