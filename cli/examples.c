@@ -37,6 +37,8 @@ const struct example examples[] = {
     {"delete", "Remove a machine with its folder, without a question", "anima delete web --yes"},
     {"query", "See how a machine is", "anima query web"},
     {"console", "See and use its serial line; Ctrl-] leaves", "anima console web"},
+    {"ssh", "Log in, once the guest is up", "anima ssh web"},
+    {"ssh", "Run a command in the guest", "anima ssh web -- uname -r"},
     {"ssh", "Let other programs of ssh in: scp -F web.conf index.html web:",
      "anima ssh web --config >web.conf"},
     {"guest", "Ask a guest for its addresses", "anima guest web addresses"},

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * A build tool: copy a manual's source (scdoc(5)) from standard input to standard output, with the
- * schema's options in the place of the line @OPTIONS@, and so those of a cloud's image for @CLOUD@ and
- * of networks for @NETWORK@.
+ * schema's options in the place of the line @OPTIONS@, and so those of a cloud's image for @CLOUD@
+ * and of networks for @NETWORK@.
  */
 #include <stdio.h>
 #include <string.h>
