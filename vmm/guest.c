@@ -33,6 +33,7 @@ struct guest {
     GPtrArray *execs; /* of struct exec * */
     bool running;
     gint64 stood_us; /* when it stopped last; 0: it never ran */
+    bool restored;   /* from a state; until its time of day is set */
 };
 
 /* ---- calls ---- */
@@ -277,10 +278,15 @@ static void on_frozen(void *opaque, unsigned count)
     vmm_tell(guest->vmm, "guest-frozen", json_pack("{s:i}", "filesystems", (int)count));
 }
 
+static void set_time(struct guest *guest, struct control_call *call);
+
+/* An agent that has frozen its guest does not set its time. */
 static void on_thawed(void *opaque, const char *why)
 {
-    const struct guest *guest = opaque;
+    struct guest *guest = opaque;
 
+    if (guest->restored)
+        set_time(guest, NULL);
     vmm_tell(guest->vmm, "guest-thawed", json_pack("{s:s*}", "reason", why));
 }
 
@@ -289,7 +295,7 @@ static void on_thawed(void *opaque, const char *why)
 /* Its time is asked for, set, and asked for again: an agent that has set it still reports a failure
  * where the guest has no program to set its hardware clock as well. */
 struct time {
-    struct agent *agent;
+    struct guest *guest;
     struct control_call *call; /* NULL: nobody asked */
     int64_t off_ns;            /* before; ahead of the host's */
     bool set;
@@ -323,7 +329,7 @@ static void on_time_set(void *opaque, const json_t *answer, const GError *error)
     }
     time->set = true;
     time->error = error ? g_error_copy(error) : NULL;
-    agent_ask(time->agent, &(struct agent_command){.name = "guest-get-time"}, on_time, time);
+    agent_ask(time->guest->agent, &(struct agent_command){.name = "guest-get-time"}, on_time, time);
 }
 
 static void on_time(void *opaque, const json_t *answer, const GError *error)
@@ -335,6 +341,7 @@ static void on_time(void *opaque, const json_t *answer, const GError *error)
     if (!answer) {
         time_end(time, error);
     } else if (time->set) {
+        time->guest->restored = false;
         time_end(time, ABS(off_ns) > OFF_MAX_NS ? time->error : NULL);
     } else {
         const struct agent_command command = {
@@ -343,21 +350,21 @@ static void on_time(void *opaque, const json_t *answer, const GError *error)
         };
 
         time->off_ns = off_ns;
-        agent_ask(time->agent, &command, on_time_set, time);
+        agent_ask(time->guest->agent, &command, on_time_set, time);
     }
 }
 
-static void set_time(const struct guest *guest, struct control_call *call)
+static void set_time(struct guest *guest, struct control_call *call)
 {
     struct time *time = g_new0(struct time, 1);
 
-    *time = (struct time){.agent = guest->agent, .call = call};
+    *time = (struct time){.guest = guest, .call = call};
     agent_ask(guest->agent, &(struct agent_command){.name = "guest-get-time"}, on_time, time);
 }
 
 void guest_handle_time(void *vmm, struct control_call *call)
 {
-    const struct guest *guest = enter(vmm, call);
+    struct guest *guest = enter(vmm, call);
 
     if (guest)
         set_time(guest, call);
@@ -455,6 +462,7 @@ void guest_restarted(struct guest *guest)
 {
     if (!guest)
         return;
+    guest->restored = false;
     abandon(guest, "the guest began anew before its agent had answered");
     agent_freeze_forget(guest->freeze);
 }
@@ -469,6 +477,7 @@ void guest_restored(struct guest *guest)
 {
     if (!guest)
         return;
+    guest->restored = true;
     agent_freeze_look(guest->freeze);
     set_time(guest, NULL);
 }

@@ -112,11 +112,13 @@ static void lines_and_cards_of_libvirt(void **state)
                 "<console type='unix'><source path='/s'/><target type='virtio'/></console>"
                 "<channel type='unix'><source path='/g'/>"
                 "<target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+                "<channel type='unix'><source path='/h'/>"
+                "<target type='virtio' name='org.example.port'/></channel>"
                 "<channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0'/>"
                 "</channel><rng/><rng/><panic model='isa'/><panic model='pseries'/>"
                 "<graphics type='vnc'/><controller type='usb'/>"),
         "serial: pty\nconsole: socket=/s\n"
-        "port:\n- name: org.qemu.guest_agent.0\n  socket: /g\n"
+        "port:\n- name: org.example.port\n  socket: /h\nagent: yes\n"
         "device:\n- virtio-rng\n- pvpanic\n",
         "serial: a further one\nchannel com.redhat.spice.0\n"
         "panic: the model 'pseries'\ngraphics");

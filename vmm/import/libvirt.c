@@ -297,6 +297,11 @@ static void take_channel(struct import *import, xmlNode *node)
     g_autofree char *path = import_child_attribute(node, "source", "path");
     g_autoptr(GString) entry = g_string_new(NULL);
 
+    /* The socket of libvirt's own client; ours needs none. */
+    if (is(name, CONFIG_AGENT_PORT) && is(target, "virtio") && is(type, "unix")) {
+        import_set(import, "agent", "yes");
+        return;
+    }
     if (!name || !path || !is(target, "virtio") || (!is(type, "unix") && !is(type, "file"))) {
         import_lose(import, "channel %s", name ? name : type ? type : "without a name");
         return;
