@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define STEP   (32ULL << 20) /* bytes between two looks at the caller */
@@ -47,12 +48,23 @@ static ssize_t copy_part(struct copy *copy, size_t count)
     return done;
 }
 
+/* Whether the source still is as long as it was. */
+static bool is_whole(const struct copy *copy)
+{
+    struct stat status;
+
+    if (fstat(copy->from, &status) != 0)
+        return false;
+    errno = EIO;
+    return (uint64_t)status.st_size >= copy->size;
+}
+
 /* To where the next data begins, or the end. */
 static bool skip_hole(struct copy *copy)
 {
     off_t data = lseek(copy->from, (off_t)copy->place, SEEK_DATA);
 
-    if (data < 0 && errno != ENXIO)
+    if (data < 0 && (errno != ENXIO || !is_whole(copy)))
         return false;
     copy->place = data < 0 ? copy->size : MIN((uint64_t)data, copy->size);
     return true;
