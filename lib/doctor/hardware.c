@@ -149,6 +149,10 @@ void check_kvm(const struct doctor_host *host, struct doctor_finding *finding)
 
     if (stat(device, &status) != 0) {
         say_no_kvm(host, finding);
+    } else if (!virtualization_of(host)) {
+        doctor_say(finding, DOCTOR_NOTE, NULL,
+                   "there is a /dev/kvm without virtualization below it, which runs kernels in "
+                   "software: machines run on Anima's software CPU");
     } else if (!may_use(host, &status)) {
         remedy = mend_access(host, "/dev/kvm", &status);
         doctor_say(finding, DOCTOR_PROBLEM, remedy,
@@ -245,7 +249,7 @@ void check_huge_pages(const struct doctor_host *host, struct doctor_finding *fin
                    "not for shared memory, which guests' memory is: it is slower to reach");
     else
         doctor_say(finding, DOCTOR_OK, NULL,
-                   "guests' memory has them (%" G_GINT64_FORMAT " are reserved for other programs)",
+                   "guests' memory has them (%" G_GINT64_FORMAT " are reserved apart from that)",
                    reserved);
 }
 

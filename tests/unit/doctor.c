@@ -219,6 +219,7 @@ static void what_files_tell_is_found(void **state)
          "problem",
          "although the processor could",
          "sudo modprobe kvm-amd"},
+        {"kvm", {"/proc/cpuinfo", CPUINFO(FLAGS_V3)}, "note", "without virtualization below", NULL},
         {"kvm",
          {"/dev/kvm", "", 0600},
          "problem",
