@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "config/devices.h"
@@ -272,12 +273,20 @@ bool attachments_open_disks(struct attachments *attachments, const struct defini
     return attachments->ram >= 0 || attachments_activate_disks(attachments, error);
 }
 
+/* A TAP is a device, all others are sockets; a network that machines share may be either. */
+static enum net_link_kind kind_of(int fd)
+{
+    struct stat status;
+
+    return fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) ? NET_LINK_TAP : NET_LINK_PACKETS;
+}
+
 static bool open_link(struct attachments *attachments, const struct definition *definition,
                       unsigned index, GError **error)
 {
     struct nic nic = definition_nic(definition, index);
     const struct net_link_config config = {
-        .kind = nic.network == NIC_TAP ? NET_LINK_TAP : NET_LINK_PACKETS,
+        .kind = kind_of(attachments->nic_fds[index]),
         .fd = attachments->nic_fds[index],
         .name = definition_device_id(definition, OPTION_NIC, index),
     };

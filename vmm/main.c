@@ -11,6 +11,7 @@
 #include "vmm/dump.h"
 #include "vmm/examine.h"
 #include "vmm/monitor/monitor.h"
+#include "vmm/monitor/network.h"
 #include "vmm/util/log.h"
 #include "vmm/vmm.h"
 
@@ -20,6 +21,7 @@ static const struct {
     const char *purpose;
 } roles[] = {
     {"monitor", monitor_main, "hold a machine's name, open its files, start its vmm"},
+    {"network", network_main, "hold a network's name, start the helper that carries its frames"},
     {"vmm", vmm_main, "run a guest on the descriptors that the monitor hands over"},
     {"state-dump", dump_main, "print the state stream on standard input"},
     {"cpu-models", cpu_models_main, "print the CPU models by engine, with their versions"},

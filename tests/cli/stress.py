@@ -34,7 +34,8 @@ MIX = {
     "protocol.describe": 1, "console.attach": 3, "guest.info": 2, "guest.addresses": 2, "guest.exec": 2,
     "guest.freeze": 2, "guest.thaw": 2, "guest.time": 2, "guest.shutdown": 2,
 }
-NOT_CALLED = {"start", "detach", "kill"}
+NOT_CALLED = {"start", "detach", "kill",
+              "network.start", "network.attach", "network.query", "network.forward"}
 VALUES = [None, True, -1, 0, 1 << 62, 1.5, "", "x" * 1000, [], [[]], {}, {"a": {"b": []}}]
 GARBAGE = [b"\n", b"{\n", b"[]\n", b"nonsense\n", b"\xff\xfe\x00\n", b"[" * 1000 + b"\n",
            b'{"jsonrpc": "2.0", "id": 1}\n', b'{"jsonrpc": "2.0", "method": "pause", "id": {}}\n',

@@ -330,6 +330,69 @@ static const struct control_field job_list_result[] = {
     {0},
 };
 
+/* ---- networks ---- */
+
+static const struct control_field network_start_params[] = {
+    {"name", CONTROL_TEXT, true, "of the network"},
+    {0},
+};
+
+static const struct control_field network_attach_params[] = {
+    {"machine", CONTROL_TEXT, true, "whose card it is"},
+    {"nic", CONTROL_TEXT, true, "id of the card"},
+    {"mac", CONTROL_TEXT, true, "the card's address"},
+    {"name", CONTROL_TEXT, false, "what it is found by. Absent: nothing"},
+    {0},
+};
+
+static const struct control_field network_attach_result[] = {
+    {"address", CONTROL_TEXT, false, "what it gets by DHCP, in a network with a subnet"},
+    {0},
+};
+
+static const struct control_field network_port_fields[] = {
+    {"machine", CONTROL_TEXT, true, "whose card it is"},
+    {"nic", CONTROL_TEXT, true, "id of the card"},
+    {"mac", CONTROL_TEXT, true, "the card's address"},
+    {"address", CONTROL_TEXT, false, "what it gets by DHCP"},
+    {"frames_in", CONTROL_INT, false, "frames that came from it"},
+    {"frames_out", CONTROL_INT, false, "frames that went to it"},
+    {"refused", CONTROL_INT, false, "of those that came: what it may not send"},
+    {"lost", CONTROL_INT, false, "frames that it did not take in time"},
+    {0},
+};
+static const struct control_field network_port = {.type = CONTROL_OBJECT,
+                                                  .fields = network_port_fields};
+
+static const struct control_field lease_fields[] = {
+    {"address", CONTROL_TEXT, true, "of IPv4"},
+    {"mac", CONTROL_TEXT, true, "of the card that has it; all zero: none was seen yet"},
+    {"name", CONTROL_TEXT, true, "what it is found by, or empty"},
+    {0},
+};
+static const struct control_field network_lease = {.type = CONTROL_OBJECT, .fields = lease_fields};
+
+static const struct control_field network_query_result[] = {
+    {"monitor_pid", CONTROL_INT, true, "of the process that answers"},
+    {"ports", CONTROL_LIST, true, "cards that are on the network", .entry = &network_port},
+    {"leases", CONTROL_LIST, true, "addresses that cards got", .entry = &network_lease},
+    {"forwards", CONTROL_LIST, true, "ports of the host that lead in, as anima(1) has them",
+     .entry = &any_text},
+    {0},
+};
+
+static const struct control_field network_forward_params[] = {
+    {"add", CONTROL_LIST, false, "forwards, as anima(1) has them", .entry = &any_text},
+    {"remove", CONTROL_LIST, false, "those that go, before", .entry = &any_text},
+    {0},
+};
+
+static const struct control_field network_forward_result[] = {
+    {"forwards", CONTROL_LIST, true, "what was added, with the ports that were chosen",
+     .entry = &any_text},
+    {0},
+};
+
 const struct control_method control_methods[] = {
     {"protocol.describe", "Tell all methods, events and error codes, with JSON Schemas.",
      CONTROL_OBSERVE, .params = none, .result = describe_result},
@@ -410,6 +473,21 @@ const struct control_method control_methods[] = {
      "Stop such work, if it is not too late. Its own request fails as cancelled then, and the "
      "machine goes on as before.",
      CONTROL_OPERATE, .params = cancel_params, .result = none},
+
+    /* What a network's process answers; a machine's does not. */
+    {"network.start",
+     "Start the network. Only for the connection that its process was started with.", CONTROL_OWN,
+     .params = network_start_params, .result = none},
+    {"network.attach",
+     "On a network's socket: plug in a card, which is there as long as this connection.",
+     CONTROL_OPERATE, .fds_min = 1, .fds_max = 1,
+     .fds_about = "the network's end of a pair of sockets (SOCK_SEQPACKET) that carry a frame a "
+                  "message",
+     .params = network_attach_params, .result = network_attach_result},
+    {"network.query", "On a network's socket: tell how it is.", CONTROL_OBSERVE, .params = none,
+     .result = network_query_result},
+    {"network.forward", "On a network's socket: change which ports of the host lead in.",
+     CONTROL_OPERATE, .params = network_forward_params, .result = network_forward_result},
 
     /* What the monitor asks of a vmm. "fds" names each descriptor, and "folder" is what relative
      * paths are relative to. */

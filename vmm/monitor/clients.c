@@ -43,6 +43,8 @@ struct clients *clients_create(const struct clients_config *config)
     struct clients *clients = g_new0(struct clients, 1);
 
     clients->config = *config;
+    if (!config->most)
+        clients->config.most = CLIENTS_MAX;
     clients->list = g_ptr_array_new_with_free_func(client_free);
     clients->history = history_create();
     return clients;
@@ -128,7 +130,7 @@ static gboolean on_connection(gint listen_fd, GIOCondition condition, gpointer o
 
     if (fd < 0)
         return G_SOURCE_CONTINUE;
-    if (clients->list->len >= CLIENTS_MAX)
+    if (clients->list->len >= clients->config.most)
         close(fd);
     else
         clients_add(clients, fd, access_of(fd));

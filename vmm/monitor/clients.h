@@ -23,6 +23,7 @@ struct clients_config {
     struct control_service service;
     /* A connection has gone; calls of `peer` must not be answered any more. */
     void (*gone)(void *opaque, struct peer *peer, bool owner);
+    unsigned most; /* connections at once; 0: CLIENTS_MAX */
 };
 
 /* `config` is copied. */

@@ -24,6 +24,7 @@
 #define LISTEN_BACKLOG 128
 
 struct folder {
+    bool network;
     char *name;
     int base_fd, fd, lock_fd, socket_fd;
 };
@@ -39,13 +40,36 @@ static void folder_close(struct folder *folder)
     }
 }
 
-static bool fail(const struct folder *folder, GError **error)
+/* The folder that ours is in. */
+static char *base_of(const struct folder *folder)
 {
     g_autofree char *base = runtime_folder();
+
+    return g_build_filename(base, folder->network ? CONFIG_NETWORKS : NULL, NULL);
+}
+
+static bool fail(const struct folder *folder, GError **error)
+{
+    g_autofree char *base = base_of(folder);
 
     g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "%s/%s: %s", base, folder->name,
                 g_strerror(errno));
     return false;
+}
+
+/* A descriptor of that folder, which is made when it is not there. -1 and an error. */
+static int open_base(const struct folder *folder, GError **error)
+{
+    int runtime = runtime_folder_open(error), fd = -1;
+
+    if (!folder->network || runtime < 0)
+        return runtime;
+    if (mkdirat(runtime, CONFIG_NETWORKS, 0700) == 0 || errno == EEXIST)
+        fd = openat(runtime, CONFIG_NETWORKS, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        fail(folder, error);
+    close(runtime);
+    return fd;
 }
 
 /* Whether the path still leads to the folder and lock that we hold. */
@@ -71,7 +95,7 @@ static bool tell_pid(const struct folder *folder)
 /* One attempt. False with no error: somebody removed the folder meanwhile, try again. */
 static bool try_claim(struct folder *folder, GError **error)
 {
-    folder->base_fd = runtime_folder_open(error);
+    folder->base_fd = open_base(folder, error);
     if (folder->base_fd < 0)
         return false;
     if (mkdirat(folder->base_fd, folder->name, 0700) != 0 && errno != EEXIST)
@@ -87,19 +111,22 @@ static bool try_claim(struct folder *folder, GError **error)
     if (flock(folder->lock_fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK)
             return fail(folder, error);
-        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED,
-                    "a machine called '%s' is running already; give this one another name",
+        g_set_error(error, CONFIG_ERROR, folder->network ? CONFIG_ERROR_STATE : CONFIG_ERROR_FAILED,
+                    folder->network
+                        ? "the network '%s' runs already"
+                        : "a machine called '%s' is running already; give this one another name",
                     folder->name);
         return false;
     }
     return is_current(folder) && tell_pid(folder);
 }
 
-struct folder *folder_claim(const char *name, GError **error)
+static struct folder *claim(const char *name, bool network, GError **error)
 {
     struct folder *folder = g_new0(struct folder, 1);
     g_autoptr(GError) cause = NULL;
 
+    folder->network = network;
     folder->name = g_strdup(name);
     folder->base_fd = folder->fd = folder->lock_fd = folder->socket_fd = -1;
     for (unsigned attempt = 0; attempt < CLAIM_ATTEMPTS && !cause; attempt++) {
@@ -114,6 +141,39 @@ struct folder *folder_claim(const char *name, GError **error)
     g_free(folder->name);
     g_free(folder);
     return NULL;
+}
+
+struct folder *folder_claim(const char *name, GError **error)
+{
+    return claim(name, false, error);
+}
+
+struct folder *folder_claim_network(const char *name, GError **error)
+{
+    return claim(name, true, error);
+}
+
+int folder_connect_network(const char *name)
+{
+    g_autofree char *runtime = runtime_folder();
+    g_autofree char *path = g_build_filename(runtime, CONFIG_NETWORKS, name, NULL);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC), fd = -1;
+
+    if (folder < 0)
+        return -1;
+    snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", folder,
+             CONFIG_CONTROL_SOCKET);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
+        int problem = errno;
+
+        close(fd);
+        errno = problem;
+        fd = -1;
+    }
+    close(folder);
+    return fd;
 }
 
 /* Bind at a path of any length: relative to its folder, by /proc. */
@@ -155,15 +215,17 @@ int folder_listen(struct folder *folder, GError **error)
 
 void folder_release(struct folder *folder)
 {
-    g_autofree char *base = runtime_folder();
+    g_autofree char *runtime = runtime_folder(), *base = NULL;
 
     if (!folder)
         return;
+    base = base_of(folder);
     unlinkat(folder->fd, CONFIG_CONTROL_SOCKET, 0);
     unlinkat(folder->fd, CONFIG_LOCK_FILE, 0);
     unlinkat(folder->base_fd, folder->name, AT_REMOVEDIR);
     /* The last machine removes the base too; this fails as long as there are others. */
     rmdir(base);
+    rmdir(runtime);
     folder_close(folder);
     g_free(folder->name);
     g_free(folder);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The folder of a running machine: its lock and its control socket, below runtime_folder().
+ * The folder of a running machine: its lock and its control socket, below runtime_folder(). So for
+ * networks, below their folder in there.
  *
  * Whoever holds the lock owns the name; a folder without a holder is what a killed monitor left,
  * and is taken over. The kernel drops the lock with the process, so nothing is ever stale.
@@ -13,6 +14,11 @@ struct folder;
 
 /* Take the machine's name, or fail when it is in use. */
 struct folder *folder_claim(const char *name, GError **error);
+/* So for a network; CONFIG_ERROR_STATE when it is in use. */
+struct folder *folder_claim_network(const char *name, GError **error);
+
+/* A connection to the process of the network called `name`. -1 with errno when nobody is there. */
+int folder_connect_network(const char *name);
 
 /* Bind the control socket. Returns the listening descriptor, which the folder owns; -1 on error. */
 int folder_listen(struct folder *folder, GError **error);

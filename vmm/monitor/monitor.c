@@ -31,9 +31,11 @@ static void on_forward(void *opaque, const struct control_method *method, struct
 {
     struct monitor *monitor = opaque;
 
-    if (calls_forward(monitor->calls, method->name, json_incref(call->params), call->fds,
-                      call->count, call, life_on_answer, monitor) &&
-        method->lasting)
+    if (!method->in_vmm)
+        control_fail(call, RPC_ERROR_UNKNOWN_METHOD, "a network answers that, not a machine");
+    else if (calls_forward(monitor->calls, method->name, json_incref(call->params), call->fds,
+                           call->count, call, life_on_answer, monitor) &&
+             method->lasting)
         jobs_begin(monitor->jobs, call);
 }
 

@@ -8,12 +8,14 @@
 
 #include <arpa/inet.h>
 #include <stdbool.h>
-#include <unistd.h>
+#include <string.h>
 
 #include "config/devices.h"
 #include "config/forward.h"
 #include "config/nics.h"
+#include "vmm/monitor/network_port.h"
 #include "vmm/monitor/port_owner.h"
+#include "vmm/monitor/process.h"
 #include "vmm/monitor/resolvers.h"
 #include "vmm/monitor/worker.h"
 
@@ -22,11 +24,13 @@
 #define PAUSE_MIN_MS  1000
 #define PAUSE_MAX_MS  30000
 #define LIVED_LONG_US (5 * G_USEC_PER_SEC)
-#define PROGRAM_LINK  "/proc/self/exe"
 
 struct nat {
     struct nats *nats;
-    char *nic;      /* the card's id */
+    char *nic; /* the card's id */
+    /* Of a card on a network that machines share, whose process stands for the helper. */
+    struct network_port_config *shared; /* NULL: it has a helper of its own */
+    struct network_port *port;
     int fd;         /* the helper's end of the pair; the files' */
     json_t *params; /* of "start"; the forwards are those that were made, once it is ready */
     struct worker *worker;
@@ -53,6 +57,7 @@ static bool nat_spawn(struct nat *nat, GError **error);
 /* Let go of the process. */
 static void nat_end(struct nat *nat)
 {
+    g_clear_pointer(&nat->port, network_port_destroy);
     g_clear_pointer(&nat->worker, worker_destroy);
     resolvers_forget(nat->resolvers);
     nat->resolvers = 0;
@@ -102,7 +107,7 @@ static void tell_restarted(struct nat *nat)
 {
     json_t *details = json_object();
 
-    json_object_set_new(details, "helper", json_string("nat"));
+    json_object_set_new(details, "helper", json_string(nat->shared ? "network" : "nat"));
     json_object_set_new(details, "nic", json_string(nat->nic));
     json_object_set_new(details, "reason", json_string(nat->death));
     nat->nats->listener.restarted(nat->nats->listener.opaque, details);
@@ -134,7 +139,7 @@ static gboolean on_timer(gpointer opaque)
     return G_SOURCE_REMOVE;
 }
 
-static void on_ended(void *opaque, struct worker *worker, const char *how)
+static void on_lost(void *opaque, const char *how)
 {
     struct nat *nat = opaque;
 
@@ -145,7 +150,8 @@ static void on_ended(void *opaque, struct worker *worker, const char *how)
     nat->ready = false;
     g_free(nat->death);
     nat->death = g_strdup(how);
-    g_autofree char *line = g_strdup_printf("%s; another one takes its place", how);
+    g_autofree char *line =
+        g_strdup_printf("%s%s", how, nat->shared ? "" : "; another one takes its place");
     tell(nat, line);
     if (g_get_monotonic_time() - nat->began_us >= LIVED_LONG_US)
         nat->pause_ms = 0;
@@ -153,6 +159,11 @@ static void on_ended(void *opaque, struct worker *worker, const char *how)
         nat->pause_ms = CLAMP(nat->pause_ms * 2, PAUSE_MIN_MS, PAUSE_MAX_MS);
     if (!nat->timer)
         nat->timer = g_timeout_add(nat->pause_ms, on_timer, nat);
+}
+
+static void on_ended(void *opaque, struct worker *worker, const char *how)
+{
+    on_lost(opaque, how);
 }
 
 static const struct worker_ops worker_ops = {on_log, on_notified, on_ended};
@@ -180,6 +191,20 @@ static void note_forwards(struct nat *nat, const struct rpc_message *answer)
         json_object_set(nat->params, "forward", made);
 }
 
+/* Frames flow. */
+static void on_ready(void *opaque)
+{
+    struct nat *nat = opaque;
+
+    nat->ready = true;
+    if (!nat->nats->settled)
+        tell_ready_if_all_are(nat->nats);
+    else if (!tell_added(nat, NULL))
+        tell_restarted(nat);
+}
+
+static const struct network_port_ops port_ops = {on_ready, on_lost};
+
 static void on_answer(void *opaque, const struct rpc_message *answer, int *fds, unsigned count)
 {
     g_autofree char *reason = answer->kind == RPC_FAILURE ? explain(answer) : NULL;
@@ -195,11 +220,7 @@ static void on_answer(void *opaque, const struct rpc_message *answer, int *fds, 
             nat->resolvers = resolvers_follow(fds[0]);
             fds[0] = -1;
         }
-        nat->ready = true;
-        if (!nat->nats->settled)
-            tell_ready_if_all_are(nat->nats);
-        else if (!tell_added(nat, NULL))
-            tell_restarted(nat);
+        on_ready(nat);
     }
 }
 
@@ -208,6 +229,10 @@ static void on_answer(void *opaque, const struct rpc_message *answer, int *fds, 
 static bool nat_spawn(struct nat *nat, GError **error)
 {
     nat->began_us = g_get_monotonic_time();
+    if (nat->shared) {
+        nat->port = network_port_create(nat->shared, &port_ops, nat);
+        return true;
+    }
     nat->worker = worker_create("nat", nat->nats->program, &worker_ops, nat, error);
     if (!nat->worker)
         return false;
@@ -230,19 +255,41 @@ static json_t *start_params(const struct definition *definition, unsigned card,
     return params;
 }
 
-/* The helper's program lies beside this one. */
-static char *find_program(GError **error)
+static bool find_program(struct nats *nats, GError **error)
 {
-    g_autofree char *self = g_file_read_link(PROGRAM_LINK, NULL);
-    g_autofree char *folder = g_path_get_dirname(self ? self : "");
-    char *program = g_build_filename(folder, PROGRAM, NULL);
-
-    if (access(program, X_OK) == 0)
-        return program;
+    if (nats->program || (nats->program = process_program(PROGRAM)))
+        return true;
     g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED,
-                "nic: user: %s is not there; this build has no NAT (libslirp)", program);
-    g_free(program);
-    return NULL;
+                "nic: user: " PROGRAM " is not there; this build has no NAT (libslirp)");
+    return false;
+}
+
+/* How a card is plugged into a network that machines share. */
+static struct network_port_config *shared_config(const struct definition *definition,
+                                                 const struct nic *nic, const struct nat *nat)
+{
+    struct network_port_config *config = g_new0(struct network_port_config, 1);
+    const char *machine = definition_text(definition, OPTION_NAME);
+
+    *config = (struct network_port_config){
+        .network = g_strdup(nic->shared),
+        .machine = g_strdup(machine),
+        .nic = nat->nic,
+        .hostname = g_strdup(nic->hostname ? nic->hostname : machine),
+        .fd = nat->fd,
+    };
+    memcpy(config->mac, nic->mac, sizeof(config->mac));
+    return config;
+}
+
+static void shared_free(struct network_port_config *config)
+{
+    if (!config)
+        return;
+    g_free((char *)config->network);
+    g_free((char *)config->machine);
+    g_free((char *)config->hostname);
+    g_free(config);
 }
 
 static void nat_destroy(struct nat *nat)
@@ -251,12 +298,21 @@ static void nat_destroy(struct nat *nat)
         g_source_remove(nat->timer);
     nat_end(nat);
     json_decref(nat->params);
+    shared_free(nat->shared);
     g_free(nat->death);
     g_free(nat->nic);
     g_free(nat);
 }
 
-/* The helper of card `index`, which is on 'user', is started; who waits for it alone is told by
+/* Whether a card's frames are carried by a process of ours. A network that is a bridge of the
+ * host's has none. */
+static bool has_helper(const struct definition *definition, unsigned index,
+                       const struct files *files)
+{
+    return files_nat_end(files, definition_device_id(definition, OPTION_NIC, index)) >= 0;
+}
+
+/* The helper of card `index`, which has one, is started; who waits for it alone is told by
  * `added`, or NULL. */
 static bool start_one(struct nats *nats, const struct definition *definition, unsigned index,
                       const struct files *files, nats_added_fn added, void *opaque, GError **error)
@@ -265,7 +321,7 @@ static bool start_one(struct nats *nats, const struct definition *definition, un
     struct nic nic = definition_nic(definition, index);
     struct nat *nat;
 
-    if (!nats->program && !(nats->program = find_program(error)))
+    if (nic.network == NIC_USER && !find_program(nats, error))
         return false;
     nat = g_new0(struct nat, 1);
     *nat = (struct nat){.nats = nats,
@@ -274,6 +330,8 @@ static bool start_one(struct nats *nats, const struct definition *definition, un
                         .params = start_params(definition, index, &nic),
                         .added = added,
                         .added_opaque = opaque};
+    if (nic.network == NIC_SWITCH)
+        nat->shared = shared_config(definition, &nic, nat);
     g_ptr_array_add(nats->list, nat);
     return nat_spawn(nat, error);
 }
@@ -282,7 +340,7 @@ static bool start_all(struct nats *nats, const struct definition *definition,
                       const struct files *files, GError **error)
 {
     for (unsigned i = 0; i < definition_count(definition, OPTION_NIC); i++)
-        if (definition_nic(definition, i).network == NIC_USER &&
+        if (has_helper(definition, i, files) &&
             !start_one(nats, definition, i, files, NULL, NULL, error))
             return false;
     return true;

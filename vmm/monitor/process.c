@@ -21,6 +21,7 @@
 #include "vmm/monitor/sandbox.h"
 
 #define LOG_LINE_MAX 4096
+#define SELF         "/proc/self/exe"
 
 struct process {
     pid_t pid;
@@ -72,7 +73,7 @@ static G_GNUC_NORETURN void become(const char *role, const char *program, char *
     dup2(log, 2);
     dup2(link, PROCESS_LINK_FD);
     close_range(PROCESS_LINK_FD + 1, ~0U, 0);
-    execve(program ? program : "/proc/self/exe", arguments, environment);
+    execve(program ? program : SELF, arguments, environment);
     _exit(127);
 }
 
@@ -156,6 +157,61 @@ struct process *process_spawn(const char *role, const char *program, const struc
     process->child_source = g_child_watch_add(pid, on_exit_status, process);
     *link_fd = link[0];
     return process;
+}
+
+/* In the child: a grandchild becomes the process, so that nobody has to wait for it. Never returns.
+ */
+static G_GNUC_NORETURN void become_apart(const char *role, int link)
+{
+    char *arguments[] = {(char *)"anima-vmm", (char *)role, NULL};
+    int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+    pid_t pid = nothing < 0 ? -1 : fork();
+    sigset_t none;
+
+    if (pid != 0)
+        _exit(pid < 0);
+    setsid();
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    link = fcntl(link, F_DUPFD, 10);
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        dup2(nothing, fd);
+    dup2(link, PROCESS_LINK_FD);
+    close_range(PROCESS_LINK_FD + 1, ~0U, 0);
+    execv(SELF, arguments);
+    _exit(127);
+}
+
+int process_spawn_apart(const char *role, GError **error)
+{
+    int link[2], status = 1;
+    pid_t pid = -1;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, link) == 0) {
+        pid = fork();
+        if (pid == 0)
+            become_apart(role, link[1]);
+        while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+            continue;
+        close(link[1]);
+        if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+            return link[0];
+        close(link[0]);
+    }
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "no process for a %s can be made", role);
+    return -1;
+}
+
+char *process_program(const char *file)
+{
+    g_autofree char *self = g_file_read_link(SELF, NULL);
+    g_autofree char *folder = g_path_get_dirname(self ? self : "");
+    char *program = g_build_filename(folder, file, NULL);
+
+    if (access(program, X_OK) == 0)
+        return program;
+    g_free(program);
+    return NULL;
 }
 
 pid_t process_pid(const struct process *process)

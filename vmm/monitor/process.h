@@ -26,6 +26,14 @@ struct process_ops {
 struct process *process_spawn(const char *role, const char *program, const struct process_ops *ops,
                               void *opaque, int *link_fd, GError **error);
 
+/* Start `role` of this program so that it lives on without us, in a session of its own and with
+ * nothing but its end of a connection on PROCESS_LINK_FD. Returns the other end; -1 and
+ * CONFIG_ERROR_FAILED. */
+int process_spawn_apart(const char *role, GError **error);
+
+/* The path of the program `file` beside this one; NULL when it is not there. */
+char *process_program(const char *file);
+
 pid_t process_pid(const struct process *process);
 
 /* Kill it if it lives, wait for it, and free; no callback comes any more. NULL is fine. */

@@ -53,6 +53,23 @@ const struct sandbox_profile sandbox_profiles[SANDBOX_ROLES] = {
             .resolvers = true,
             .descriptors = 4096, /* a connection each */
         },
+    /* It is forked before it is known which of the two it is: the name stands for both. */
+    [SANDBOX_NETWORK] =
+        {
+            .name = "network",
+            .namespaces = ALL_BUT_NETWORK,
+            .apart = true,
+            .network = true,
+            .resolvers = true,
+            .descriptors = 8192, /* a connection each, of all machines */
+        },
+    [SANDBOX_SWITCH] =
+        {
+            .name = "network",
+            .namespaces = ALL,
+            .apart = true,
+            .descriptors = 512, /* a port each */
+        },
     [SANDBOX_OSINFO] =
         {
             .name = "osinfo",

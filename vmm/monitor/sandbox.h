@@ -15,10 +15,12 @@
 #include <sys/types.h>
 
 enum sandbox_role {
-    SANDBOX_VMM,    /* runs a guest on descriptors that it was given; starts threads */
-    SANDBOX_DUMP,   /* reads one stream from descriptor 0 and prints to 1 and 2 */
-    SANDBOX_NAT,    /* opens sockets of the host's network, reads who its resolvers are */
-    SANDBOX_OSINFO, /* reads the files of a database and prints to 1 and 2 */
+    SANDBOX_VMM,     /* runs a guest on descriptors that it was given; starts threads */
+    SANDBOX_DUMP,    /* reads one stream from descriptor 0 and prints to 1 and 2 */
+    SANDBOX_NAT,     /* opens sockets of the host's network, reads who its resolvers are */
+    SANDBOX_NETWORK, /* as NAT, for a network that machines share */
+    SANDBOX_SWITCH,  /* so without a way out: it only carries frames between sockets */
+    SANDBOX_OSINFO,  /* reads the files of a database and prints to 1 and 2 */
     SANDBOX_ROLES,
 };
 

@@ -30,7 +30,8 @@
 #define OSINFO  SANDBOX_BY_OSINFO
 #define DEVICES (VCPU | CLOCK | IO | CHARDEV) /* whoever runs code of devices */
 #define THREADS (DEVICES | SAVE)
-#define HELPERS (DUMP | NAT | OSINFO)
+#define SWITCH  SANDBOX_BY_SWITCH
+#define HELPERS (DUMP | NAT | OSINFO | SWITCH)
 #define ALL     (THREADS | HELPERS)
 
 #define ANY(name, callers)                        \
@@ -82,12 +83,12 @@ const struct sandbox_call sandbox_calls[] = {
     ANY(dup3, MAIN),
     ANY(pipe2, MAIN),
     /* Of a descriptor's own. None that has signals sent to others (F_SETOWN), nor locks. */
-    EQUAL(fcntl, MAIN | CHARDEV | NAT, 1, F_DUPFD),
-    EQUAL(fcntl, MAIN | CHARDEV | NAT, 1, F_DUPFD_CLOEXEC),
-    EQUAL(fcntl, IO | CHARDEV | NAT | OSINFO, 1, F_GETFD),
-    EQUAL(fcntl, IO | CHARDEV | NAT | OSINFO, 1, F_SETFD),
-    EQUAL(fcntl, IO | CHARDEV | NAT | OSINFO, 1, F_GETFL),
-    EQUAL(fcntl, IO | CHARDEV | NAT, 1, F_SETFL),
+    EQUAL(fcntl, MAIN | CHARDEV | NAT | SWITCH, 1, F_DUPFD),
+    EQUAL(fcntl, MAIN | CHARDEV | NAT | SWITCH, 1, F_DUPFD_CLOEXEC),
+    EQUAL(fcntl, IO | CHARDEV | NAT | SWITCH | OSINFO, 1, F_GETFD),
+    EQUAL(fcntl, IO | CHARDEV | NAT | SWITCH | OSINFO, 1, F_SETFD),
+    EQUAL(fcntl, IO | CHARDEV | NAT | SWITCH | OSINFO, 1, F_GETFL),
+    EQUAL(fcntl, IO | CHARDEV | NAT | SWITCH, 1, F_SETFL),
     EQUAL(fcntl, MAIN | NAT, 1, F_ADD_SEALS),
     EQUAL(fcntl, MAIN | NAT, 1, F_GET_SEALS),
 
@@ -153,8 +154,8 @@ const struct sandbox_call sandbox_calls[] = {
     ANY(getrusage, MAIN),
 
     /* Waiting. */
-    ANY(poll, MAIN | CHARDEV | IO | NAT | OSINFO),
-    ANY(ppoll, MAIN | CHARDEV | IO | NAT),
+    ANY(poll, MAIN | CHARDEV | IO | NAT | SWITCH | OSINFO),
+    ANY(ppoll, MAIN | CHARDEV | IO | NAT | SWITCH),
     ANY(eventfd2, IO | NAT | OSINFO),
     ANY(epoll_create1, IO),
     ANY(epoll_ctl, IO),
@@ -163,13 +164,13 @@ const struct sandbox_call sandbox_calls[] = {
     ANY(io_uring_enter, IO),
 
     /* Connections that came as descriptors. */
-    ANY(recvmsg, IO | CHARDEV | NAT),
-    ANY(recvfrom, IO | CHARDEV | NAT),
-    ANY(sendmsg, IO | CHARDEV | NAT),
-    ANY(sendto, IO | CHARDEV | NAT),
+    ANY(recvmsg, IO | CHARDEV | NAT | SWITCH),
+    ANY(recvfrom, IO | CHARDEV | NAT | SWITCH),
+    ANY(sendmsg, IO | CHARDEV | NAT | SWITCH),
+    ANY(sendto, IO | CHARDEV | NAT | SWITCH),
     ANY(accept, MAIN | CHARDEV | NAT),
     ANY(accept4, MAIN | CHARDEV | NAT),
-    ANY(shutdown, MAIN | CHARDEV | NAT),
+    ANY(shutdown, MAIN | CHARDEV | NAT | SWITCH),
     ANY(getsockopt, IO | CHARDEV | NAT),
     ANY(setsockopt, MAIN | NAT),
     ANY(getsockname, MAIN | NAT),
@@ -184,7 +185,7 @@ const struct sandbox_call sandbox_calls[] = {
     MASKED(openat, NAT | OSINFO, 2, OPEN_WRITES, O_RDONLY),
     ANY(newfstatat, NAT | OSINFO),
     /* Asking for a limit, not setting one. */
-    EQUAL(prlimit64, NAT | OSINFO, 2, 0),
+    EQUAL(prlimit64, NAT | SWITCH | OSINFO, 2, 0),
 
     /* A folder of files; Landlock says which. */
     ANY(getdents64, OSINFO),

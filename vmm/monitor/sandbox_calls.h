@@ -28,6 +28,7 @@ enum sandbox_caller {
     SANDBOX_BY_DUMP = 1 << 8, /* the other roles */
     SANDBOX_BY_NAT = 1 << 9,
     SANDBOX_BY_OSINFO = 1 << 10,
+    SANDBOX_BY_SWITCH = 1 << 11,
 };
 
 struct sandbox_call {

@@ -67,13 +67,12 @@ static int refuse_attach(const char *name, int reason, GError **error)
     }
 }
 
-/* Settle the form of frames on an attached descriptor. */
-static bool set_form(int fd)
+bool tap_set_form(int fd)
 {
     int header = sizeof(struct virtio_net_hdr_v1), little = 1;
 
     return ioctl(fd, TUNSETVNETHDRSZ, &header) == 0 && ioctl(fd, TUNSETVNETLE, &little) == 0 &&
-           ioctl(fd, TUNSETOFFLOAD, 0) == 0;
+           ioctl(fd, TUNSETOFFLOAD, 0) == 0 && fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) == 0;
 }
 
 static int open_device(const char *name, GError **error)
@@ -106,7 +105,7 @@ int tap_open(const char *name, GError **error)
         return -1;
     request.ifr_flags |= flags & IFF_MULTI_QUEUE;
     g_strlcpy(request.ifr_name, name, sizeof(request.ifr_name));
-    if (ioctl(fd, TUNSETIFF, &request) == 0 && set_form(fd))
+    if (ioctl(fd, TUNSETIFF, &request) == 0 && tap_set_form(fd))
         return fd;
     int reason = errno;
     close(fd);
