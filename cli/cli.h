@@ -92,9 +92,11 @@ int cli_show(const struct command *command, int argc, char **argv, const char *m
 
 extern const struct cli_flag cli_json_flag[]; /* only --json */
 
+int command_attach(const struct command *command, int argc, char **argv);
 int command_completion(const struct command *command, int argc, char **argv);
 int command_create(const struct command *command, int argc, char **argv);
 int command_delete(const struct command *command, int argc, char **argv);
+int command_detach(const struct command *command, int argc, char **argv);
 int command_doctor(const struct command *command, int argc, char **argv);
 int command_edit(const struct command *command, int argc, char **argv);
 int command_console(const struct command *command, int argc, char **argv);
@@ -121,7 +123,9 @@ int command_top(const struct command *command, int argc, char **argv);
 int command_upgrade(const struct command *command, int argc, char **argv);
 int command_version(const struct command *command, int argc, char **argv);
 
+extern const struct cli_flag attach_flags[];
 extern const struct cli_flag delete_flags[];
+extern const struct cli_flag detach_flags[];
 extern const struct cli_flag guest_flags[];
 extern const struct cli_flag list_flags[];
 extern const struct cli_flag show_flags[];

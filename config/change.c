@@ -361,6 +361,56 @@ char *change_yaml_device(const char *name, const char *text, const char *id,
     return changed;
 }
 
+/* Whether the last entry has all that was chosen for it. */
+static bool complete(struct definition *definition, enum option_id kind, const json_t *chosen,
+                     GError **error)
+{
+    unsigned index = definition_count(definition, kind) - 1;
+
+    for (const struct option *member = options[kind].members; member->key; member++) {
+        const char *text = json_string_value(json_object_get(chosen, member->key));
+
+        if (text && !definition_member_has(definition, kind, index, member->key) &&
+            !definition_member_set(definition, kind, index, member->key, text, error))
+            return false;
+    }
+    return true;
+}
+
+char *change_yaml_attach(const char *name, const char *text, enum option_id kind, const char *entry,
+                         const json_t *chosen, const char *folder, GError **error)
+{
+    struct definition *definition = definition_create();
+    const struct change touched = {.option = &options[kind]};
+    char *changed = NULL;
+
+    if (definition_load_yaml(definition, name, NULL, text, strlen(text), error) &&
+        definition_set_in(definition, options[kind].key, entry, folder, error) &&
+        complete(definition, kind, chosen, error) && definition_check(definition, error))
+        changed = rewrite(text, definition, &touched, 1);
+    definition_destroy(definition);
+    return changed;
+}
+
+char *change_yaml_detach(const char *name, const char *text, const char *id, GError **error)
+{
+    struct definition *definition = definition_create();
+    struct device_place place;
+    char *changed = NULL;
+
+    if (definition_load_yaml(definition, name, NULL, text, strlen(text), error) &&
+        find_device(definition, id, &place, error) &&
+        definition_fill_ids(definition, place.kind, error)) {
+        const struct change touched = {.option = &options[place.kind]};
+
+        definition_drop(definition, place.kind, place.index);
+        if (definition_check(definition, error))
+            changed = rewrite(text, definition, &touched, 1);
+    }
+    definition_destroy(definition);
+    return changed;
+}
+
 /* ---- as JSON ---- */
 
 /* The value of one word: null, or what JSON has for it. A list has an entry. */

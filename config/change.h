@@ -28,6 +28,16 @@ char *change_yaml(const struct definition_kind *kind, const char *name, const ch
 char *change_yaml_device(const char *name, const char *text, const char *id,
                          const char *const *words, const char *folder, GError **error);
 
+/* With one disk or network card more (`kind`: OPTION_DISK, OPTION_NIC): `entry` is as on the
+ * command line, and the JSON object `chosen` has texts of members that it may lack, such as its id.
+ */
+char *change_yaml_attach(const char *name, const char *text, enum option_id kind, const char *entry,
+                         const json_t *chosen, const char *folder, GError **error);
+
+/* Without the disk or network card called `id`; the others keep their ids. CONFIG_ERROR_ABSENT when
+ * there is none in the text. */
+char *change_yaml_detach(const char *name, const char *text, const char *id, GError **error);
+
 /* Changes of options of `table` as the parameters "options", "add" and "remove" that
  * config/live.h reads: a new JSON object. */
 json_t *change_to_json(const struct option *table, const char *const *words, const char *folder,

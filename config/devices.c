@@ -146,18 +146,27 @@ uint8_t definition_free_place(const struct definition *definition, unsigned numb
     return 0;
 }
 
+/* The same that none of `others` (or NULL) has either. */
+static uint8_t find_port(const struct definition *definition, const struct definition *others)
+{
+    for (uint8_t bus = 1; bus <= CONFIG_ROOT_PORTS; bus++) {
+        struct device_address address = {bus, 0};
+
+        if (!is_taken(definition, address) && !(others && is_taken(others, address)))
+            return bus;
+    }
+    return 0;
+}
+
 uint8_t definition_free_port(const struct definition *definition)
 {
-    for (uint8_t bus = 1; bus <= CONFIG_ROOT_PORTS; bus++)
-        if (!is_taken(definition, (struct device_address){bus, 0}))
-            return bus;
-    return 0;
+    return find_port(definition, NULL);
 }
 
 /* ---- choosing ---- */
 
 static bool fill_id(struct definition *definition, enum option_id kind, unsigned index,
-                    GError **error)
+                    const struct definition *others, GError **error)
 {
     struct device_place place;
     unsigned number = 0;
@@ -167,7 +176,8 @@ static bool fill_id(struct definition *definition, enum option_id kind, unsigned
     for (;;) {
         g_autofree char *id = g_strdup_printf("%s%u", options[kind].key, number++);
 
-        if (!definition_find_device(definition, id, &place))
+        if (!definition_find_device(definition, id, &place) &&
+            !(others && definition_find_device(others, id, &place)))
             return definition_member_set(definition, kind, index, "id", id, error);
     }
 }
@@ -218,7 +228,7 @@ bool definition_fill_devices(struct definition *definition, GError **error)
 
     for (unsigned k = 0; k < G_N_ELEMENTS(kinds); k++)
         for (unsigned i = 0; i < definition_count(definition, kinds[k]); i++)
-            if (!fill_id(definition, kinds[k], i, error) ||
+            if (!fill_id(definition, kinds[k], i, NULL, error) ||
                 !fill_address(definition, kinds[k], i, skip, error))
                 return false;
     if (!count_others(definition) ||
@@ -230,12 +240,11 @@ bool definition_fill_devices(struct definition *definition, GError **error)
     return false;
 }
 
-bool definition_fill_ids(struct definition *definition, GError **error)
+bool definition_fill_ids(struct definition *definition, enum option_id kind, GError **error)
 {
-    for (unsigned k = 0; k < G_N_ELEMENTS(kinds); k++)
-        for (unsigned i = 0; i < definition_count(definition, kinds[k]); i++)
-            if (!fill_id(definition, kinds[k], i, error))
-                return false;
+    for (unsigned i = 0; i < definition_count(definition, kind); i++)
+        if (!fill_id(definition, kind, i, NULL, error))
+            return false;
     return true;
 }
 
@@ -296,9 +305,9 @@ bool device_kind_find(const char *kind, enum option_id *id, GError **error)
 
 /* A place behind a root port for the device, if it has none yet. */
 static bool choose_port(struct definition *definition, const struct device_place *place,
-                        GError **error)
+                        const struct definition *others, GError **error)
 {
-    struct device_address address = {definition_free_port(definition), 0};
+    struct device_address address = {find_port(definition, others), 0};
     g_autofree char *text = device_address_format(&address);
 
     if (definition_member_text(definition, place->kind, place->index, "address"))
@@ -333,7 +342,7 @@ static bool check_count(const struct definition *definition, GError **error)
 }
 
 bool definition_attach(struct definition *definition, const char *kind, json_t *entry,
-                       struct device_place *place, GError **error)
+                       const struct definition *others, struct device_place *place, GError **error)
 {
     json_t *object;
     bool good;
@@ -346,8 +355,9 @@ bool definition_attach(struct definition *definition, const char *kind, json_t *
     json_decref(object);
     if (!good)
         return false;
-    if (check_count(definition, error) && fill_id(definition, place->kind, place->index, error) &&
-        choose_port(definition, place, error) && check_port(definition, place, error))
+    if (check_count(definition, error) &&
+        fill_id(definition, place->kind, place->index, others, error) &&
+        choose_port(definition, place, others, error) && check_port(definition, place, error))
         return true;
     definition_drop(definition, place->kind, place->index);
     return false;

@@ -44,18 +44,19 @@ bool device_kind_find(const char *kind, enum option_id *id, GError **error);
 
 /* Add the device that the JSON object `entry` describes, for a machine that runs: with an id, and
  * with a place behind the first free root port unless it names one; its place in the definition
- * goes to `place`. On failure (USAGE: its words are wrong, or do not fit the rest; STATE: all root
- * ports are taken) the definition is as before. */
+ * goes to `place`. What devices of `others` (or NULL) have is not chosen. On failure (USAGE: its
+ * words are wrong, or do not fit the rest; STATE: all root ports are taken) the definition is as
+ * before. */
 bool definition_attach(struct definition *definition, const char *kind, json_t *entry,
-                       struct device_place *place, GError **error);
+                       const struct definition *others, struct device_place *place, GError **error);
 
 /* Where the device called `id` stands, which is behind a root port; else an error: ABSENT, or STATE
  * when it cannot go. */
 bool definition_find_detachable(const struct definition *definition, const char *id,
                                 struct device_place *place, GError **error);
 
-/* Give ids alone. */
-bool definition_fill_ids(struct definition *definition, GError **error);
+/* Give ids alone, to devices of one kind. */
+bool definition_fill_ids(struct definition *definition, enum option_id kind, GError **error);
 
 /* The `number`th place on bus 0 (from 0) that no disk or card has; 0 when there is none. */
 uint8_t definition_free_place(const struct definition *definition, unsigned number);

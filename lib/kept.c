@@ -62,6 +62,21 @@ static bool check_text(const char *name, const char *text, GError **error)
     return good;
 }
 
+bool kept_find(const char *name, char **text, GError **error)
+{
+    GError *cause = NULL;
+
+    *text = store_read(&store_machines, name, &cause);
+    if (*text)
+        return true;
+    if (g_error_matches(cause, CONFIG_ERROR, CONFIG_ERROR_ABSENT)) {
+        g_error_free(cause);
+        return true;
+    }
+    g_propagate_error(error, cause);
+    return false;
+}
+
 static bool load_named(struct definition *definition, const char *name, GError **error)
 {
     g_autofree char *text = store_read(&store_machines, name, error);

@@ -87,7 +87,7 @@ void vmm_handle_attach(void *opaque, struct control_call *call)
     struct device_place place;
     GError *error = NULL;
 
-    if (!definition_attach(vmm->definition, kind, entry, &place, &error)) {
+    if (!definition_attach(vmm->definition, kind, entry, NULL, &place, &error)) {
         control_fail_error(call, error);
         return;
     }

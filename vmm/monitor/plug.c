@@ -193,7 +193,7 @@ void monitor_handle_attach(void *opaque, struct control_call *call)
         return;
     }
     if (!definition_attach(monitor->definition, kind, json_object_get(call->params, "options"),
-                           &place, &error)) {
+                           NULL, &place, &error)) {
         control_fail_error(call, error);
         return;
     }
