@@ -180,8 +180,8 @@ bool anima_definition_change(const char *name, const char *const *changes,
                              struct anima_error **error);
 /**
  * Take the disk or network card called `id` out of a machine's vm.yaml; the others keep their ids.
- * True also when it has none of that id, or there is no such machine: `name` may be that of one that
- * runs without being kept.
+ * True also when it has none of that id, or there is no such machine: `name` may be that of one
+ * that runs without being kept.
  */
 bool anima_definition_drop_device(const char *name, const char *id, struct anima_error **error);
 /** Remove a machine's folder with all that is in it. ANIMA_ERROR_STATE while it runs. */
@@ -262,18 +262,18 @@ bool anima_machine_definition(struct anima_machine *machine, struct anima_defini
 
 /**
  * Put a disk or a network card into the running machine, behind a root port: `kind` is "disk" or
- * "nic", `entry` what stands behind --disk or --nic on the command line. Unless `temporary`, it comes
- * into the kept definition of the machine's name as well, if there is one; a failure leaves neither.
- * Returns the JSON object {"id": ID, "address": ADDRESS}; NULL on failure, or when there was no
- * answer in `timeout_ms` (negative: wait for ever).
+ * "nic", `entry` what stands behind --disk or --nic on the command line. Unless `temporary`, it
+ * comes into the kept definition of the machine's name as well, if there is one; a failure leaves
+ * neither. Returns the JSON object {"id": ID, "address": ADDRESS}; NULL on failure, or when there
+ * was no answer in `timeout_ms` (negative: wait for ever).
  */
 char *anima_machine_attach_device(struct anima_machine *machine, const char *kind,
                                   const char *entry, bool temporary, int timeout_ms,
                                   struct anima_error **error);
 
 /**
- * Ask the guest to let go of a disk or a network card that is behind a root port, and take it out of
- * the running machine; unless `temporary`, of its kept definition as well. The guest has
+ * Ask the guest to let go of a disk or a network card that is behind a root port, and take it out
+ * of the running machine; unless `temporary`, of its kept definition as well. The guest has
  * `timeout_seconds` (0: for ever); when it does not let go in that time, the device stays. To be
  * able to cancel it, begin "device.detach" by anima_machine_begin, and call
  * anima_definition_drop_device behind it.

@@ -180,6 +180,21 @@ class Examples(AnimaTest):
         self.on_terminal(line, types="\x1d")
         self.assertEqual(self.state("web"), "running")
 
+    def play_attach(self, line):
+        self.running("web")
+        self.shell(line)
+        self.assertIn("01:00.0", self.good("show", "web", "--running"))
+
+    def play_detach(self, line):
+        """The guest has no driver for that, but a reset lets go of everything."""
+        self.running("web")
+        self.good("attach", "web", "disk", "data.img")
+        reset = threading.Timer(0.5, lambda: self.good("reset", "web"))
+        reset.start()
+        self.shell(line)
+        reset.join()
+        self.assertNotIn("01:00.0", self.good("show", "web", "--running"))
+
     def play_resume(self, line):
         self.running("web")
         self.good("pause", "web")
@@ -227,7 +242,7 @@ class Examples(AnimaTest):
 
     SCENES = {
         "run": play_run, "create": play_create, "import": play_import, "start": play_start, "edit": play_edit,
-        "show": play_with_a_definition, "list": play_beside_machines, "delete": play_delete,
+        "show": play_with_a_definition, "attach": play_attach, "detach": play_detach, "list": play_beside_machines, "delete": play_delete,
         "query": play_beside_machines, "console": play_console, "events": play_end, "top": play_beside_machines,
         "metrics": play_beside_machines, "pause": play_pause, "resume": play_resume, "reset": play_beside_machines,
         "nmi": play_beside_machines, "stop": play_end, "kill": play_kill, "upgrade": play_beside_machines,
