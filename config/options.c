@@ -72,7 +72,7 @@ static const char *const line_choices[] = {"stdio", "pty", "file=", "socket=", "
 static const char *const device_choices[] = {"isa-debug-exit", "pc-testdev", "pvpanic",
                                              "debugcon",       "virtio-rng", NULL};
 static const char *const bus_choices[] = {"virtio", NULL};
-static const char *const format_choices[] = {"raw", "vhd", NULL};
+static const char *const format_choices[] = {"raw", "qcow2", "vhd", NULL};
 static const char *const cache_choices[] = {"writeback", "writethrough", "none", NULL};
 static const char *const on_reboot_choices[] = {"restart", "exit", NULL};
 static const char *const restart_choices[] = {"never", "on-failure", "always", NULL};
@@ -276,9 +276,10 @@ static const struct option disk_members[] = {
         .choices = format_choices,
         .help = "how the file holds the disk",
         .manual =
-            "In a *raw* file the bytes are the disk's. *vhd* is Virtual PC's and Xen's, fixed or "
-            "dynamic; a dynamic one grows with what the guest writes, and takes no "
-            "*cache=none*. The format is never guessed.",
+            "In a *raw* file the bytes are the disk's. *qcow2* is QEMU's; one that needs a backing "
+            "file is refused. *vhd* is Virtual PC's and Xen's, fixed or dynamic. Neither of the "
+            "two "
+            "takes *cache=none*. The format is never guessed.",
     },
     {
         .key = "cache",

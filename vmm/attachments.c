@@ -210,6 +210,8 @@ static struct block *create_node(const struct block_config *config, const char *
 {
     if (g_str_equal(format, "vhd"))
         return block_vhd_create(config, error);
+    if (g_str_equal(format, "qcow2"))
+        return block_qcow2_create(config, error);
     return block_raw_create(config, error);
 }
 
@@ -242,6 +244,26 @@ static bool is_limited(const struct block_limits *limits)
         if (limits->bytes[i] || limits->operations[i])
             return true;
     return false;
+}
+
+/* NULL is fine. */
+static void close_disk(struct block *disk)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (disk && !block_deactivate(disk, &error))
+        g_message("%s", error->message);
+    block_destroy(disk);
+}
+
+bool attachments_deactivate_disks(struct attachments *attachments, GError **error)
+{
+    bool good = true;
+
+    for (unsigned i = 0; i < CONFIG_DISKS_MAX; i++)
+        if (attachments->disks[i] && !block_deactivate(attachments->disks[i], good ? error : NULL))
+            good = false;
+    return good;
 }
 
 static bool open_disk(struct attachments *attachments, const struct definition *definition,
@@ -335,7 +357,7 @@ void attachments_remove(struct attachments *attachments, enum option_id kind, un
     if (kind == OPTION_DISK) {
         size_t behind = CONFIG_DISKS_MAX - index - 1;
 
-        block_destroy(attachments->disks[index]);
+        close_disk(attachments->disks[index]);
         close_all(&attachments->disk_fds[index], 1);
         memmove(&attachments->disks[index], &attachments->disks[index + 1],
                 behind * sizeof(attachments->disks[0]));
@@ -463,7 +485,7 @@ void attachments_finish(struct attachments *attachments)
     chardev_destroy(g_steal_pointer(&attachments->debug_console));
     chardev_destroy(g_steal_pointer(&attachments->agent));
     for (unsigned i = 0; i < CONFIG_DISKS_MAX; i++)
-        block_destroy(g_steal_pointer(&attachments->disks[i]));
+        close_disk(g_steal_pointer(&attachments->disks[i]));
     close_all(&attachments->kernel, 1);
     close_all(&attachments->initrd, 1);
     close_all(&attachments->gdb, 1);

@@ -69,6 +69,8 @@ void attachments_remove(struct attachments *attachments, enum option_id kind, un
 bool attachments_open_disks(struct attachments *attachments, const struct definition *definition,
                             struct loop *loop, GError **error);
 bool attachments_activate_disks(struct attachments *attachments, GError **error);
+/* Let go of them: what they hold in memory is in their files then. The machine stands. */
+bool attachments_deactivate_disks(struct attachments *attachments, GError **error);
 
 /* The rate limits of disk `index` of the definition. */
 struct block_limits attachments_disk_limits(const struct definition *definition, unsigned index);

@@ -69,6 +69,16 @@ static void go_on(struct vmm *vmm, int64_t stopped_ns)
 
 /* ---- the vmm that goes ---- */
 
+/* After all: the disks are this vmm's again. One that cannot be gives the guest errors. */
+static void stay(struct vmm *vmm)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!attachments_activate_disks(&vmm->attachments, &error))
+        g_message("%s", error->message);
+    go_on(vmm, clock_stopped_ns(machine_clock(vmm->machine)));
+}
+
 /* Why the machine cannot go now; NULL when it can. */
 static const char *find_obstacle(const struct vmm *vmm, enum machine_state state)
 {
@@ -155,10 +165,11 @@ void handover_pause(void *opaque, struct control_call *call)
     definition = vmm_effective_definition(vmm);
     machine_pause(vmm->machine);
     attachments_suspend_lines(&vmm->attachments);
-    good = machine_save_handover(vmm->machine, call->fds[0], definition, &lines, &error);
+    good = attachments_deactivate_disks(&vmm->attachments, &error) &&
+           machine_save_handover(vmm->machine, call->fds[0], definition, &lines, &error);
     free(definition);
     if (!good) {
-        go_on(vmm, clock_stopped_ns(machine_clock(vmm->machine)));
+        stay(vmm);
         control_fail_error(call, error);
         return;
     }
@@ -172,7 +183,7 @@ void handover_cancel(void *opaque, struct control_call *call)
     struct vmm *vmm = opaque;
 
     if (vmm->quiet)
-        go_on(vmm, clock_stopped_ns(machine_clock(vmm->machine)));
+        stay(vmm);
     control_reply(call, NULL);
 }
 

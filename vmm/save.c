@@ -112,8 +112,14 @@ static void *write_all(void *opaque)
 
 static bool start(struct vmm_save *save, GError **error)
 {
-    char *definition = vmm_effective_definition(save->vmm);
+    struct attachments *attachments = &save->vmm->attachments;
+    char *definition;
 
+    /* The state is of no use without what the disks hold in memory. */
+    if (!attachments_deactivate_disks(attachments, error) ||
+        !attachments_activate_disks(attachments, error))
+        return false;
+    definition = vmm_effective_definition(save->vmm);
     save->saver = machine_saver_create(save->vmm->machine, definition, error);
     free(definition);
     if (!save->saver)

@@ -132,12 +132,12 @@ class Definitions(AnimaTest):
             self.skipTest("this build has no libxml2")
         with open(path, "w", encoding="utf-8") as stream:
             stream.write(f"<domain><name>web</name><memory unit='MiB'>64</memory><os><kernel>{PAYLOAD}</kernel></os>"
-                         "<devices><disk><driver type='qcow2'/><source file='/c'/></disk><disk>"
+                         "<devices><disk><driver type='qed'/><source file='/c'/></disk><disk>"
                          "<source file='a.img'/></disk><graphics/></devices></domain>")
         result = self.anima("import", path)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(result.stderr.splitlines(), [
-            "anima: not carried over: disk /c: the format 'qcow2'; convert it to a raw file",
+            "anima: not carried over: disk /c: the format 'qed'; convert it to a raw file",
             "anima: not carried over: graphics"])
         shown = json.loads(self.good("show", "web", "--json"))
         self.assertEqual((shown["kernel"], shown["memory"]), (PAYLOAD, 64 << 20))

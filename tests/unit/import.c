@@ -83,11 +83,11 @@ static void disks_of_libvirt(void **state)
                   "  discard: no\n- file: /dev/vg/b\n",
                   "disk /dev/vg/b: the bus 'sata'; it becomes a virtio disk");
     assert_import(DEVICES("<disk device='cdrom'><source file='/cd.iso'/></disk>"
-                          "<disk><driver type='qcow2'/><source file='/c'/></disk>"
+                          "<disk><driver type='qed'/><source file='/c'/></disk>"
                           "<disk type='network'><source protocol='rbd' name='x'/></disk>"
                           "<disk><driver cache='unsafe'/><source file='/d'/></disk>"),
                   "disk:\n- file: /d\n",
-                  "cdrom /cd.iso\ndisk /c: the format 'qcow2'; convert it to a raw file\n"
+                  "cdrom /cd.iso\ndisk /c: the format 'qed'; convert it to a raw file\n"
                   "disk that is no file of this host\n"
                   "disk /d: the cache 'unsafe'; it becomes the default");
 }
@@ -155,7 +155,7 @@ static void a_domain_of_xen(void **state)
     assert_import("# a comment\nname = \"xen\"; type = 'pvh'\nmemory=512\nvcpus = 2\n"
                   "kernel = \"/k\"\nramdisk = '/i'\nroot = \"/dev/xvda\"\nextra = \"quiet\"\n"
                   "disk = [ 'phy:/dev/vg/a,xvda,w',\n  '/b,raw,xvdb,ro',\n"
-                  "  'format=qcow2, vdev=xvdc, target=/c', '/d.iso,,hdc,cdrom' ]\n"
+                  "  'format=qed, vdev=xvdc, target=/c', '/d.iso,,hdc,cdrom' ]\n"
                   "vif = [ 'mac=00:16:3e:00:00:01, bridge=br1', '' ]\n"
                   "serial = 'file:/log'\non_crash = 'restart'\non_poweroff = 'restart'\nvnc = 1\n",
                   "name: xen\ncpus: 2\nmemory: 512M\nkernel: /k\ninitrd: /i\n"
@@ -163,7 +163,7 @@ static void a_domain_of_xen(void **state)
                   "  readonly: yes\nserial: file=/log\n"
                   "nic:\n- network: none\n  mac: 00:16:3e:00:00:01\n- network: none\n"
                   "on-crash: restart\nrestart: always\n",
-                  "disk /c: the format 'qcow2'; convert it to a raw file\n"
+                  "disk /c: the format 'qed'; convert it to a raw file\n"
                   "disk: '/d.iso,,hdc,cdrom'\n"
                   "nic: the bridge 'br1'; it becomes a card without a cable\n"
                   "nic: the bridge 'xenbr0'; it becomes a card without a cable\nvnc");

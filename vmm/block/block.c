@@ -168,6 +168,11 @@ bool block_activate(struct block *block, GError **error)
     return !block->driver->activate || block->driver->activate(block, error);
 }
 
+bool block_deactivate(struct block *block, GError **error)
+{
+    return !block->driver->deactivate || block->driver->deactivate(block, error);
+}
+
 /* ---- messages ---- */
 
 void block_warn(struct block *block, const char *format, ...)

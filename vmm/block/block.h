@@ -38,10 +38,19 @@ struct block *block_raw_create(const struct block_config *config, GError **error
  * here, the rest when it is activated. */
 struct block *block_vhd_create(const struct block_config *config, GError **error);
 
+/* A qcow2 image, of version 2 or 3, that stands alone (QEMU, docs/interop/qcow2). Its header is
+ * read and checked here, the rest when it is activated. */
+struct block *block_qcow2_create(const struct block_config *config, GError **error);
+
 /* Read all that the image tells of itself: before this every request fails, and nobody else changes
  * the file from then on. Again, when somebody else has had it in between. Nothing is under way, and
  * the loop's thread does not wait for the caller's. */
 bool block_activate(struct block *block, GError **error);
+
+/* Write back all that is in memory alone: the image is whole, and another may have it. Nothing is
+ * under way, and no request comes before it is activated again. false: some of it could not be
+ * written, and what the guest has flushed is there all the same. */
+bool block_deactivate(struct block *block, GError **error);
 
 /* Nothing is under way. NULL is fine. Not on the loop's thread. */
 void block_destroy(struct block *block);

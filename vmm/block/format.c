@@ -5,6 +5,7 @@
 #include "vmm/block/format.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 #include "vmm/util/fault.h"
@@ -92,16 +93,35 @@ int format_flush(struct format *format)
     return submit_and_wait(format, &request);
 }
 
-void format_read_zeroes(const struct block_request *request, uint64_t skip, uint64_t length)
+/* NULL: zeroes. */
+static void give(const struct block_request *request, uint64_t skip, const uint8_t *bytes,
+                 uint64_t length)
 {
     for (unsigned i = 0; i < request->count && length; i++) {
         uint64_t out = MIN(skip, request->vectors[i].iov_len);
         size_t size = MIN(request->vectors[i].iov_len - out, length);
+        uint8_t *to = (uint8_t *)request->vectors[i].iov_base + out;
 
         skip -= out;
         length -= size;
-        memset((uint8_t *)request->vectors[i].iov_base + out, 0, size);
+        if (!bytes) {
+            memset(to, 0, size);
+        } else {
+            memcpy(to, bytes, size);
+            bytes += size;
+        }
     }
+}
+
+void format_read_zeroes(const struct block_request *request, uint64_t skip, uint64_t length)
+{
+    give(request, skip, NULL, length);
+}
+
+void format_read_bytes(const struct block_request *request, uint64_t skip, const void *bytes,
+                       uint64_t length)
+{
+    give(request, skip, bytes, length);
 }
 
 /* ---- requests ---- */
@@ -134,57 +154,85 @@ static void submit(struct block *block, struct block_request *request)
 
 /* ---- activation ---- */
 
-/* What block_activate waits for. */
-struct activation {
+/* What somebody on another thread waits for. */
+struct errand {
     struct format *format;
+    bool (*run)(struct format *format, GError **error); /* in a coroutine */
     GMutex lock;
     GCond ended;
     bool over, good;
     GError **error;
 };
 
-static void activate_in_coroutine(void *opaque)
+static void errand_end(struct errand *errand, bool good)
 {
-    struct activation *activation = opaque;
-    struct format *format = activation->format;
-    bool good = format->ops->activate(format, activation->error);
-
-    format->active = good;
-    g_mutex_lock(&activation->lock);
-    activation->good = good;
-    activation->over = true;
-    g_cond_signal(&activation->ended);
-    g_mutex_unlock(&activation->lock);
+    g_mutex_lock(&errand->lock);
+    errand->good = good;
+    errand->over = true;
+    g_cond_signal(&errand->ended);
+    g_mutex_unlock(&errand->lock);
 }
 
-static void activate_on_loop(void *opaque)
+static void errand_run(void *opaque)
 {
-    struct activation *activation = opaque;
+    struct errand *errand = opaque;
 
-    if (coroutine_start(activation->format->pool, activate_in_coroutine, activation))
+    errand_end(errand, errand->run(errand->format, errand->error));
+}
+
+static void errand_start(void *opaque)
+{
+    struct errand *errand = opaque;
+
+    if (coroutine_start(errand->format->pool, errand_run, errand))
         return;
-    g_set_error(activation->error, VMM_ERROR, VMM_ERROR_FAILED, "disk: %s: no memory for its work",
-                activation->format->block.name);
-    g_mutex_lock(&activation->lock);
-    activation->over = true;
-    g_cond_signal(&activation->ended);
-    g_mutex_unlock(&activation->lock);
+    g_set_error(errand->error, VMM_ERROR, VMM_ERROR_FAILED, "disk: %s: no memory for its work",
+                errand->format->block.name);
+    errand_end(errand, false);
+}
+
+static bool errand_do(struct block *block, bool (*run)(struct format *format, GError **error),
+                      GError **error)
+{
+    struct errand errand = {.format = (struct format *)block, .run = run, .error = error};
+
+    g_mutex_init(&errand.lock);
+    g_cond_init(&errand.ended);
+    loop_call(block->loop, errand_start, &errand);
+    g_mutex_lock(&errand.lock);
+    while (!errand.over)
+        g_cond_wait(&errand.ended, &errand.lock);
+    g_mutex_unlock(&errand.lock);
+    g_cond_clear(&errand.ended);
+    g_mutex_clear(&errand.lock);
+    return errand.good;
+}
+
+static bool activate_now(struct format *format, GError **error)
+{
+    format->active = format->ops->activate(format, error);
+    return format->active;
 }
 
 static bool activate(struct block *block, GError **error)
 {
-    struct activation activation = {.format = (struct format *)block, .error = error};
+    return errand_do(block, activate_now, error);
+}
 
-    g_mutex_init(&activation.lock);
-    g_cond_init(&activation.ended);
-    loop_call(block->loop, activate_on_loop, &activation);
-    g_mutex_lock(&activation.lock);
-    while (!activation.over)
-        g_cond_wait(&activation.ended, &activation.lock);
-    g_mutex_unlock(&activation.lock);
-    g_cond_clear(&activation.ended);
-    g_mutex_clear(&activation.lock);
-    return activation.good;
+static bool deactivate_now(struct format *format, GError **error)
+{
+    int code = format->active && format->ops->deactivate ? format->ops->deactivate(format) : 0;
+
+    format->active = false;
+    if (code)
+        g_set_error(error, VMM_ERROR, VMM_ERROR_FAILED, "disk: %s: it could not be closed: %s",
+                    format->block.name, g_strerror(code));
+    return !code;
+}
+
+static bool deactivate(struct block *block, GError **error)
+{
+    return errand_do(block, deactivate_now, error);
 }
 
 /* ---- life ---- */
@@ -205,7 +253,17 @@ static void destroy(struct block *block)
 }
 
 static const struct block_driver format_driver = {
-    .submit = submit, .activate = activate, .destroy = destroy};
+    .submit = submit, .activate = activate, .deactivate = deactivate, .destroy = destroy};
+
+bool format_check_cache(const struct block_config *config, GError **error)
+{
+    if (!(fcntl(config->fd, F_GETFL) & O_DIRECT))
+        return true;
+    g_set_error(error, VMM_ERROR, VMM_ERROR_NOT_SUPPORTED,
+                "disk: %s: only raw disks have direct I/O (cache=none); choose another cache",
+                config->name);
+    return false;
+}
 
 void format_init(struct format *format, const struct format_ops *ops, struct block *file,
                  const struct block_config *config)

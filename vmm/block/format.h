@@ -3,7 +3,8 @@
  * What drivers of image formats share: a node over the node of its file, each request of which is a
  * coroutine, and the ways in which that reaches the file.
  *
- * The file's node is told when it may grow: it has no end then.
+ * The file's node is told that it may grow: it has no end then, and behind the file's it reads as
+ * zero.
  */
 #pragma once
 
@@ -19,6 +20,9 @@ struct format_ops {
     /* Read all that the image tells of itself, in a coroutine; nothing else is under way. It may
      * have been read before, and be another now. */
     bool (*activate)(struct format *format, GError **error);
+    /* Write back what is in memory alone, in a coroutine, so that the image is whole and may be
+     * another's; 0 or an errno. NULL: nothing ever is. Nothing else is under way. */
+    int (*deactivate)(struct format *format);
     /* Free what the driver has; the file's node is destroyed afterwards. */
     void (*destroy)(struct format *format);
 };
@@ -37,6 +41,9 @@ struct format {
 void format_init(struct format *format, const struct format_ops *ops, struct block *file,
                  const struct block_config *config);
 
+/* Refuse direct I/O: what an image tells of itself lies at places that it does not reach. */
+bool format_check_cache(const struct block_config *config, GError **error);
+
 /* ---- in a coroutine; each returns 0 or a positive errno ---- */
 
 /* BLOCK_READ or BLOCK_WRITE of one buffer. */
@@ -50,5 +57,7 @@ int format_range(struct format *format, enum block_kind kind, uint64_t offset, u
                  bool may_unmap);
 int format_flush(struct format *format);
 
-/* `length` bytes of a read request's buffers, from byte `skip` of them, are zero. */
+/* `length` bytes of a read request's buffers, from byte `skip` of them, are zero; or these. */
 void format_read_zeroes(const struct block_request *request, uint64_t skip, uint64_t length);
+void format_read_bytes(const struct block_request *request, uint64_t skip, const void *bytes,
+                       uint64_t length);

@@ -10,6 +10,7 @@ struct block_driver {
     /* Begin a request, which is sound; ends with block_finish, not called from in here. */
     void (*submit)(struct block *block, struct block_request *request);
     bool (*activate)(struct block *block, GError **error); /* NULL: always is */
+    bool (*deactivate)(struct block *block, GError **error);
     void (*destroy)(struct block *block);
 };
 

@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -196,6 +197,12 @@ static bool goes_on(struct loop_operation *operation, int64_t result)
 
     if (asked_again(operation, result))
         return false;
+    if (!result && request->kind == BLOCK_READ && raw_of(request)->block.grows) {
+        for (unsigned i = 0; i < request->count; i++)
+            memset(request->vectors[i].iov_base, 0, request->vectors[i].iov_len);
+        raw_done(request, 0);
+        return false;
+    }
     if (result <= 0) {
         raw_done(request, raw_failure(request, result));
         return false;
@@ -377,7 +384,7 @@ static uint32_t grain_of(int fd)
 
 static bool check_size(const struct block_config *config, uint64_t size, GError **error)
 {
-    if (size && size % BLOCK_SECTOR == 0)
+    if (size && (size % BLOCK_SECTOR == 0 || config->grows))
         return true;
     g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,
                 size ? "disk: %s: its size is not a multiple of %u bytes"

@@ -489,13 +489,7 @@ struct block *block_vhd_create(const struct block_config *config, GError **error
     struct block_config below = *config;
     struct block *file;
 
-    if (fcntl(config->fd, F_GETFL) & O_DIRECT) {
-        g_set_error(error, VMM_ERROR, VMM_ERROR_NOT_SUPPORTED,
-                    "disk: %s: a VHD's footer is in no place for direct I/O; choose another cache",
-                    config->name);
-        return NULL;
-    }
-    if (!read_footer(vhd, config, error))
+    if (!format_check_cache(config, error) || !read_footer(vhd, config, error))
         return NULL;
     below.grows = vhd->layout.type == VHD_DYNAMIC;
     file = block_raw_create(&below, error);

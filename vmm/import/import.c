@@ -120,6 +120,10 @@ bool import_format_add(struct import *import, GString *entry, const char *path, 
         import_entry_add(entry, "format", "vhd");
         return true;
     }
+    if (g_ascii_strcasecmp(format, "qcow2") == 0) {
+        import_entry_add(entry, "format", "qcow2");
+        return true;
+    }
     import_lose(import, "disk %s: the format '%s'; convert it to a raw file", path, format);
     return false;
 }

@@ -226,6 +226,7 @@ static void strip_all(char **pieces)
 /* "TARGET,[FORMAT,[VDEV,[ACCESS]]],key=value ..."; target= takes the rest of the text. */
 static void take_disk(struct import *import, const char *text)
 {
+    static const char *const formats[] = {"qcow", "qcow2", "vhd", "qed"};
     g_auto(GStrv) pieces = g_strsplit(text, ",", -1);
     const char *path, *format, *access;
     g_autoptr(GString) entry = g_string_new(NULL);
@@ -234,8 +235,9 @@ static void take_disk(struct import *import, const char *text)
     path = find_piece(pieces, "target");
     path = path || !*pieces || strchr(*pieces, '=') ? path : *pieces;
     format = find_piece(pieces, "format");
-    if (has_word(pieces, "qcow2") || has_word(pieces, "vhd") || has_word(pieces, "qcow"))
-        format = has_word(pieces, "vhd") ? "vhd" : "qcow2";
+    for (unsigned i = 0; i < G_N_ELEMENTS(formats); i++)
+        if (has_word(pieces, formats[i]))
+            format = formats[i];
     access = find_piece(pieces, "access");
     if (!path || !*path || has_word(pieces, "cdrom") ||
         is(find_piece(pieces, "devtype"), "cdrom")) {
