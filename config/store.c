@@ -324,6 +324,12 @@ static char *read_text(const struct store *store, const char *name, GError **err
     return text;
 }
 
+/* Whether errno says that there is nothing of this name, and not that somebody may not look. */
+static bool is_absence(void)
+{
+    return errno == ENOENT || errno == ENOTDIR;
+}
+
 char *store_read(const struct store *store, const char *name, GError **error)
 {
     g_autofree char *path = store_path(store, name);
@@ -332,7 +338,10 @@ char *store_read(const struct store *store, const char *name, GError **error)
         return NULL;
     if (access(path, F_OK) == 0)
         return read_text(store, name, error);
-    absent(store, name, error);
+    if (is_absence())
+        absent(store, name, error);
+    else
+        fail(path, error);
     return NULL;
 }
 
@@ -404,7 +413,7 @@ char **store_list(const struct store *store, GError **error)
         g_autofree char *file = g_build_filename(entry->d_name, store->file, NULL);
 
         if (store_check_name(store, entry->d_name, NULL) &&
-            faccessat(dirfd(folder), file, F_OK, 0) == 0)
+            (faccessat(dirfd(folder), file, F_OK, 0) == 0 || !is_absence()))
             g_ptr_array_add(names, g_strdup(entry->d_name));
     }
     if (folder)

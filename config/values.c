@@ -371,28 +371,32 @@ json_t *values_to_json(const struct values *values)
 static const char *json_type_name(const json_t *value)
 {
     static const char *const names[] = {
-        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "a list",    [JSON_STRING] = "a text",
+        [JSON_OBJECT] = "a mapping", [JSON_ARRAY] = "a list",    [JSON_STRING] = "a text",
         [JSON_INTEGER] = "a number", [JSON_REAL] = "a fraction", [JSON_TRUE] = "true",
-        [JSON_FALSE] = "false",      [JSON_NULL] = "null",
+        [JSON_FALSE] = "false",      [JSON_NULL] = "nothing",
     };
     return value ? names[json_typeof(value)] : "nothing";
 }
 
-/* One JSON value that is no list; numbers and booleans take the way through text, so that one
- * parser checks. */
+/* A number or a truth as it would stand in a file; NULL for another value. */
+static char *json_word(const json_t *value)
+{
+    bool plain = json_is_number(value) || json_is_boolean(value);
+
+    return plain ? json_dumps(value, JSON_ENCODE_ANY) : NULL;
+}
+
+/* One JSON value that is no list; numbers and truths take the way through text, so that one parser
+ * checks, and all say the same of what is wrong. */
 static bool set_json(struct values *values, const struct option *option, const json_t *value,
                      GError **error)
 {
     enum option_type type = option->type;
     bool numeric = type == OPTION_TYPE_INT || type == OPTION_TYPE_SIZE;
-    g_autofree char *number = NULL;
+    g_autofree char *word = json_word(value);
 
-    if (json_is_boolean(value) && type == OPTION_TYPE_BOOL)
-        return values_set(values, option, json_is_true(value) ? "yes" : "no", NULL, error);
-    if (json_is_integer(value) && numeric) {
-        number = g_strdup_printf("%" JSON_INTEGER_FORMAT, json_integer_value(value));
-        return values_set(values, option, number, NULL, error);
-    }
+    if (word && (numeric || type == OPTION_TYPE_BOOL))
+        return values_set(values, option, word, NULL, error);
     if (json_is_string(value) && type != OPTION_TYPE_BOOL && type != OPTION_TYPE_INT)
         return values_set(values, option, json_string_value(value), NULL, error);
     if (json_is_object(value) && type == OPTION_TYPE_GROUP) {

@@ -76,7 +76,7 @@ static const char *got(const yaml_event_t *event)
     case YAML_ALIAS_EVENT:
         return "an alias";
     case YAML_SCALAR_EVENT:
-        return is_null(event) ? "nothing" : is_plain(event) ? "a word" : "a quoted text";
+        return is_null(event) ? "nothing" : is_plain(event) ? "a word" : "a text";
     default:
         return "the end";
     }
@@ -93,7 +93,7 @@ static bool wrong_type(struct reader *reader, const struct option *option, GErro
 {
     g_autofree char *about = label(reader, option);
 
-    return fail(reader, reader->event.start_mark, error, "%s: expected %s, got %s", about,
+    return fail(reader, reader->event.start_mark, error, "%s: expected %s, not %s", about,
                 option_wants(option), got(&reader->event));
 }
 
@@ -180,7 +180,7 @@ static const struct option *read_key(struct reader *reader, const struct option 
     const char *key;
 
     if (event->type != YAML_SCALAR_EVENT) {
-        fail(reader, event->start_mark, error, "%s%sexpected the name of %s, got %s", prefix, colon,
+        fail(reader, event->start_mark, error, "%s%sexpected the name of %s, not %s", prefix, colon,
              reader->into ? "a member" : "an option", got(event));
         return NULL;
     }
@@ -230,7 +230,7 @@ static bool read_document(struct reader *reader, struct values *values, GError *
 {
     if (reader->event.type != YAML_MAPPING_START_EVENT)
         return fail(reader, reader->event.start_mark, error,
-                    "expected 'option: value' lines, got %s", got(&reader->event));
+                    "expected 'option: value' lines, not %s", got(&reader->event));
     return read_mapping(reader, values, error);
 }
 

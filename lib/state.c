@@ -30,6 +30,21 @@ static bool take_definition(struct definition *definition, const char *path, con
     return false;
 }
 
+/* Whether it can be the name of a file at all. */
+static bool check_path(const char *path, struct anima_error **error)
+{
+    struct option_value value;
+    GError *cause = NULL;
+
+    if (option_parse(&options[OPTION_STATE], path, &value, &cause)) {
+        g_free(value.text);
+        return true;
+    }
+    g_prefix_error(&cause, "%s: ", options[OPTION_STATE].key);
+    error_take(error, cause);
+    return false;
+}
+
 ANIMA_API bool anima_definition_load_state(struct anima_definition *definition, const char *path,
                                            struct anima_error **error)
 {
@@ -37,7 +52,7 @@ ANIMA_API bool anima_definition_load_state(struct anima_definition *definition, 
     g_autofree char *text = NULL, *otherwise = NULL;
     int fd;
 
-    if (!program)
+    if (!program || !check_path(path, error))
         return false;
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0) {

@@ -166,7 +166,7 @@ class Words(AnimaTest):
 
     def test_yaml_with_a_wrong_type(self):
         path = self.file("vm.yaml", "name: a\n# comment\nmemory: [1G]\n")
-        self.run_refused(2, "vm.yaml:3:9: memory: expected a size such as 512M, got a list", path)
+        self.run_refused(2, "vm.yaml:3:9: memory: expected a size such as 512M, not a list", path)
 
     def test_yaml_with_an_unknown_key(self):
         path = self.file("vm.yaml", "kernle: x\n")

@@ -194,19 +194,18 @@ static void yaml_fills_a_definition(void **state)
 static void yaml_errors_tell_line_and_column(void **state)
 {
     assert_yaml_refused("name: a\n\nmemory: [1, 2]\n",
-                        "vm.yaml:3:9: memory: expected a size such as 512M, got a list");
-    assert_yaml_refused("cpus: \"1\"\n",
-                        "vm.yaml:1:7: cpus: expected a whole number, got a quoted text");
+                        "vm.yaml:3:9: memory: expected a size such as 512M, not a list");
+    assert_yaml_refused("cpus: \"1\"\n", "vm.yaml:1:7: cpus: expected a whole number, not a text");
     assert_yaml_refused("kernel:\n",
-                        "vm.yaml:1:8: kernel: expected the name of a file, got nothing");
+                        "vm.yaml:1:8: kernel: expected the name of a file, not nothing");
     assert_yaml_refused("device:\n  - pvpanic\n  - {a: b}\n",
-                        "vm.yaml:3:5: device: expected one of the words, got a mapping");
+                        "vm.yaml:3:5: device: expected one of the words, not a mapping");
     assert_yaml_refused("name: a\nmemori: 1G\n",
                         "vm.yaml:2:1: unknown option 'memori'; did you mean 'memory'?");
     assert_yaml_refused("name: a\nname: b\n", "vm.yaml:2:1: name: stands here twice");
-    assert_yaml_refused("- name\n", "vm.yaml:1:1: expected 'option: value' lines, got a list");
+    assert_yaml_refused("- name\n", "vm.yaml:1:1: expected 'option: value' lines, not a list");
     assert_yaml_refused("name: &x a\nkernel: *x\n",
-                        "vm.yaml:2:9: kernel: expected the name of a file, got an alias");
+                        "vm.yaml:2:9: kernel: expected the name of a file, not an alias");
     assert_yaml_refused("name: a\n---\nname: b\n", "vm.yaml:2:1: a second document begins here");
     assert_yaml_refused("name: \"a\\0b\"\n", "vm.yaml:1:7: name: a zero byte in the text");
     assert_yaml_refused("memory: 3\n",
@@ -320,8 +319,8 @@ static void json_types_are_checked(void **state)
     assert_json_refused("{\"cpus\": \"1\"}", "cpus: expected a whole number, not a text");
     assert_json_refused("{\"name\": 3}", "name: expected a text, not a number");
     assert_json_refused("{\"memory\": -1}", "memory: expected a size such as 512M, not '-1'");
-    assert_json_refused("{\"memory\": {}}", "memory: expected a size such as 512M, not an object");
-    assert_json_refused("{\"device\": [null]}", "device: expected one of the words, not null");
+    assert_json_refused("{\"memory\": {}}", "memory: expected a size such as 512M, not a mapping");
+    assert_json_refused("{\"device\": [null]}", "device: expected one of the words, not nothing");
     assert_json_refused("[]", "expected an object, not a list");
 }
 

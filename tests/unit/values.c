@@ -189,7 +189,7 @@ static void wrong_json_is_named(void **state)
                         "disk: serial: expected a text, not a number");
     assert_json_refused("{\"disk\": [{\"fiel\": \"a\"}]}",
                         "disk: unknown member 'fiel'; did you mean 'file'?");
-    assert_json_refused("{\"name\": {}}", "name: expected a text, not an object");
+    assert_json_refused("{\"name\": {}}", "name: expected a text, not a mapping");
 }
 
 static bool load(const char *yaml, GError **error)
@@ -236,18 +236,18 @@ static void yaml_errors_name_the_member(void **state)
     assert_yaml_refused("disk: {file: a, file: b}\n",
                         "vm.yaml:1:17: disk: file: stands here twice");
     assert_yaml_refused("disk: {file: [a]}\n",
-                        "vm.yaml:1:14: disk: file: expected the name of a file, got a list");
+                        "vm.yaml:1:14: disk: file: expected the name of a file, not a list");
     assert_yaml_refused("disk: {file: {a: b}}\n",
-                        "vm.yaml:1:14: disk: file: expected the name of a file, got a mapping");
+                        "vm.yaml:1:14: disk: file: expected the name of a file, not a mapping");
     assert_yaml_refused("disk: {file: a, size: 0}\n",
                         "vm.yaml:1:23: disk: size: 0 bytes is less than the minimum of 1 byte");
     assert_yaml_refused("disk: {[a]: b}\n",
-                        "vm.yaml:1:8: disk: expected the name of a member, got a list");
+                        "vm.yaml:1:8: disk: expected the name of a member, not a list");
     assert_yaml_refused("disk: [[a]]\n",
-                        "vm.yaml:1:8: disk: expected a text or a mapping, got a list");
+                        "vm.yaml:1:8: disk: expected a text or a mapping, not a list");
     assert_yaml_refused("disk: 'a,size=0'\n",
                         "vm.yaml:1:7: disk: size: 0 bytes is less than the minimum of 1 byte");
-    assert_yaml_refused("name: {a: b}\n", "vm.yaml:1:7: name: expected a text, got a mapping");
+    assert_yaml_refused("name: {a: b}\n", "vm.yaml:1:7: name: expected a text, not a mapping");
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, create, destroy)
