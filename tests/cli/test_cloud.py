@@ -264,7 +264,7 @@ class Cloud(AnimaTest):
         session = self.greeted("--nic", "none")
         result = self.anima("ssh", "test")
         self.assertEqual(result.returncode, 1)
-        self.assertIn("no port of this host leads to the guest's port 22", result.stderr)
+        self.assertIn("no way from this host to the guest's port 22: it has no card on a network", result.stderr)
         session.send("\x1d")
         self.assert_ends(session, 0)
 
