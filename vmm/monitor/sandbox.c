@@ -38,7 +38,7 @@ const struct sandbox_profile sandbox_profiles[SANDBOX_ROLES] = {
     [SANDBOX_DUMP] =
         {
             .name = "reader",
-            .namespaces = ALL,
+            .namespaces = ALL | SANDBOX_NS_PID,
             .descriptors = 16,
             .memory = 4ULL << 30,
             .seconds = 600,
@@ -73,7 +73,7 @@ const struct sandbox_profile sandbox_profiles[SANDBOX_ROLES] = {
     [SANDBOX_OSINFO] =
         {
             .name = "osinfo",
-            .namespaces = ALL & ~(unsigned)SANDBOX_NS_MOUNT,
+            .namespaces = (ALL & ~(unsigned)SANDBOX_NS_MOUNT) | SANDBOX_NS_PID,
             .reads = true,
             .descriptors = 64,
             .memory = 4ULL << 30,

@@ -26,8 +26,9 @@
 /* What a role has. Everything that is not named here it has not. */
 struct sandbox_profile {
     const char *name;
-    unsigned namespaces; /* that are entered as the sandbox closes, besides the user's */
-    bool apart;          /* it is alone in a process namespace */
+    unsigned namespaces; /* that are entered as the sandbox closes, besides the user's; into one of
+                          * processes it forks by itself */
+    bool apart;          /* it is alone in a process namespace, into which the monitor forks it */
     bool network;        /* Landlock leaves TCP alone */
     bool resolvers;      /* it reads SANDBOX_RESOLVERS */
     bool reads;          /* what sandbox_allow_reading was told of */

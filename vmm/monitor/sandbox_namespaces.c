@@ -3,10 +3,11 @@
  * Namespaces (namespaces(7)) and the user.
  *
  * A process namespace holds only processes that are made in it, so the monitor forks into it; what
- * is started there is its process 1 and alone for ever, since the filter lets it fork nothing. Who
- * is not root needs a user namespace for that, in which it keeps its number: execve(2) asks for it.
- * The others are entered after the program has been loaded, which the empty root folder does not
- * hold any more, in a user namespace that knows no number at all: there is nobody to become.
+ * is started there is its process 1 and alone for ever, since the filter lets it fork nothing. (A
+ * program that no monitor starts forks by itself, and waits for what it became.) Who is not root
+ * needs a user namespace for that, in which it keeps its number: execve(2) asks for it. The others
+ * are entered after the program has been loaded, which the empty root folder does not hold any
+ * more, in a user namespace that knows no number at all: there is nobody to become.
  *
  * Root first becomes a user that nobody else is, out of a range that neither distributions nor
  * systemd give away (systemd's UIDS-GIDS.md): were all machines one user, one that broke out could
@@ -16,12 +17,15 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vmm/monitor/sandbox_internal.h"
@@ -195,6 +199,33 @@ static bool leave_root(uid_t own)
     return false;
 }
 
+/* End as the child did. */
+static G_GNUC_NORETURN void end_as(pid_t child)
+{
+    const struct rlimit none = {0};
+    int status = 0;
+
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        continue;
+    if (WIFEXITED(status))
+        _exit(WEXITSTATUS(status));
+    setrlimit(RLIMIT_CORE, &none);
+    signal(WTERMSIG(status), SIG_DFL);
+    kill(getpid(), WTERMSIG(status));
+    _exit(1);
+}
+
+/* What goes on is a child, the first process of the namespace that was made for children. It is not
+ * bound to us by more than its sandbox makes it be: it dies when we do. */
+static bool fork_inside(void)
+{
+    pid_t child = fork();
+
+    if (child > 0)
+        end_as(child);
+    return child == 0;
+}
+
 /* The number that the host knows us by, as long as its /proc is there. */
 static uid_t own_uid(void)
 {
@@ -222,6 +253,8 @@ bool sandbox_separate(const struct sandbox_profile *profile, struct sandbox_repo
     report->uid = geteuid();
     if (!enter(profile, wanted | SANDBOX_NS_USER, report) && wanted)
         enter(profile, SANDBOX_NS_USER, report);
+    if (profile->namespaces & report->namespaces & SANDBOX_NS_PID && !fork_inside())
+        return false;
     wanted = profile->namespaces | SANDBOX_NS_USER | (profile->apart ? SANDBOX_NS_PID : 0);
     report->missing = wanted & ~report->namespaces;
     return true;
