@@ -309,6 +309,7 @@ static bool open_link(struct attachments *attachments, const struct definition *
     struct nic nic = definition_nic(definition, index);
     const struct net_link_config config = {
         .kind = kind_of(attachments->nic_fds[index]),
+        .mtu = nic.mtu,
         .fd = attachments->nic_fds[index],
         .name = definition_device_id(definition, OPTION_NIC, index),
     };

@@ -534,7 +534,7 @@ static const struct control_field pty_fields[] = {
 };
 
 static const struct control_field helper_fields[] = {
-    {"helper", CONTROL_TEXT, true, "what it does: \"nat\""},
+    {"helper", CONTROL_TEXT, true, "what it does: \"nat\"; \"network\": that of a shared one"},
     {"nic", CONTROL_TEXT, true, "id of the network card that it serves"},
     {"reason", CONTROL_TEXT, true, "how the one before it ended"},
     {0},

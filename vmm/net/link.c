@@ -22,9 +22,11 @@
 #include <unistd.h>
 
 #include "vmm/net/checksum.h"
+#include "vmm/net/segment.h"
 #include "vmm/util/fault.h"
 
-#define BURST_MAX 64       /* frames read at one go */
+#define BURST_MAX 64 /* frames read at one go */
+#define USUAL_MTU 1500
 #define NOT_ASKED UINT_MAX /* no offloads */
 
 /* What stands before each frame that is kept. */
@@ -50,7 +52,11 @@ struct net_link {
         struct virtio_net_hdr_v1 header;
         uint32_t length; /* of a frame that the device did not take yet; 0: none */
         uint8_t frame[NET_FRAME_MAX];
+        bool cutting; /* what is given is a piece of `frame`, in `piece` */
+        struct net_segments segments;
+        uint8_t piece[NET_FRAME_MAX];
     } input;
+    unsigned mtu;
     uint8_t output[NET_FRAME_MAX];
     struct {
         bool on;
@@ -74,13 +80,19 @@ static void tell_ready(struct net_link *link)
     link->ops->ready(link->opaque);
 }
 
+static void input_forget(struct net_link *link)
+{
+    link->input.length = 0;
+    link->input.cutting = false;
+}
+
 /* The other end is gone: nothing comes, and what is sent is dropped. */
 static void lose(struct net_link *link)
 {
     loop_unwatch(g_steal_pointer(&link->watch));
     __atomic_store_n(&link->up, false, __ATOMIC_RELAXED);
     link->blocked = false;
-    link->input.length = 0;
+    input_forget(link);
     link->held.head = link->held.released = link->held.tail = 0;
     g_message("%s: the other end of the cable has gone", link->name);
     link->ops->lost(link->opaque);
@@ -274,6 +286,20 @@ static ssize_t frame_read(struct net_link *link)
     return message.msg_flags & MSG_TRUNC ? 0 : count;
 }
 
+/* A segment that is too large for the network, as it comes from a helper: whole, or to be cut. */
+static void segment_finish(struct net_link *link, uint32_t length)
+{
+    struct net_segments *segments = &link->input.segments;
+    unsigned needs;
+
+    if (!net_segments_begin(segments, link->input.frame, length, link->mtu))
+        return;
+    needs = NET_OFFLOAD_CHECKSUM | (segments->ipv6 ? NET_OFFLOAD_TCP6 : NET_OFFLOAD_TCP4);
+    link->input.cutting = needs & ~link->offloads;
+    if (!link->input.cutting)
+        net_segments_leave(segments, &link->input.header);
+}
+
 /* Do what the guest has not offered to do itself. false for a frame that cannot be had so. */
 static bool frame_finish(struct net_link *link, uint32_t length)
 {
@@ -292,6 +318,33 @@ static bool frame_finish(struct net_link *link, uint32_t length)
     return net_checksum_complete(header, link->input.frame, length);
 }
 
+/* The device gets what is to be had now. false: it does not take it yet. */
+static bool give(struct net_link *link, uint32_t length)
+{
+    const uint8_t *frame = link->input.cutting ? link->input.piece : link->input.frame;
+
+    if (link->ops->receive(link->opaque, &link->input.header, frame, length)) {
+        link->input.length = 0;
+        return true;
+    }
+    link->input.length = length;
+    watch_update(link);
+    return false;
+}
+
+/* The pieces that are left. */
+static bool give_pieces(struct net_link *link)
+{
+    while (link->input.cutting) {
+        uint32_t length = net_segments_next(&link->input.segments, link->input.piece);
+
+        link->input.cutting = length;
+        if (length && !give(link, length))
+            return false;
+    }
+    return true;
+}
+
 /* false when there is no frame, or the device does not take it. */
 static bool frame_receive(struct net_link *link)
 {
@@ -304,11 +357,9 @@ static bool frame_receive(struct net_link *link)
     }
     if (length < NET_HEADER_MIN || !frame_finish(link, (uint32_t)length))
         return true;
-    if (link->ops->receive(link->opaque, &link->input.header, link->input.frame, (uint32_t)length))
-        return true;
-    link->input.length = (uint32_t)length;
-    watch_update(link);
-    return false;
+    if (link->kind == NET_LINK_PACKETS)
+        segment_finish(link, (uint32_t)length);
+    return link->input.cutting ? give_pieces(link) : give(link, (uint32_t)length);
 }
 
 static void frames_receive(struct net_link *link)
@@ -328,11 +379,8 @@ void net_link_receive(struct net_link *link)
     }
     if (!link->input.length)
         return;
-    if (!link->ops->receive(link->opaque, &link->input.header, link->input.frame,
-                            link->input.length))
-        return;
-    link->input.length = 0;
-    watch_update(link);
+    if (give(link, link->input.length) && give_pieces(link))
+        watch_update(link);
     link->ops->received(link->opaque);
 }
 
@@ -382,7 +430,7 @@ void net_link_set_offloads(struct net_link *link, unsigned offloads)
     link->offloads_asked = offloads;
     offloads_apply(link, offloads);
     /* The frame that waits came under the former ones. */
-    if (link->input.length && !frame_finish(link, link->input.length)) {
+    if (link->input.length && !link->input.cutting && !frame_finish(link, link->input.length)) {
         link->input.length = 0;
         watch_update(link);
     }
@@ -404,6 +452,7 @@ struct net_link *net_link_create(const struct net_link_config *config, GError **
     link->kind = config->kind;
     link->fd = config->fd;
     link->name = g_strdup(config->name);
+    link->mtu = config->mtu ? config->mtu : USUAL_MTU;
     link->up = true;
     link->offloads_asked = NOT_ASKED;
     return link;
@@ -430,7 +479,7 @@ void net_link_open(struct net_link *link, struct loop *loop, const struct net_li
 void net_link_close(struct net_link *link)
 {
     loop_unwatch(g_steal_pointer(&link->watch));
-    link->input.length = 0;
+    input_forget(link);
     link->receiving = link->blocked = link->asked = link->held.on = false;
     link->held.head = link->held.released = link->held.tail = 0;
 }

@@ -10,7 +10,8 @@
  *   large segments itself, and may leave both to us.
  * - NET_LINK_PACKETS: one end of a SOCK_SEQPACKET pair, the other end of which a helper reads. Its
  *   messages are frames and no more: every checksum in them is complete. A TCP segment may be as
- *   large as IP can carry (64 KiB), since there is no wire in between whose frames are smaller.
+ *   large as IP can carry (64 KiB), since there is no wire in between whose frames are smaller; for
+ *   a device that takes no such segments it is cut (segment.h).
  *
  * Beside a frame goes what is left to be done of it, in virtio's own form (Virtio 1.2, 5.1.6): who
  * calls net_link_send has checked that against the frame's length. What the kind of link does not
@@ -52,6 +53,7 @@ struct net_link_config {
     enum net_link_kind kind;
     int fd;           /* taken over, and made non-blocking */
     const char *name; /* for messages: "nic 0"; copied */
+    unsigned mtu;     /* of the network; 0: 1500 */
 };
 
 /* The device's ears. */
