@@ -33,6 +33,7 @@ struct guest {
     GPtrArray *execs; /* of struct exec * */
     bool running;
     gint64 stood_us; /* when it stopped last; 0: it never ran */
+    bool leaving;    /* another vmm goes on with what runs in the guest */
     bool restored;   /* from a state; until its time of day is set */
 };
 
@@ -188,16 +189,39 @@ struct exec {
     struct agent_exec *exec;
 };
 
+/* What the monitor asks the next vmm to go on with. */
+static void hand_on(struct control_call *call, const struct agent_exec *exec, const GError *error)
+{
+    json_t *data =
+        json_pack("{s:I, s:i}", "pid", agent_exec_pid(exec), "left_ms", (int)agent_exec_left(exec));
+    const struct rpc_message failure = {
+        .kind = RPC_FAILURE, .code = RPC_ERROR_FAILED, .text = error->message, .data = data};
+
+    control_fail_as(call, &failure);
+    json_decref(data);
+}
+
 static void on_exec_ended(void *opaque, json_t *result, const GError *error)
 {
     struct exec *exec = opaque;
     struct control_call *call = exec->call;
 
-    g_ptr_array_remove(exec->guest->execs, exec);
     if (result)
         control_reply(call, result);
+    else if (exec->guest->leaving && agent_exec_pid(exec->exec))
+        hand_on(call, exec->exec, error);
     else
         fail(call, error);
+    g_ptr_array_remove(exec->guest->execs, exec);
+}
+
+static struct exec *exec_create(struct guest *guest, struct control_call *call)
+{
+    struct exec *exec = g_new0(struct exec, 1);
+
+    *exec = (struct exec){.guest = guest, .call = call};
+    g_ptr_array_add(guest->execs, exec);
+    return exec;
 }
 
 static void begin_exec(struct guest *guest, struct control_call *call)
@@ -208,10 +232,8 @@ static void begin_exec(struct guest *guest, struct control_call *call)
         .input = json_string_value(json_object_get(call->params, "input")),
         .timeout_ms = 1000 * (unsigned)json_integer_value(json_object_get(call->params, "timeout")),
     };
-    struct exec *exec = g_new0(struct exec, 1);
+    struct exec *exec = exec_create(guest, call);
 
-    *exec = (struct exec){.guest = guest, .call = call};
-    g_ptr_array_add(guest->execs, exec);
     exec->exec = agent_exec_start(guest->agent, &config, on_exec_ended, exec);
 }
 
@@ -227,6 +249,22 @@ void guest_handle_exec(void *vmm, struct control_call *call)
         control_fail(call, RPC_ERROR_STATE, "too many commands run in the guest");
     else
         begin_exec(guest, call);
+}
+
+/* A machine that stands still has it all the same. */
+void guest_handle_watch(void *vmm, struct control_call *call)
+{
+    struct guest *guest = ((struct vmm *)vmm)->guest;
+    json_int_t pid = json_integer_value(json_object_get(call->params, "pid"));
+    json_int_t left_ms = json_integer_value(json_object_get(call->params, "left_ms"));
+    struct exec *exec;
+
+    if (!guest) {
+        control_fail(call, RPC_ERROR_STATE, "the machine has no port for a guest agent");
+        return;
+    }
+    exec = exec_create(guest, call);
+    exec->exec = agent_exec_watch(guest->agent, pid, (unsigned)left_ms, on_exec_ended, exec);
 }
 
 bool guest_cancel(struct guest *guest, const json_t *id)
@@ -484,8 +522,11 @@ void guest_restored(struct guest *guest)
 
 void guest_leave(struct guest *guest)
 {
-    if (guest)
-        abandon(guest, "another vmm has taken over before the guest's agent had answered");
+    if (!guest)
+        return;
+    guest->leaving = true;
+    abandon(guest, "another vmm has taken over before the guest's agent had answered");
+    guest->leaving = false;
 }
 
 int64_t guest_frozen_ms(const struct guest *guest)

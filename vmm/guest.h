@@ -28,7 +28,8 @@ void guest_ended(struct guest *guest);
 /* The machine goes on from a saved state. */
 void guest_restored(struct guest *guest);
 
-/* Another vmm takes over: whoever waits for an answer hears that. */
+/* Another vmm takes over: whoever waits for an answer hears that, but for a command that runs in
+ * the guest. The failure of that has what "vmm.guest-watch" takes as its data. */
 void guest_leave(struct guest *guest);
 /* For it: milliseconds until the guest is thawed, negative when it is not frozen. */
 int64_t guest_frozen_ms(const struct guest *guest);
@@ -41,6 +42,7 @@ bool guest_cancel(struct guest *guest, const json_t *id);
 void guest_handle_info(void *vmm, struct control_call *call);
 void guest_handle_addresses(void *vmm, struct control_call *call);
 void guest_handle_exec(void *vmm, struct control_call *call);
+void guest_handle_watch(void *vmm, struct control_call *call);
 void guest_handle_freeze(void *vmm, struct control_call *call);
 void guest_handle_thaw(void *vmm, struct control_call *call);
 void guest_handle_time(void *vmm, struct control_call *call);

@@ -509,6 +509,7 @@ static const struct control_handler handlers[] = {
     {"guest.thaw", guest_handle_thaw},
     {"guest.time", guest_handle_time},
     {"vmm.guest-shutdown", guest_handle_shutdown},
+    {"vmm.guest-watch", guest_handle_watch},
     {"handover.describe", handover_describe},
     {"handover.pause", handover_pause},
     {"handover.cancel", handover_cancel},

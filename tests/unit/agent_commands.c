@@ -108,6 +108,27 @@ static void a_command_has_a_time_limit(void **state)
     script_destroy(script);
 }
 
+static void another_client_goes_on_with_a_command(void **state)
+{
+    struct script *script = script_create(run_commands);
+    struct agent_exec *first;
+    json_int_t pid;
+
+    script->alive = G_MAXUINT;
+    first = exec(script, 60000);
+    assert_int_equal(agent_exec_pid(first), 0);
+    run_for(script, 10);
+    pid = agent_exec_pid(first);
+    assert_int_equal(pid, COMMAND_PID);
+    assert_in_range(agent_exec_left(first), 50000, 60000);
+    agent_exec_watch(script->agent, pid, 30, on_exec, script);
+    await(script, 1);
+    assert_failed(script, VMM_ERROR_FAILED, "its time was over");
+    await(script, 2);
+    assert_int_equal(json_integer_value(json_object_get(script->result, "status")), 3);
+    script_destroy(script);
+}
+
 static void a_command_ends_with_its_guest(void **state)
 {
     g_autoptr(GError) error = g_error_new(VMM_ERROR, VMM_ERROR_CLOSED, "the guest began anew");
@@ -376,6 +397,7 @@ int main(void)
         cmocka_unit_test(a_command_that_is_cancelled_is_killed),
         cmocka_unit_test(a_command_is_cancelled_before_it_has_begun),
         cmocka_unit_test(a_command_has_a_time_limit),
+        cmocka_unit_test(another_client_goes_on_with_a_command),
         cmocka_unit_test(a_command_ends_with_its_guest),
         cmocka_unit_test(a_command_without_a_number_fails),
         cmocka_unit_test(who_froze_thaws),

@@ -30,6 +30,7 @@ struct agent_exec {
     unsigned wait_ms;     /* before it is asked after again */
     guint timer;          /* until then; 0: a request is under way */
     guint limit;          /* the time that it has */
+    gint64 until_us;      /* monotonic; its end */
     bool cancelled, late; /* why it is killed */
     gint64 die_until_us;  /* 0: it was not killed yet */
 };
@@ -240,14 +241,10 @@ static json_t *begin_arguments(const struct agent_exec_config *config)
                      words, "capture-output", 1, "env", config->env, "input-data", config->input);
 }
 
-struct agent_exec *agent_exec_start(struct agent *agent, const struct agent_exec_config *config,
-                                    agent_exec_fn ended, void *opaque)
+static struct agent_exec *create(struct agent *agent, unsigned timeout_ms, agent_exec_fn ended,
+                                 void *opaque)
 {
     struct agent_exec *exec = g_new0(struct agent_exec, 1);
-    const struct agent_command command = {
-        .name = "guest-exec",
-        .arguments = begin_arguments(config),
-    };
 
     *exec = (struct agent_exec){
         .agent = agent,
@@ -255,8 +252,43 @@ struct agent_exec *agent_exec_start(struct agent *agent, const struct agent_exec
         .opaque = opaque,
         .wait_ms = POLL_FIRST_MS,
     };
-    if (config->timeout_ms)
-        exec->limit = g_timeout_add(config->timeout_ms, on_late, exec);
+    if (timeout_ms)
+        exec->limit = g_timeout_add(timeout_ms, on_late, exec);
+    exec->until_us = g_get_monotonic_time() + (gint64)timeout_ms * G_TIME_SPAN_MILLISECOND;
+    return exec;
+}
+
+struct agent_exec *agent_exec_start(struct agent *agent, const struct agent_exec_config *config,
+                                    agent_exec_fn ended, void *opaque)
+{
+    struct agent_exec *exec = create(agent, config->timeout_ms, ended, opaque);
+    const struct agent_command command = {
+        .name = "guest-exec",
+        .arguments = begin_arguments(config),
+    };
+
     agent_ask(agent, &command, on_begun, exec);
     return exec;
+}
+
+struct agent_exec *agent_exec_watch(struct agent *agent, json_int_t pid, unsigned timeout_ms,
+                                    agent_exec_fn ended, void *opaque)
+{
+    struct agent_exec *exec = create(agent, timeout_ms, ended, opaque);
+
+    exec->pid = pid;
+    poll_later(exec);
+    return exec;
+}
+
+json_int_t agent_exec_pid(const struct agent_exec *exec)
+{
+    return exec->cancelled || exec->late ? 0 : exec->pid;
+}
+
+unsigned agent_exec_left(const struct agent_exec *exec)
+{
+    gint64 left = (exec->until_us - g_get_monotonic_time()) / G_TIME_SPAN_MILLISECOND;
+
+    return exec->limit ? (unsigned)MAX(left, 1) : 0;
 }

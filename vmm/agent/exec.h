@@ -26,6 +26,15 @@ typedef void (*agent_exec_fn)(void *opaque, json_t *result, const GError *error)
 struct agent_exec *agent_exec_start(struct agent *agent, const struct agent_exec_config *config,
                                     agent_exec_fn ended, void *opaque);
 
+/* Go on with one that another client of the same agent has started. `timeout_ms` as above. */
+struct agent_exec *agent_exec_watch(struct agent *agent, json_int_t pid, unsigned timeout_ms,
+                                    agent_exec_fn ended, void *opaque);
+
+/* For that: its number in the guest, 0 while that is not known, or when it is being killed; and the
+ * milliseconds that it has left, 0: as many as it likes. */
+json_int_t agent_exec_pid(const struct agent_exec *exec);
+unsigned agent_exec_left(const struct agent_exec *exec);
+
 /* Kill it; `ended` is called when it is dead, or a few seconds later if it will not die. */
 void agent_exec_cancel(struct agent_exec *exec);
 

@@ -90,6 +90,12 @@ static const struct control_field guest_exec_params[] = {
     {0},
 };
 
+static const struct control_field guest_watch_params[] = {
+    {"pid", CONTROL_INT, true, .min = 1, .max = INT64_MAX},
+    {"left_ms", CONTROL_INT, true, .max = INT32_MAX},
+    {0},
+};
+
 static const struct control_field guest_freeze_params[] = {
     {"timeout", CONTROL_INT, true, "seconds after which they thaw by themselves", .min = 1,
      .max = CONTROL_FREEZE_MAX},
@@ -494,6 +500,8 @@ const struct control_method control_methods[] = {
     {"vmm.start", NULL, CONTROL_LEAD, .in_vmm = true, .fds_max = PEER_FDS_MAX,
      .params = build_params},
     {"vmm.power-button", NULL, CONTROL_LEAD, .in_vmm = true, .params = none},
+    /* Go on with "guest.exec", which the vmm before had to leave. */
+    {"vmm.guest-watch", NULL, CONTROL_LEAD, .in_vmm = true, .params = guest_watch_params},
     {"vmm.guest-shutdown", NULL, CONTROL_LEAD, .in_vmm = true, .params = guest_shutdown_params},
     /* A device comes, "options" being complete; another is to go, of which the guest is told with
      * "ask": the notification "released" says that it has gone, unless "vmm.keep" comes before. */

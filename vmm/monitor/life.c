@@ -82,8 +82,24 @@ static void add_knowledge(const struct monitor *monitor, json_t *result)
     json_object_set_new(result, "forwards", nats_forwards(monitor->nats));
 }
 
+/* A command runs on in the guest while its vmm is replaced: the vmm that has the machine afterwards
+ * is asked after it, if anybody waits. He has one call less under way now, so this one is let in.
+ */
+static bool carry_on(struct monitor *monitor, struct control_call *call,
+                     const struct rpc_message *answer)
+{
+    if (answer->kind != RPC_FAILURE || !json_is_object(answer->data) || !monitor->standing ||
+        !monitor->vmm || !call->peer || strcmp(call->method->name, "guest.exec") != 0)
+        return false;
+    calls_forward(monitor->calls, "vmm.guest-watch", json_incref(answer->data), NULL, 0, call,
+                  life_on_answer, monitor);
+    return true;
+}
+
 void life_on_answer(void *opaque, struct control_call *call, const struct rpc_message *answer)
 {
+    if (carry_on(opaque, call, answer))
+        return;
     if (call->method->lasting)
         jobs_end(((struct monitor *)opaque)->jobs, call, answer->code, answer->text);
     if (answer->kind == RPC_FAILURE) {
