@@ -93,6 +93,7 @@ int cli_show(const struct command *command, int argc, char **argv, const char *m
 extern const struct cli_flag cli_json_flag[]; /* only --json */
 
 int command_attach(const struct command *command, int argc, char **argv);
+int command_change(const struct command *command, int argc, char **argv);
 int command_completion(const struct command *command, int argc, char **argv);
 int command_create(const struct command *command, int argc, char **argv);
 int command_delete(const struct command *command, int argc, char **argv);
@@ -124,6 +125,7 @@ int command_upgrade(const struct command *command, int argc, char **argv);
 int command_version(const struct command *command, int argc, char **argv);
 
 extern const struct cli_flag attach_flags[];
+extern const struct cli_flag change_flags[];
 extern const struct cli_flag delete_flags[];
 extern const struct cli_flag detach_flags[];
 extern const struct cli_flag guest_flags[];

@@ -29,6 +29,8 @@ const struct command commands[] = {
      attach_flags, false, 3, 3, command_attach},
     {"detach", "NAME ID", "take one out of it, when the guest lets go of it", detach_flags, false,
      2, 2, command_detach},
+    {"change", "NAME [ID] OPTION=VALUE ...", "change a running machine, or one of its devices",
+     change_flags, false, 2, CLI_MANY, command_change},
     {"console", "NAME", "see and use its line on stdio; Ctrl-] leaves", console_flags, false, 1, 1,
      command_console},
     {"guest", "NAME info|addresses|exec|freeze|thaw|time|shutdown [-- COMMAND]",

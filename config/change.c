@@ -99,6 +99,13 @@ static bool was_set(const struct change *changes, unsigned index)
     return false;
 }
 
+static bool may_be_absent(const struct option *option, GError **error)
+{
+    if (option->required)
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_USAGE, "%s is missing", option->key);
+    return !option->required;
+}
+
 static bool apply(struct values *values, const struct change *changes, unsigned index,
                   const char *folder, GError **error)
 {
@@ -108,7 +115,7 @@ static bool apply(struct values *values, const struct change *changes, unsigned 
     if (change->kind == CHANGE_SET && !(change->option->list && was_set(changes, index)))
         values_reset(values, change->option);
     if (change->kind == CHANGE_SET && !*change->text)
-        return true;
+        return may_be_absent(change->option, error);
     if (change->kind == CHANGE_REMOVE)
         good = values_remove(values, change->option, change->text, folder, error);
     else

@@ -159,20 +159,41 @@ bool definition_differs(const struct definition *before, const struct definition
     return !same;
 }
 
-struct definition *definition_change_live(const struct definition *definition, const char *id,
-                                          const struct live_change *change, GError **error)
+/* ---- changing ---- */
+
+struct live_change live_change_of(const json_t *params)
+{
+    return (struct live_change){json_object_get(params, "options"), json_object_get(params, "add"),
+                                json_object_get(params, "remove")};
+}
+
+static struct definition *change_copy(const struct definition *definition, const char *id,
+                                      const struct live_change *change, bool check, GError **error)
 {
     struct definition *changed = copy(definition, error);
     const struct values *before = changed ? find((struct definition *)definition, id, error) : NULL;
     struct values *after = before ? find(changed, id, error) : NULL;
     bool good = after && apply(after, change->options, replace, error) &&
                 apply(after, change->remove, take_out, error) &&
-                apply(after, change->add, add, error) && may_change(before, after, error);
+                apply(after, change->add, add, error) &&
+                (!check || may_change(before, after, error));
 
     if (after && !good && id)
         g_prefix_error(error, "%s: ", id);
-    if (good && definition_check(changed, error))
+    if (good && (!check || definition_check(changed, error)))
         return changed;
     definition_destroy(changed);
     return NULL;
+}
+
+struct definition *definition_change_live(const struct definition *definition, const char *id,
+                                          const struct live_change *change, GError **error)
+{
+    return change_copy(definition, id, change, true, error);
+}
+
+struct definition *definition_follow_live(const struct definition *definition, const char *id,
+                                          const struct live_change *change, GError **error)
+{
+    return change_copy(definition, id, change, false, error);
 }

@@ -20,6 +20,13 @@ struct live_change {
 struct definition *definition_change_live(const struct definition *definition, const char *id,
                                           const struct live_change *change, GError **error);
 
+/* The same of a change that was checked by who asks for it. */
+struct definition *definition_follow_live(const struct definition *definition, const char *id,
+                                          const struct live_change *change, GError **error);
+
+/* The change in the parameters "options", "add" and "remove". */
+struct live_change live_change_of(const json_t *params);
+
 /* Whether an option, or a member of the device called `id` (NULL: none), differs. */
 bool definition_differs(const struct definition *before, const struct definition *after,
                         const char *id, const char *key);

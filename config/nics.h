@@ -28,6 +28,12 @@ struct nic {
     uint64_t burst_ms;    /* so much of its time may be saved up */
 };
 
+/* That in nanoseconds. */
+static inline int64_t nic_burst_ns(const struct nic *nic)
+{
+    return (int64_t)nic->burst_ms * 1000000;
+}
+
 /* Card `index` of a definition that passed definition_check. */
 struct nic definition_nic(const struct definition *definition, unsigned index);
 

@@ -313,6 +313,15 @@ char *anima_machine_call(struct anima_machine *machine, const char *method, cons
 char *anima_machine_event(struct anima_machine *machine, int timeout_ms,
                           struct anima_error **error);
 
+/**
+ * Change options of a machine that runs (`id` is NULL), or members of its disk or network card
+ * `id`. `changes` is a list as for anima_definition_change. What cannot change while it runs is
+ * refused before anything is touched. Where the machine's definition is kept, that changes with it,
+ * unless the change is `temporary`.
+ */
+bool anima_machine_change(struct anima_machine *machine, const char *id, const char *const *changes,
+                          bool temporary, struct anima_error **error);
+
 /** How a machine ended. */
 struct anima_end {
     int status;    /**< exit status for a command, as anima(1) lists them */

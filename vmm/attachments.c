@@ -303,21 +303,28 @@ static enum net_link_kind kind_of(int fd)
     return fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) ? NET_LINK_TAP : NET_LINK_PACKETS;
 }
 
+struct net_link *attachments_link(const struct definition *definition, unsigned card, int fd,
+                                  GError **error)
+{
+    const struct net_link_config config = {
+        .kind = kind_of(fd),
+        .mtu = definition_nic(definition, card).mtu,
+        .fd = fd,
+        .name = definition_device_id(definition, OPTION_NIC, card),
+    };
+
+    return net_link_create(&config, error);
+}
+
 static bool open_link(struct attachments *attachments, const struct definition *definition,
                       unsigned index, GError **error)
 {
-    struct nic nic = definition_nic(definition, index);
-    const struct net_link_config config = {
-        .kind = kind_of(attachments->nic_fds[index]),
-        .mtu = nic.mtu,
-        .fd = attachments->nic_fds[index],
-        .name = definition_device_id(definition, OPTION_NIC, index),
-    };
+    int fd = attachments->nic_fds[index];
 
-    if (nic.network == NIC_NONE)
+    if (definition_nic(definition, index).network == NIC_NONE)
         return true;
     attachments->nic_fds[index] = -1;
-    attachments->links[index] = net_link_create(&config, error);
+    attachments->links[index] = attachments_link(definition, index, fd, error);
     return attachments->links[index];
 }
 

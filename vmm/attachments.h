@@ -79,6 +79,11 @@ struct block_limits attachments_disk_limits(const struct definition *definition,
 bool attachments_open_links(struct attachments *attachments, const struct definition *definition,
                             GError **error);
 
+/* A link of `fd`, which is taken over, to the network of card `card`. NULL and `error` when it
+ * cannot be one. */
+struct net_link *attachments_link(const struct definition *definition, unsigned card, int fd,
+                                  GError **error);
+
 /* ---- going to another process, and coming from one ---- */
 
 /* All character devices stand still, or move again. */

@@ -60,6 +60,13 @@ void vmm_handle_keep(void *vmm, struct control_call *call);
 /* For the machine's listener. */
 void vmm_on_released(void *vmm, const char *id);
 
+/* ---- change.c: "vmm.change" ---- */
+
+void vmm_handle_change(void *vmm, struct control_call *call);
+/* The machine's policies, by the definition. */
+enum machine_on_reboot vmm_reboot_policy(const struct definition *definition);
+enum machine_on_crash vmm_crash_policy(const struct definition *definition);
+
 /* ---- save.c: "state.save" ---- */
 
 /* Once, at the process's start. */

@@ -49,7 +49,7 @@ struct machine_nic vmm_nic(const struct vmm *vmm, unsigned index)
         .mtu = nic.mtu,
         .pulled = nic.pulled,
         .rate = nic.rate,
-        .burst_ns = (int64_t)nic.burst_ms * (NS_PER_SECOND / 1000),
+        .burst_ns = nic_burst_ns(&nic),
     };
 
     memcpy(result.mac, nic.mac, sizeof(nic.mac));

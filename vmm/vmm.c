@@ -119,13 +119,6 @@ static void on_ended(void *opaque, enum machine_end end, int status, const char 
 
 /* ---- building ---- */
 
-static enum machine_on_crash crash_policy(const char *word)
-{
-    if (strcmp(word, "pause") == 0)
-        return MACHINE_CRASH_PAUSE;
-    return strcmp(word, "restart") == 0 ? MACHINE_CRASH_RESTART : MACHINE_CRASH_EXIT;
-}
-
 static void configure_modules(const struct vmm *vmm, struct machine_config *config,
                               GPtrArray *words)
 {
@@ -208,10 +201,8 @@ static void configure(struct vmm *vmm, struct machine_config *config, GPtrArray 
         .pvpanic = definition_lists(definition, OPTION_DEVICE, "pvpanic"),
         .virtio_rng = definition_lists(definition, OPTION_DEVICE, "virtio-rng"),
         .rng_rate = definition_number(definition, OPTION_RNG_RATE),
-        .on_reboot = strcmp(definition_text(definition, OPTION_ON_REBOOT), "exit") == 0
-                         ? MACHINE_REBOOT_EXIT
-                         : MACHINE_REBOOT_RESTART,
-        .on_crash = crash_policy(definition_text(definition, OPTION_ON_CRASH)),
+        .on_reboot = vmm_reboot_policy(definition),
+        .on_crash = vmm_crash_policy(definition),
         .listener = {.changed = on_changed,
                      .restarted = on_restarted,
                      .released = vmm_on_released,
@@ -496,6 +487,7 @@ static const struct control_handler handlers[] = {
     {"resume", handle_resume},
     {"reset", handle_reset},
     {"nmi", handle_nmi},
+    {"vmm.change", vmm_handle_change},
     {"vmm.power-button", handle_power_button},
     {"vmm.attach", vmm_handle_attach},
     {"vmm.detach", vmm_handle_detach},

@@ -29,7 +29,8 @@ SETTINGS = argparse.Namespace()
 
 # How often what is called, in a mix of all.
 MIX = {
-    "query": 20, "definition": 5, "device.attach": 6, "device.detach": 6, "metrics": 10, "pause": 15, "resume": 20, "nmi": 10, "reset": 1, "stop": 5,
+    "query": 20, "definition": 5, "device.attach": 6, "device.detach": 6, "device.change": 6, "machine.change": 2,
+    "metrics": 10, "pause": 15, "resume": 20, "nmi": 10, "reset": 1, "stop": 5,
     "state.save": 6, "upgrade": 2, "events.subscribe": 3, "job.list": 5, "job.cancel": 5,
     "protocol.describe": 1, "console.attach": 3, "guest.info": 2, "guest.addresses": 2, "guest.exec": 2,
     "guest.freeze": 2, "guest.thaw": 2, "guest.time": 2, "guest.shutdown": 2,
@@ -120,6 +121,25 @@ class Client(threading.Thread):
         """The guest has no driver for that: the time is up, it is cancelled, or a reset comes."""
         ids = [device["id"] for device in self.test.pluggable(self.machine)] + ["nic0", "nothing"]
         self.outcome(self.lasting(method, id=self.random.choice(ids), timeout=1))
+
+    def device_change(self, method):
+        """A card moves between NAT and nothing, and with a disk between limits."""
+        dice = self.random.random
+        if dice() < 0.3:
+            self.plain(method, id="disk0", options={"iops": self.random.choice([100, 1 << 20, None]),
+                                                    "bps-read": self.random.choice(["10M", None])})
+            return
+        options = {"network": "user" if dice() < 0.3 else "none", "link": self.random.choice(["up", "down"]),
+                   "rate": self.random.choice(["1M", "10M", None])}
+        if dice() < 0.3:
+            options["forward"] = [f"tcp:0:{port}" for port in range(1, self.random.randint(1, 4))]
+        if dice() < 0.1:
+            options["mtu"] = 1400  # refused
+        self.plain(method, id="nic0", options=options)
+
+    def machine_change(self, method):
+        self.plain(method, options={"restart": self.random.choice(["never", "on-failure"]),
+                                    "stop-timeout": self.random.randint(0, 90)})
 
     def job_cancel(self, method):
         self.plain(method, job=self.random.randint(0, 1000))
@@ -275,6 +295,11 @@ class Stress(AnimaTest):
         wait_for(lambda: not json.loads(machine.call("job.list"))["jobs"], "the end of all work")
         machine.call("resume")
         self.unplug_all(machine)
+        # A disk that was limited once keeps a timer.
+        for options in {"iops": 100}, {"iops": None, "bps-read": None}:
+            machine.call("device.change", json.dumps({"id": "disk0", "options": options}))
+        machine.call("device.change", json.dumps({"id": "nic0", "options": {"network": "none"}}))
+        machine.call("machine.change", json.dumps({"options": {"restart": None}}))
         status = json.loads(machine.call("query"))
         machine.close()
         monitor, vmm = status["monitor_pid"], status["pid"]

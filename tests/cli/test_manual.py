@@ -185,6 +185,15 @@ class Examples(AnimaTest):
         self.shell(line)
         self.assertIn("01:00.0", self.good("show", "web", "--running"))
 
+    def play_change(self, line):
+        self.keep("web")
+        self.good("edit", "web", "nic+=user")
+        self.good("start", "web")
+        before = self.good("show", "web", "--running")
+        self.shell(line)
+        if "temporary" not in line:
+            self.assertNotEqual(self.good("show", "web", "--running"), before)
+
     def play_detach(self, line):
         """The guest has no driver for that, but a reset lets go of everything."""
         self.running("web")
@@ -242,7 +251,7 @@ class Examples(AnimaTest):
 
     SCENES = {
         "run": play_run, "create": play_create, "import": play_import, "start": play_start, "edit": play_edit,
-        "show": play_with_a_definition, "attach": play_attach, "detach": play_detach, "list": play_beside_machines, "delete": play_delete,
+        "show": play_with_a_definition, "attach": play_attach, "change": play_change, "detach": play_detach, "list": play_beside_machines, "delete": play_delete,
         "query": play_beside_machines, "console": play_console, "events": play_end, "top": play_beside_machines,
         "metrics": play_beside_machines, "pause": play_pause, "resume": play_resume, "reset": play_beside_machines,
         "nmi": play_beside_machines, "stop": play_end, "kill": play_kill, "upgrade": play_beside_machines,

@@ -150,6 +150,31 @@ static const struct control_field vmm_keep_params[] = {
     {0},
 };
 
+#define CHANGE_FIELDS                                                                   \
+    {"options", CONTROL_OBJECT, false, "new values by key; null: the default"},         \
+        {"add", CONTROL_OBJECT, false, "entries that lists get, by key"},               \
+    {                                                                                   \
+        "remove", CONTROL_OBJECT, false, "entries that lists lose, by key: their texts" \
+    }
+
+static const struct control_field device_change_params[] = {
+    {"id", CONTROL_TEXT, true, "which disk or network card"},
+    CHANGE_FIELDS,
+    {0},
+};
+
+static const struct control_field machine_change_params[] = {
+    CHANGE_FIELDS,
+    {0},
+};
+
+static const struct control_field vmm_change_params[] = {
+    {"id", CONTROL_TEXT, false},
+    {"cable", CONTROL_BOOL, false},
+    CHANGE_FIELDS,
+    {0},
+};
+
 /* ---- results ---- */
 
 static const struct control_field attach_result[] = {
@@ -442,6 +467,13 @@ const struct control_method control_methods[] = {
      "Ask the guest to let go of a disk or a network card that is behind a root port, and take it "
      "out when it has. One that does not let go keeps it, and nothing has changed.",
      CONTROL_OPERATE, .lasting = true, .params = detach_params, .result = none},
+    {"device.change",
+     "Change members of a disk or a network card: what the card is plugged into, its forwards, "
+     "limits of the rate. Those that cannot change are refused, and then nothing has changed.",
+     CONTROL_OPERATE, .params = device_change_params, .result = none},
+    {"machine.change",
+     "Change options of the machine, such as its restart policy. As \"device.change\".",
+     CONTROL_OPERATE, .params = machine_change_params, .result = none},
     {"upgrade",
      "Put a new vmm, of the program that is installed now, in the place of the one that runs.",
      CONTROL_OPERATE, .lasting = true, .params = upgrade_params, .result = upgrade_result},
@@ -508,6 +540,9 @@ const struct control_method control_methods[] = {
     {"vmm.attach", NULL, CONTROL_LEAD, .in_vmm = true, .fds_max = 1, .params = attach_params},
     {"vmm.detach", NULL, CONTROL_LEAD, .in_vmm = true, .params = vmm_detach_params},
     {"vmm.keep", NULL, CONTROL_LEAD, .in_vmm = true, .params = vmm_keep_params},
+    /* Of a device, or without id of the machine. With "cable" a network card is plugged into the
+     * descriptor that comes along, or into nothing. */
+    {"vmm.change", NULL, CONTROL_LEAD, .in_vmm = true, .fds_max = 1, .params = vmm_change_params},
     /* Of a call under way, by the id of its request. */
     {"vmm.cancel", NULL, CONTROL_LEAD, .in_vmm = true, .params = vmm_cancel_params},
     /* The steps of "upgrade", see vmm/handover.c. */
@@ -581,6 +616,16 @@ static const struct control_field device_fields[] = {
     {0},
 };
 
+static const struct control_field device_changed_fields[] = {
+    {"id", CONTROL_TEXT, true, "which disk or network card"},
+    {0},
+};
+
+static const struct control_field machine_changed_fields[] = {
+    {"options", CONTROL_LIST, true, "which", .entry = &any_text},
+    {0},
+};
+
 static const struct control_field missed_fields[] = {
     {"first", CONTROL_INT, true, "number of the first of them"},
     {0},
@@ -612,6 +657,8 @@ const struct control_event control_events[] = {
     {"device-attached", "The machine has one more device.", device_fields},
     {"device-detached", "The guest has let go of a device, and the machine has it no more.",
      device_fields},
+    {"device-changed", "A disk or a network card is another than it was.", device_changed_fields},
+    {"machine-changed", "Options of the machine have other values.", machine_changed_fields},
     {"upgraded", "Another vmm has the machine.", upgrade_result},
     {"guest-frozen", "The guest's file systems were frozen by its agent.", guest_frozen_result,
      .in_vmm = true},

@@ -385,6 +385,13 @@ struct vcpu *machine_vcpu(struct machine *machine, unsigned index)
     return index < machine->config.cpus ? machine->cpus[index].vcpu : NULL;
 }
 
+void machine_set_policies(struct machine *machine, enum machine_on_reboot on_reboot,
+                          enum machine_on_crash on_crash)
+{
+    machine->config.on_reboot = on_reboot;
+    machine->config.on_crash = on_crash;
+}
+
 struct device *machine_device(struct machine *machine, const char *id)
 {
     for (guint i = 0; i < machine->devices->len; i++) {

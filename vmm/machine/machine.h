@@ -202,6 +202,10 @@ void machine_release_cancel(struct machine *machine, const char *id);
  * what was under way is finished. */
 void machine_detach(struct machine *machine, const char *id);
 
+/* What follows a reboot and a crash from now on, as in the config. */
+void machine_set_policies(struct machine *machine, enum machine_on_reboot on_reboot,
+                          enum machine_on_crash on_crash);
+
 /* ---- parts, for the debugger, streams, metrics and tests; use them only while it is paused, but
  * for what any thread may do ---- */
 

@@ -195,6 +195,25 @@ void files_remove_device(struct files *files, const char *id)
     }
 }
 
+bool files_have_room(const struct files *files, GError **error)
+{
+    if (files->count < FILES_MAX)
+        return true;
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "the machine has too many files open");
+    return false;
+}
+
+void files_replug(struct files *files, const char *nic, const struct nic_cable *cable)
+{
+    files_remove_device(files, nic);
+    if (cable->helper >= 0)
+        files->nat_ends[files->nat_end_count++] = (struct nat_end){g_strdup(nic), cable->helper};
+    if (cable->fd < 0)
+        return;
+    files->names[files->count] = device_name(nic);
+    files->fds[files->count++] = cable->fd;
+}
+
 /* ---- lines ---- */
 
 static bool add_socket(struct files *files, const char *name, const char *about, const char *path,

@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 #include "config/definition.h"
+#include "vmm/monitor/nics.h"
 
 struct files;
 
@@ -43,6 +44,12 @@ bool files_add_nic(struct files *files, const struct definition *definition, uns
 int files_device(const struct files *files, const char *id);
 /* Close what belongs to the device called `id`, if there is anything. */
 void files_remove_device(struct files *files, const char *id);
+
+/* Whether one more descriptor can be kept. */
+bool files_have_room(const struct files *files, GError **error);
+/* Put another cable, which is taken over, in the place of a network card's; the former is closed.
+ * There is room. */
+void files_replug(struct files *files, const char *nic, const struct nic_cable *cable);
 
 /* Open what engine kvm needs, if it is not there yet. */
 bool files_add_kvm(struct files *files, GError **error);

@@ -39,6 +39,7 @@ struct monitor {
     struct worker *vmm; /* NULL before "start" */
     struct calls *calls;
     struct jobs *jobs;
+    struct change *change;             /* of options; NULL: none is under way */
     GPtrArray *plugs;                  /* devices on their way in or out; plug.c's */
     struct upgrade *upgrade;           /* NULL: none is under way */
     struct control_call *upgrade_call; /* that asked for it */
@@ -101,6 +102,14 @@ bool plugs_cancel(struct monitor *monitor, const struct control_call *call);
 void plugs_forget_peer(struct monitor *monitor, const struct peer *peer);
 /* The machine's life is over; while files and helpers are there. */
 void plugs_fail(struct monitor *monitor, const char *message);
+
+/* ---- change.c ---- */
+
+/* "device.change" and "machine.change". */
+void monitor_handle_change(void *opaque, struct control_call *call);
+void change_forget_peer(struct monitor *monitor, const struct peer *peer);
+/* The machine's life is over; while files and helpers are there. */
+void change_end(struct monitor *monitor, const char *message);
 
 /* ---- replace.c ---- */
 

@@ -393,6 +393,7 @@ void life_end(struct monitor *monitor, const char *message)
     g_clear_pointer(&monitor->upgrade, upgrade_destroy);
     monitor->standing = false;
     plugs_fail(monitor, message);
+    change_end(monitor, message);
     calls_fail(monitor->calls, message);
     calls_set_worker(monitor->calls, NULL);
     g_clear_pointer(&monitor->vmm, worker_destroy);

@@ -183,6 +183,8 @@ static const struct control_handler handlers[] = {
     {"guest.shutdown", handle_guest_shutdown},
     {"device.attach", monitor_handle_attach},
     {"device.detach", monitor_handle_device_detach},
+    {"device.change", monitor_handle_change},
+    {"machine.change", monitor_handle_change},
     {"upgrade", monitor_handle_upgrade},
     {"console.attach", life_handle_console},
     {"events.subscribe", handle_subscribe},
@@ -197,6 +199,7 @@ static void on_client_gone(void *opaque, struct peer *peer, bool owner)
 
     calls_forget_peer(monitor->calls, peer);
     plugs_forget_peer(monitor, peer);
+    change_forget_peer(monitor, peer);
     if (monitor->upgrade_call && monitor->upgrade_call->peer == peer)
         monitor->upgrade_call->peer = NULL;
     if (!owner || monitor->detached)

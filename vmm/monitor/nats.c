@@ -32,16 +32,24 @@ struct nat {
     struct network_port_config *shared; /* NULL: it has a helper of its own */
     struct network_port *port;
     int fd;         /* the helper's end of the pair; the files' */
-    json_t *params; /* of "start"; the forwards are those that were made, once it is ready */
+    json_t *asked;  /* the forwards, as the definition has them... */
+    json_t *params; /* of "start"; its forwards are what those were made, once it is ready */
     struct worker *worker;
     unsigned resolvers; /* that it reads; 0: the host's own */
     bool ready;
     gint64 began_us;
     guint pause_ms; /* before the next start; 0: none */
     guint timer;
-    char *death;         /* how the last one ended; NULL: none did */
-    nats_added_fn added; /* who waits for a later one to be ready; NULL: nobody */
+    char *death;                   /* how the last one ended; NULL: none did */
+    struct forwarding *forwarding; /* a change of its forwards that is under way; NULL: none */
+    nats_added_fn added;           /* who waits for a later one to be ready; NULL: nobody */
     void *added_opaque;
+};
+
+struct forwarding {
+    json_t *wanted, *made;
+    nats_added_fn changed; /* NULL: nobody waits */
+    void *opaque;
 };
 
 struct nats {
@@ -148,6 +156,8 @@ static void on_lost(void *opaque, const char *how)
         return;
     }
     nat->ready = false;
+    if (nat->worker)
+        worker_fail_requests(nat->worker, how);
     g_free(nat->death);
     nat->death = g_strdup(how);
     g_autofree char *line =
@@ -240,19 +250,23 @@ static bool nat_spawn(struct nat *nat, GError **error)
     return true;
 }
 
-static json_t *start_params(const struct definition *definition, unsigned card,
-                            const struct nic *nic)
+static json_t *start_params(const struct definition *definition, const struct nic *nic,
+                            json_t *forwards)
 {
-    json_t *params = json_object(), *forwards = json_array();
     const char *name = nic->hostname ? nic->hostname : definition_text(definition, OPTION_NAME);
 
+    return json_pack("{s:s, s:i, s:O}", "hostname", name, "mtu", nic->mtu ? nic->mtu : DEFAULT_MTU,
+                     "forward", forwards);
+}
+
+json_t *nats_forwards_of(const struct definition *definition, unsigned card)
+{
+    json_t *list = json_array();
+
     for (unsigned i = 0; i < definition_member_count(definition, OPTION_NIC, card, "forward"); i++)
-        json_array_append_new(forwards, json_string(definition_member_entry(definition, OPTION_NIC,
-                                                                            card, "forward", i)));
-    json_object_set_new(params, "hostname", json_string(name));
-    json_object_set_new(params, "mtu", json_integer(nic->mtu ? nic->mtu : DEFAULT_MTU));
-    json_object_set_new(params, "forward", forwards);
-    return params;
+        json_array_append_new(
+            list, json_string(definition_member_entry(definition, OPTION_NIC, card, "forward", i)));
+    return list;
 }
 
 static bool find_program(struct nats *nats, GError **error)
@@ -292,11 +306,22 @@ static void shared_free(struct network_port_config *config)
     g_free(config);
 }
 
+static void forwarding_free(struct forwarding *forwarding)
+{
+    if (!forwarding)
+        return;
+    json_decref(forwarding->wanted);
+    json_decref(forwarding->made);
+    g_free(forwarding);
+}
+
 static void nat_destroy(struct nat *nat)
 {
+    forwarding_free(nat->forwarding);
     if (nat->timer)
         g_source_remove(nat->timer);
     nat_end(nat);
+    json_decref(nat->asked);
     json_decref(nat->params);
     shared_free(nat->shared);
     g_free(nat->death);
@@ -312,28 +337,69 @@ static bool has_helper(const struct definition *definition, unsigned index,
     return files_nat_end(files, definition_device_id(definition, OPTION_NIC, index)) >= 0;
 }
 
+/* A helper for card `index`, which has one, with `fd` as its end; not started. */
+static struct nat *nat_create(struct nats *nats, const struct definition *definition,
+                              unsigned index, int fd)
+{
+    struct nat *nat = g_new0(struct nat, 1);
+    struct nic nic = definition_nic(definition, index);
+    bool forwards = nic.network == NIC_USER;
+
+    *nat = (struct nat){
+        .nats = nats,
+        .nic = g_strdup(definition_device_id(definition, OPTION_NIC, index)),
+        .fd = fd,
+        .asked = forwards ? nats_forwards_of(definition, index) : json_array(),
+    };
+    nat->params = start_params(definition, &nic, nat->asked);
+    if (nic.network == NIC_SWITCH)
+        nat->shared = shared_config(definition, &nic, nat);
+    return nat;
+}
+
+struct nat *nat_begin(struct nats *nats, const struct definition *definition, unsigned index,
+                      int fd, nats_added_fn added, void *opaque, GError **error)
+{
+    bool own = definition_nic(definition, index).network == NIC_USER;
+    struct nat *nat;
+
+    if (own && !find_program(nats, error))
+        return NULL;
+    nat = nat_create(nats, definition, index, fd);
+    nat->added = added;
+    nat->added_opaque = opaque;
+    if (nat_spawn(nat, error))
+        return nat;
+    nat_destroy(nat);
+    return NULL;
+}
+
+void nats_adopt(struct nats *nats, struct nat *nat)
+{
+    g_ptr_array_add(nats->list, nat);
+}
+
+void nat_discard(struct nat *nat)
+{
+    if (!nat)
+        return;
+    /* It may be on the stack. */
+    g_clear_pointer(&nat->worker, worker_discard);
+    nat_destroy(nat);
+}
+
 /* The helper of card `index`, which has one, is started; who waits for it alone is told by
  * `added`, or NULL. */
 static bool start_one(struct nats *nats, const struct definition *definition, unsigned index,
                       const struct files *files, nats_added_fn added, void *opaque, GError **error)
 {
     const char *id = definition_device_id(definition, OPTION_NIC, index);
-    struct nic nic = definition_nic(definition, index);
-    struct nat *nat;
+    struct nat *nat =
+        nat_begin(nats, definition, index, files_nat_end(files, id), added, opaque, error);
 
-    if (nic.network == NIC_USER && !find_program(nats, error))
-        return false;
-    nat = g_new0(struct nat, 1);
-    *nat = (struct nat){.nats = nats,
-                        .nic = g_strdup(id),
-                        .fd = files_nat_end(files, id),
-                        .params = start_params(definition, index, &nic),
-                        .added = added,
-                        .added_opaque = opaque};
-    if (nic.network == NIC_SWITCH)
-        nat->shared = shared_config(definition, &nic, nat);
-    g_ptr_array_add(nats->list, nat);
-    return nat_spawn(nat, error);
+    if (nat)
+        nats_adopt(nats, nat);
+    return nat;
 }
 
 static bool start_all(struct nats *nats, const struct definition *definition,
@@ -349,26 +415,127 @@ static bool start_all(struct nats *nats, const struct definition *definition,
 bool nats_add(struct nats *nats, const struct definition *definition, unsigned index,
               const struct files *files, nats_added_fn added, void *opaque, GError **error)
 {
-    const char *id = definition_device_id(definition, OPTION_NIC, index);
-
-    if (start_one(nats, definition, index, files, added, opaque, error))
-        return true;
-    nats_remove(nats, id);
-    return false;
+    return start_one(nats, definition, index, files, added, opaque, error);
 }
 
-void nats_remove(struct nats *nats, const char *nic)
+/* The helper of the card with this id, or NULL. */
+static struct nat *find_nat(const struct nats *nats, const char *nic)
 {
     for (guint i = 0; i < nats->list->len; i++) {
         struct nat *nat = nats->list->pdata[i];
 
-        if (!g_str_equal(nat->nic, nic))
-            continue;
-        g_ptr_array_remove_index(nats->list, i);
-        /* It may be on the stack. */
-        g_clear_pointer(&nat->worker, worker_discard);
-        nat_destroy(nat);
+        if (g_str_equal(nat->nic, nic))
+            return nat;
+    }
+    return NULL;
+}
+
+void nats_remove(struct nats *nats, const char *nic)
+{
+    struct nat *nat = find_nat(nats, nic);
+
+    if (!nat)
         return;
+    g_ptr_array_remove(nats->list, nat);
+    nat_discard(nat);
+}
+
+/* ---- forwards while it runs ---- */
+
+/* Where in the list the text stands, from `taken` those that were found before; its length:
+ * nowhere. */
+static size_t find_text(const json_t *list, const json_t *text, const bool *taken)
+{
+    size_t i;
+
+    for (i = 0; i < json_array_size(list); i++)
+        if (!taken[i] && json_equal(json_array_get(list, i), text))
+            break;
+    return i;
+}
+
+/* What is to be made and removed. `made` gets what wanted forwards are now, null for those that are
+ * still to be made. */
+static json_t *compare(const struct nat *nat, const json_t *wanted, json_t *made)
+{
+    const json_t *have = json_object_get(nat->params, "forward");
+    bool taken[CONFIG_LIST_MAX] = {false};
+    json_t *add = json_array(), *remove = json_array(), *entry;
+    size_t i;
+
+    json_array_foreach(wanted, i, entry)
+    {
+        size_t place = find_text(nat->asked, entry, taken);
+        bool there = place < json_array_size(nat->asked);
+
+        if (there)
+            taken[place] = true;
+        else
+            json_array_append(add, entry);
+        json_array_append_new(made, there ? json_incref(json_array_get(have, place)) : json_null());
+    }
+    json_array_foreach(have, i, entry)
+    {
+        if (!taken[i])
+            json_array_append(remove, entry);
+    }
+    return json_pack("{s:o, s:o}", "add", add, "remove", remove);
+}
+
+/* Put what was made into the places that wait for it. */
+static void fill(json_t *made, const json_t *fresh)
+{
+    size_t next = 0;
+
+    for (size_t i = 0; i < json_array_size(made); i++)
+        if (json_is_null(json_array_get(made, i)))
+            json_array_set(made, i, json_array_get(fresh, next++));
+}
+
+static void on_forwarded(void *opaque, const struct rpc_message *answer, int *fds, unsigned count)
+{
+    struct nat *nat = opaque;
+    struct forwarding *forwarding = g_steal_pointer(&nat->forwarding);
+    g_autofree char *failure = NULL;
+
+    if (answer->kind == RPC_FAILURE) {
+        g_autofree char *reason = explain(answer);
+        failure = g_strdup_printf("%s: %s", nat->nic, reason);
+    } else {
+        fill(forwarding->made, json_object_get(answer->result, "forwards"));
+        json_object_set(nat->params, "forward", forwarding->made);
+        json_decref(nat->asked);
+        nat->asked = json_incref(forwarding->wanted);
+    }
+    if (forwarding->changed)
+        forwarding->changed(forwarding->opaque, failure);
+    forwarding_free(forwarding);
+}
+
+bool nats_set_forwards(struct nats *nats, const char *nic, json_t *wanted, nats_added_fn changed,
+                       void *opaque)
+{
+    struct nat *nat = find_nat(nats, nic);
+    struct forwarding *forwarding;
+
+    if (!nat || !nat->worker || !nat->ready || nat->forwarding)
+        return false;
+    forwarding = g_new0(struct forwarding, 1);
+    *forwarding = (struct forwarding){
+        .wanted = json_incref(wanted), .made = json_array(), .changed = changed, .opaque = opaque};
+    nat->forwarding = forwarding;
+    worker_ask(nat->worker, "forward", compare(nat, wanted, forwarding->made), NULL, 0,
+               on_forwarded, nat);
+    return true;
+}
+
+void nats_forget(struct nats *nats, const void *opaque)
+{
+    for (guint i = 0; i < nats->list->len; i++) {
+        struct nat *nat = nats->list->pdata[i];
+
+        if (nat->forwarding && nat->forwarding->opaque == opaque)
+            nat->forwarding->changed = NULL;
     }
 }
 

@@ -15,6 +15,7 @@
 #include "vmm/monitor/files.h"
 
 struct nats;
+struct nat;
 
 /* Each is told `opaque`. */
 struct nats_listener {
@@ -43,6 +44,26 @@ bool nats_add(struct nats *nats, const struct definition *definition, unsigned i
               const struct files *files, nats_added_fn added, void *opaque, GError **error);
 /* End the helper of the card with this id, if it has one. */
 void nats_remove(struct nats *nats, const char *nic);
+
+/* The same beside the one that the card may have, on `fd`, the helper's end of a pair; both stay
+ * the caller's. It is none of the set before nat_adopt, which takes it, as nat_discard does (NULL
+ * is fine). NULL and `error` when it cannot be started. */
+struct nat *nat_begin(struct nats *nats, const struct definition *definition, unsigned index,
+                      int fd, nats_added_fn added, void *opaque, GError **error);
+void nats_adopt(struct nats *nats, struct nat *nat);
+void nat_discard(struct nat *nat);
+
+/* The forwards of card `card` as the definition has them: a new JSON list of texts. */
+json_t *nats_forwards_of(const struct definition *definition, unsigned card);
+
+/* Let the helper of the card with this id have these forwards, a JSON list of texts as the
+ * definition has them, and no others; those that it has already are left alone. What came of it is
+ * told by `changed`, unless that is NULL: on failure all is as it was. false: no helper is ready.
+ */
+bool nats_set_forwards(struct nats *nats, const char *nic, json_t *wanted, nats_added_fn changed,
+                       void *opaque);
+/* Nobody waits for that any more. */
+void nats_forget(struct nats *nats, const void *opaque);
 
 /* The ports of the host that lead to the guest, as "query" tells them: a new JSON list. */
 json_t *nats_forwards(const struct nats *nats);

@@ -111,8 +111,9 @@ void monitor_handle_upgrade(void *opaque, struct control_call *call)
                      monitor->vmm ? "upgrade: one is under way" : "no machine is running");
         return;
     }
-    if (plugs_come(monitor)) {
-        control_fail(call, RPC_ERROR_STATE, "upgrade: a device is being attached; try again");
+    if (plugs_come(monitor) || monitor->change) {
+        control_fail(call, RPC_ERROR_STATE,
+                     "upgrade: a device is being attached or changed; try again");
         return;
     }
     monitor->upgrade = upgrade_create(&config, &error);

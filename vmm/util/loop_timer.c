@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A timer is a descriptor of the kernel's (timerfd_create(2)) that the loop watches, so that both
+ * A timer is a descriptor of the kernel's (man timerfd_create) that the loop watches, so that both
  * back ends have it without a word about time.
  */
 #include "vmm/util/loop_timer.h"
