@@ -13,6 +13,7 @@
 #include "config/devices.h"
 #include "config/nics.h"
 #include "config/paths.h"
+#include "config/pin.h"
 #include "config/store.h"
 #include "lib/connect.h"
 #include "lib/cpu.h"
@@ -92,14 +93,6 @@ ANIMA_API bool anima_definition_load_named(struct anima_definition *definition, 
     return outcome(good, cause, error);
 }
 
-/* What would be different tomorrow, or under another name, is written down today. */
-static bool pin(struct definition *definition, GError **error)
-{
-    return definition_set(definition, "machine", definition_text(definition, OPTION_MACHINE),
-                          error) &&
-           definition_fill_devices(definition, error) && definition_fill_macs(definition, error);
-}
-
 const char *kept_name(const struct definition *definition, GError **error)
 {
     const char *name = definition_text(definition, OPTION_NAME);
@@ -114,14 +107,22 @@ char *kept_text(struct definition *definition, struct anima_error **error)
 {
     g_autofree char *name = g_strdup(definition_text(definition, OPTION_NAME));
     GError *cause = NULL;
+    json_t *models;
     char *text;
 
-    if (!definition_check(definition, &cause) || !pin(definition, &cause)) {
+    if (!definition_check(definition, &cause)) {
         error_take(error, cause);
         return NULL;
     }
-    if (!cpu_pin(definition, error))
+    models = cpu_models(error);
+    if (!models)
         return NULL;
+    if (!definition_pin(definition, models, &cause)) {
+        json_decref(models);
+        error_take(error, cause);
+        return NULL;
+    }
+    json_decref(models);
     /* The folder's name is the machine's, so that a copy of the folder is another machine. */
     definition_reset(definition, OPTION_NAME);
     text = definition_to_yaml(definition, false);
