@@ -70,11 +70,9 @@ static void restore_signals(const struct handlers *before)
     sigaction(SIGTERM, &before->terminate, NULL);
 }
 
-char *progress_call(struct anima_machine *machine, const char *method, const char *params, int fd,
-                    struct anima_error **error)
+char *progress_await(struct anima_call *call, struct anima_error **error)
 {
     struct handlers before;
-    struct anima_call *call = anima_machine_begin(machine, method, params, fd, error);
     char *result;
 
     if (!call)
@@ -85,6 +83,12 @@ char *progress_call(struct anima_machine *machine, const char *method, const cha
     result = anima_call_result(call, error);
     anima_call_destroy(call);
     return result;
+}
+
+char *progress_call(struct anima_machine *machine, const char *method, const char *params, int fd,
+                    struct anima_error **error)
+{
+    return progress_await(anima_machine_begin(machine, method, params, fd, error), error);
 }
 
 bool progress_create(struct anima_creation *creation, struct anima_error **error)

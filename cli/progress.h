@@ -9,6 +9,10 @@
 char *progress_call(struct anima_machine *machine, const char *method, const char *params, int fd,
                     struct anima_error **error);
 
+/* Wait for the end of a call that was begun, in the same way, and destroy it. NULL, for one that
+ * could not be begun, gives NULL with `error` as it is. */
+char *progress_await(struct anima_call *call, struct anima_error **error);
+
 /* Go on with a machine in the making until it is kept, with the same bar. False and `error` when it
  * failed; false without one when Ctrl-C or SIGTERM gave it up. */
 bool progress_create(struct anima_creation *creation, struct anima_error **error);

@@ -15,13 +15,13 @@ G_DEFINE_QUARK(anima - config - error, config_error)
 
 #define SHOWN_MAX 80 /* characters of a user's words in a message */
 
-char *text_show(const char *text)
+char *text_line(const char *text, unsigned most)
 {
     g_autofree char *valid = g_utf8_make_valid(text, -1);
     GString *shown = g_string_new(NULL);
     const char *at = valid;
 
-    for (unsigned i = 0; *at && i < SHOWN_MAX; i++, at = g_utf8_next_char(at)) {
+    for (unsigned i = 0; *at && i < most; i++, at = g_utf8_next_char(at)) {
         gunichar character = g_utf8_get_char(at);
 
         g_string_append_unichar(shown, g_unichar_isprint(character) ? character : '?');
@@ -29,6 +29,11 @@ char *text_show(const char *text)
     if (*at)
         g_string_append(shown, "...");
     return g_string_free(shown, FALSE);
+}
+
+char *text_show(const char *text)
+{
+    return text_line(text, SHOWN_MAX);
 }
 
 bool text_refuse(const char *text, GError **error, const char *expected, ...)

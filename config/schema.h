@@ -140,5 +140,7 @@ char *size_format(uint64_t bytes);
 /* A user's words for a message: on one line, what cannot be printed as '?', cut when long. The
  * caller frees it. */
 char *text_show(const char *text);
+/* The same of a sentence, cut behind `most` characters. */
+char *text_line(const char *text, unsigned most);
 /* Refuse a value: "expected ..., not 'TEXT'", where `expected` is a format. false. */
 bool text_refuse(const char *text, GError **error, const char *expected, ...) G_GNUC_PRINTF(3, 4);

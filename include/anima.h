@@ -118,8 +118,8 @@ bool anima_definition_load_state(struct anima_definition *definition, const char
 char *anima_definition_fill(struct anima_definition *definition, struct anima_error **error);
 /**
  * Read another hypervisor's description of a machine: libvirt's domain XML, VirtualBox's .vbox or
- * Xen's xl.cfg, told by its content. Returns what could not be carried over, a line each (an empty
- * text: nothing); NULL on failure.
+ * Xen's xl.cfg, told by its content. Packages, which hold disks too, are anima_import's. Returns
+ * what could not be carried over, a line each (an empty text: nothing); NULL on failure.
  */
 char *anima_definition_import(struct anima_definition *definition, const char *path,
                               struct anima_error **error);
@@ -226,6 +226,32 @@ bool anima_network_forward(const char *name, bool add, const char *forward, bool
                            struct anima_error **error);
 /** Remove a network. ANIMA_ERROR_STATE while machines are on it. */
 bool anima_network_delete(const char *name, struct anima_error **error);
+
+/* ---- packages: machines with their disks, as OVF has them ---- */
+
+/**
+ * Begin to keep the machine of a package, an OVA or the descriptor (.ovf) of one in several files,
+ * as a new one. `settings` is a NULL-terminated list of "OPTION=VALUE", or NULL: what they say
+ * counts, and "name=NAME" is its name. Under another name than the package's own, its network cards
+ * get addresses of their own unless `keep_macs` is set. The machine is there with its disks when
+ * the call is answered, or not at all. The result is an object: "name", and "lost", a list of what
+ * could not be carried over. Destroying the call before ends the work and leaves nothing.
+ */
+struct anima_call *anima_import_begin(const char *path, const char *const *settings, bool keep_macs,
+                                      struct anima_error **error);
+/** anima_import_begin, and wait for the answer. */
+char *anima_import(const char *path, const char *const *settings, bool keep_macs,
+                   struct anima_error **error);
+/**
+ * Begin to write the machine called `name`, which does not run, as a package: an OVA when `path`
+ * ends in .ova, several files beside each other when it ends in .ovf. No file is there before all
+ * of them are, and none is replaced. The result is an object: "name", and "lost", a list of what
+ * other programs, or any, will not find in it.
+ */
+struct anima_call *anima_export_begin(const char *name, const char *path,
+                                      struct anima_error **error);
+/** anima_export_begin, and wait for the answer. */
+char *anima_export(const char *name, const char *path, struct anima_error **error);
 
 /* ---- machines ---- */
 
@@ -366,6 +392,12 @@ struct anima_call *anima_machine_begin(struct anima_machine *machine, const char
  * is none now. Never waits.
  */
 struct anima_call *anima_machine_answered(struct anima_machine *machine);
+
+/**
+ * A descriptor to poll for reading: it is readable when anima_call_wait may find the answer, or
+ * anima_call_progress something new, once it has looked. It belongs to the call.
+ */
+int anima_call_fd(const struct anima_call *call);
 
 /** Wait up to `timeout_ms` (negative: for ever) for the answer; whether it has come. */
 bool anima_call_wait(struct anima_call *call, int timeout_ms);

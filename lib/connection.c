@@ -283,6 +283,12 @@ void connection_close(struct connection *connection)
     unref_locked(connection);
 }
 
+void connection_leave(struct connection *connection)
+{
+    pthread_mutex_lock(&connection->lock);
+    unref_locked(connection);
+}
+
 /* ---- calls ---- */
 
 struct anima_call *connection_ask(struct connection *connection, const char *method, json_t *params,
@@ -358,7 +364,7 @@ json_t *connection_result(const struct anima_call *call, struct anima_error **er
     const char *text = json_string_value(json_object_get(failure, "message"));
 
     if (call->done_without)
-        error_set(error, ANIMA_ERROR_FAILED, "%s: the machine's monitor has gone", call->method);
+        error_set(error, ANIMA_ERROR_FAILED, "%s: the process that does it has gone", call->method);
     else if (!call->answer)
         error_set(error, ANIMA_ERROR_STATE, "%s: there is no answer yet", call->method);
     else if (failure)
@@ -400,6 +406,11 @@ json_t *connection_event(struct connection *connection, gint64 deadline, bool *c
 }
 
 /* ---- the public face of calls ---- */
+
+ANIMA_API int anima_call_fd(const struct anima_call *call)
+{
+    return connection_fd(call->connection);
+}
 
 ANIMA_API bool anima_call_wait(struct anima_call *call, int timeout_ms)
 {

@@ -24,6 +24,8 @@ struct connection;
 struct connection *connection_create(int fd);
 /* The machine's handle has gone. Calls may still refer to the connection; they fail. */
 void connection_close(struct connection *connection);
+/* The same when there is no handle, and calls go on: it goes with the last of them. */
+void connection_leave(struct connection *connection);
 int connection_fd(const struct connection *connection);
 
 /* Ask; takes `params`, which may be NULL. The call is the caller's. With `announced`,

@@ -167,6 +167,7 @@ struct anima_machine *machine_start(const struct anima_definition *definition, i
                                     const char *log, struct anima_error **error)
 {
     GError *cause = NULL;
+    g_autofree char *path = NULL;
     struct anima_machine *machine;
     json_t *params, *result;
     int fd;
@@ -175,7 +176,8 @@ struct anima_machine *machine_start(const struct anima_definition *definition, i
         error_take(error, cause);
         return NULL;
     }
-    fd = spawn_monitor(error);
+    path = anima_vmm_path(error);
+    fd = path ? spawn_server(path, "monitor", error) : -1;
     if (fd < 0)
         return NULL;
     machine = machine_create(fd, error);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Starting anima-vmm as a monitor.
+ * Starting programs of Anima that serve a connection: anima-vmm as a monitor, and others.
  */
 #include "lib/spawn.h"
 
@@ -15,13 +15,14 @@
 
 #include "lib/fault.h"
 
-#define LINK_FD 3 /* where the monitor expects its owner's connection */
+#define LINK_FD 3 /* where they expect their owner's connection */
 
-/* In the child: descriptors 0 to 2 stay, LINK_FD is the connection. Nobody waits for the monitor:
+/* In the child: descriptors 0 to 2 stay, LINK_FD is the connection. Nobody waits for the server:
  * it is the grandchild, so that the program's own children are left alone. Never returns. */
-static G_GNUC_NORETURN void become_monitor(const char *path, int link)
+static G_GNUC_NORETURN void become(const char *path, const char *role, int link)
 {
-    char *arguments[] = {(char *)"anima-vmm", (char *)"monitor", NULL};
+    const char *slash = strrchr(path, '/');
+    char *arguments[] = {(char *)(slash ? slash + 1 : path), (char *)role, NULL};
     sigset_t nothing;
     pid_t pid = fork();
 
@@ -39,33 +40,30 @@ static G_GNUC_NORETURN void become_monitor(const char *path, int link)
     execv(path, arguments);
     dprintf(LINK_FD,
             "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32000,"
-            "\"message\":\"anima-vmm cannot be started (error %d)\"}}\n",
-            errno);
+            "\"message\":\"%s cannot be started (error %d)\"}}\n",
+            arguments[0], errno);
     _exit(127);
 }
 
-int spawn_monitor(struct anima_error **error)
+int spawn_server(const char *path, const char *role, struct anima_error **error)
 {
-    g_autofree char *path = anima_vmm_path(error);
     int link[2], status;
     pid_t pid;
 
-    if (!path)
-        return -1;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, link) != 0) {
-        error_set(error, ANIMA_ERROR_FAILED, "no connection to a monitor: %s", strerror(errno));
+        error_set(error, ANIMA_ERROR_FAILED, "no connection to a process: %s", strerror(errno));
         return -1;
     }
     pid = fork();
     if (pid == 0)
-        become_monitor(path, link[1]);
+        become(path, role, link[1]);
     close(link[1]);
     if (pid > 0)
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
             continue;
     if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return link[0];
-    error_set(error, ANIMA_ERROR_FAILED, "no process for a monitor can be made");
+    error_set(error, ANIMA_ERROR_FAILED, "no process for %s can be made", path);
     close(link[0]);
     return -1;
 }

@@ -136,7 +136,8 @@ class _Handle:
 
 SCALARS = {"bool": "_c.c_bool", "int": "_c.c_int", "unsigned": "_c.c_uint", "size_t": "_c.c_size_t",
            "uint64_t": "_c.c_uint64", "int64_t": "_c.c_int64", "void": "None"}
-DEFAULTS = {"fd": "-1", "serial_fd": "-1", "log_fd": "-1", "timeout_ms": "-1", "params": "None"}
+DEFAULTS = {"fd": "-1", "serial_fd": "-1", "log_fd": "-1", "timeout_ms": "-1", "params": "None", "settings": "()",
+            "keep_macs": "False"}
 HIDDEN = {"anima_free", "anima_error_free"}
 
 
@@ -318,7 +319,7 @@ class Generator:
         yield from self.classes()
         for function in self.api.functions:
             if not self.owner(function) and function.name not in HIDDEN:
-                yield from self.function(function, function.name[len("anima_"):], None, False)
+                yield from self.function(function, method_name(function.name[len("anima_"):]), None, False)
 
 
 def main():

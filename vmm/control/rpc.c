@@ -181,5 +181,6 @@ int rpc_code_of(const GError *error)
         return RPC_ERROR_STATE;
     if (g_error_matches(error, VMM_ERROR, VMM_ERROR_CANCELLED))
         return RPC_ERROR_CANCELLED;
-    return RPC_ERROR_FAILED;
+    return g_error_matches(error, CONFIG_ERROR, CONFIG_ERROR_STATE) ? RPC_ERROR_STATE
+                                                                    : RPC_ERROR_FAILED;
 }

@@ -10,11 +10,12 @@
 
 #include "config/limits.h"
 
-#define LOST_MAX 200 /* lines; a file that loses more has said enough */
+#define LOST_MAX  200 /* lines; a file that loses more has said enough */
+#define LINE_MOST 240 /* characters of one */
 
 void import_init(struct import *import)
 {
-    import->definition = definition_create();
+    *import = (struct import){.definition = definition_create()};
     import->lost = g_ptr_array_new_with_free_func(g_free);
 }
 
@@ -33,7 +34,7 @@ void import_lose(struct import *import, const char *format, ...)
     text = g_strdup_vprintf(format, arguments);
     va_end(arguments);
     if (import->lost->len < LOST_MAX)
-        g_ptr_array_add(import->lost, text_show(text));
+        g_ptr_array_add(import->lost, text_line(text, LINE_MOST));
 }
 
 void import_set(struct import *import, const char *key, const char *text)
@@ -55,6 +56,15 @@ void import_entry_add(GString *entry, const char *key, const char *value)
         if (*value == ',')
             g_string_append_c(entry, ',');
     }
+}
+
+void import_take_mac(struct import *import, GString *entry, const char *mac)
+{
+    if (mac && import->without_macs)
+        import_lose(import, "nic: the address %s; it gets a new one with the new name (--keep-mac)",
+                    mac);
+    else
+        import_entry_add(entry, "mac", mac);
 }
 
 /* ---- elements ---- */

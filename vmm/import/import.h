@@ -16,7 +16,8 @@
 
 struct import {
     struct definition *definition;
-    GPtrArray *lost; /* of char *: what could not be carried over, a line each */
+    GPtrArray *lost;   /* of char *: what could not be carried over, a line each */
+    bool without_macs; /* addresses of network cards are lost */
 };
 
 void import_init(struct import *import);
@@ -35,6 +36,9 @@ void import_entry_add(GString *entry, const char *key, const char *value);
  * lost, when it is none of ours. */
 bool import_format_add(struct import *import, GString *entry, const char *path, const char *format);
 
+/* Add a card's address to its entry, or lose it. NULL adds nothing. */
+void import_take_mac(struct import *import, GString *entry, const char *mac);
+
 /* Read what is in memory, in whatever format it is. False when it is in none of them: USAGE. The
  * message begins with line and column, "3:13: ", where there are such. */
 bool import_read(struct import *import, const char *data, size_t size, GError **error);
@@ -42,6 +46,8 @@ bool import_read(struct import *import, const char *data, size_t size, GError **
 /* The importers. `root` is the outermost element. */
 void import_libvirt(struct import *import, xmlNode *root);
 void import_vbox(struct import *import, xmlNode *root);
+/* The adapters of VirtualBox's element Network. */
+void import_vbox_network(struct import *import, xmlNode *network);
 /* False when it is no such file. */
 bool import_xl(struct import *import, const char *data, size_t size, GError **error);
 

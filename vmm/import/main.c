@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * anima-import: read a foreign description of a machine from standard input, and print a JSON
- * object: "yaml", the text of a vm.yaml, and "lost", a list of what could not be carried over.
+ * object: "yaml", the text of a vm.yaml, and "lost", a list of what could not be carried over. With
+ * the name of another role, import and export packages (package.h).
  *
  * The file may be anybody's, and libxml2 is large: the sandbox is closed before its first byte is
  * read.
@@ -10,10 +11,12 @@
 #include <jansson.h>
 #include <libxml/parser.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "config/limits.h"
 #include "vmm/import/import.h"
+#include "vmm/import/package.h"
 #include "vmm/monitor/sandbox.h"
 #include "vmm/util/log.h"
 
@@ -46,7 +49,7 @@ static void print(const struct import *import)
     json_decref(result);
 }
 
-int main(void)
+static int description_run(void)
 {
     struct sandbox_report report = {0};
     g_autoptr(GByteArray) input = NULL;
@@ -70,4 +73,19 @@ int main(void)
         fprintf(stderr, "%s\n", error->message);
     import_finish(&import);
     return good ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int (*run)(void);
+    } roles[] = {{"worker", worker_run}, {"package", package_run}};
+
+    if (argc == 1)
+        return description_run();
+    for (unsigned i = 0; argc == 2 && i < G_N_ELEMENTS(roles); i++)
+        if (strcmp(roles[i].name, argv[1]) == 0)
+            return roles[i].run();
+    return 2;
 }

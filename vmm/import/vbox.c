@@ -76,18 +76,18 @@ static void take_adapter(struct import *import, xmlNode *node)
     if (type && !is(type, "virtio"))
         import_lose(import, "nic: the model '%s'; it becomes a virtio card", type);
     import_entry_add(entry, NULL, nat ? "user" : "none");
-    import_entry_add(entry, "mac", mac);
+    import_take_mac(import, entry, mac);
     for (xmlNode *child = nat ? nat->children : NULL; child; child = child->next)
         if (child->type == XML_ELEMENT_NODE && is((const char *)child->name, "Forwarding"))
             add_forward(entry, child);
     import_set(import, "nic", entry->str);
 }
 
-static void take_network(struct import *import, xmlNode *node)
+void import_vbox_network(struct import *import, xmlNode *network)
 {
     static const struct import_rule rules[] = {{"Adapter", take_adapter}, {0}};
 
-    import_children(import, node, rules, "Network: ");
+    import_children(import, network, rules, "Network: ");
 }
 
 /* ---- disks ---- */
@@ -165,7 +165,7 @@ static void take_hardware(struct import *import, xmlNode *node)
     static const struct import_rule rules[] = {
         {"CPU", take_cpu},
         {"Memory", take_memory},
-        {"Network", take_network},
+        {"Network", import_vbox_network},
         {"StorageControllers", take_controllers},
         {"BIOS", NULL},
         {"Boot", NULL},

@@ -79,6 +79,15 @@ const struct sandbox_profile sandbox_profiles[SANDBOX_ROLES] = {
             .memory = 4ULL << 30,
             .seconds = 60,
         },
+    /* Its threads take more of addresses than of memory. */
+    [SANDBOX_PACKAGE] =
+        {
+            .name = "package",
+            .namespaces = ALL,
+            .apart = true,
+            .descriptors = 512,
+            .memory = 16ULL << 30,
+        },
 };
 
 static bool fail(GError **error, const char *what)

@@ -21,6 +21,7 @@ enum sandbox_role {
     SANDBOX_NETWORK, /* as NAT, for a network that machines share */
     SANDBOX_SWITCH,  /* so without a way out: it only carries frames between sockets */
     SANDBOX_OSINFO,  /* reads the files of a database and prints to 1 and 2 */
+    SANDBOX_PACKAGE, /* reads and writes disks and packages that it is sent; starts threads */
     SANDBOX_ROLES,
 };
 

@@ -28,10 +28,11 @@
 #define DUMP    SANDBOX_BY_DUMP
 #define NAT     SANDBOX_BY_NAT
 #define OSINFO  SANDBOX_BY_OSINFO
+#define PACKAGE SANDBOX_BY_PACKAGE
 #define DEVICES (VCPU | CLOCK | IO | CHARDEV) /* whoever runs code of devices */
 #define THREADS (DEVICES | SAVE)
 #define SWITCH  SANDBOX_BY_SWITCH
-#define HELPERS (DUMP | NAT | OSINFO | SWITCH)
+#define HELPERS (DUMP | NAT | OSINFO | SWITCH | PACKAGE)
 #define ALL     (THREADS | HELPERS)
 
 #define ANY(name, callers)                        \
@@ -71,12 +72,13 @@ const struct sandbox_call sandbox_calls[] = {
     ANY(fstat, ALL),
     /* fstat(3) of an open file, not stat(2) of a path. */
     MASKED(newfstatat, ALL, 3, AT_EMPTY_PATH, AT_EMPTY_PATH),
-    ANY(pwrite64, IO | SAVE),
+    ANY(pwrite64, IO | SAVE | PACKAGE),
     ANY(preadv, IO),
     ANY(pwritev, IO),
     ANY(fdatasync, IO),
+    ANY(fsync, PACKAGE),
     ANY(fallocate, IO | VCPU),
-    ANY(ftruncate, MAIN | SAVE),
+    ANY(ftruncate, MAIN | SAVE | PACKAGE),
     ANY(memfd_create, MAIN),
     ANY(dup, MAIN),
     ANY(dup2, MAIN),
@@ -85,10 +87,10 @@ const struct sandbox_call sandbox_calls[] = {
     /* Of a descriptor's own. None that has signals sent to others (F_SETOWN), nor locks. */
     EQUAL(fcntl, MAIN | CHARDEV | NAT | SWITCH, 1, F_DUPFD),
     EQUAL(fcntl, MAIN | CHARDEV | NAT | SWITCH, 1, F_DUPFD_CLOEXEC),
-    EQUAL(fcntl, IO | CHARDEV | NAT | SWITCH | OSINFO, 1, F_GETFD),
-    EQUAL(fcntl, IO | CHARDEV | NAT | SWITCH | OSINFO, 1, F_SETFD),
-    EQUAL(fcntl, IO | CHARDEV | NAT | SWITCH | OSINFO, 1, F_GETFL),
-    EQUAL(fcntl, IO | CHARDEV | NAT | SWITCH, 1, F_SETFL),
+    EQUAL(fcntl, IO | CHARDEV | NAT | SWITCH | OSINFO | PACKAGE, 1, F_GETFD),
+    EQUAL(fcntl, IO | CHARDEV | NAT | SWITCH | OSINFO | PACKAGE, 1, F_SETFD),
+    EQUAL(fcntl, IO | CHARDEV | NAT | SWITCH | OSINFO | PACKAGE, 1, F_GETFL),
+    EQUAL(fcntl, IO | CHARDEV | NAT | SWITCH | PACKAGE, 1, F_SETFL),
     EQUAL(fcntl, MAIN | NAT, 1, F_ADD_SEALS),
     EQUAL(fcntl, MAIN | NAT, 1, F_GET_SEALS),
 
@@ -123,20 +125,20 @@ const struct sandbox_call sandbox_calls[] = {
     ANY(rt_sigprocmask, ALL),
     ANY(rt_sigreturn, ALL),
     ANY(sigaltstack, ALL),
-    ANY(set_robust_list, THREADS | OSINFO),
-    ANY(rseq, THREADS | OSINFO),
-    ANY(membarrier, THREADS),
+    ANY(set_robust_list, THREADS | OSINFO | PACKAGE),
+    ANY(rseq, THREADS | OSINFO | PACKAGE),
+    ANY(membarrier, THREADS | PACKAGE),
     ANY(getcpu, THREADS),
     ANY(rt_sigtimedwait, MAIN),
-    MASKED(clone, MAIN | IO | OSINFO, 0, CLONE_DECIDES, THREAD_FLAGS),
+    MASKED(clone, MAIN | IO | OSINFO | PACKAGE, 0, CLONE_DECIDES, THREAD_FLAGS),
     ANY(set_tid_address, MAIN),
-    ANY(sched_getaffinity, THREADS | OSINFO),
+    ANY(sched_getaffinity, THREADS | OSINFO | PACKAGE),
     EQUAL(sched_setaffinity, MAIN, 0, 0),
-    EQUAL(sched_getattr, MAIN | IO, 0, 0),
-    EQUAL(sched_getparam, MAIN | IO, 0, 0),
-    EQUAL(sched_getscheduler, MAIN | IO, 0, 0),
+    EQUAL(sched_getattr, MAIN | IO | PACKAGE, 0, 0),
+    EQUAL(sched_getparam, MAIN | IO | PACKAGE, 0, 0),
+    EQUAL(sched_getscheduler, MAIN | IO | PACKAGE, 0, 0),
     EQUAL(prctl, ALL, 0, PR_GET_NAME),
-    EQUAL(prctl, THREADS | OSINFO, 0, PR_SET_NAME),
+    EQUAL(prctl, THREADS | OSINFO | PACKAGE, 0, PR_SET_NAME),
     EQUAL(prctl, CLOCK, 0, PR_SET_TIMERSLACK),
 
     /* Time, and what the host is. */
@@ -154,9 +156,9 @@ const struct sandbox_call sandbox_calls[] = {
     ANY(getrusage, MAIN),
 
     /* Waiting. */
-    ANY(poll, MAIN | CHARDEV | IO | NAT | SWITCH | OSINFO),
-    ANY(ppoll, MAIN | CHARDEV | IO | NAT | SWITCH),
-    ANY(eventfd2, IO | NAT | OSINFO),
+    ANY(poll, MAIN | CHARDEV | IO | NAT | SWITCH | OSINFO | PACKAGE),
+    ANY(ppoll, MAIN | CHARDEV | IO | NAT | SWITCH | PACKAGE),
+    ANY(eventfd2, IO | NAT | OSINFO | PACKAGE),
     ANY(epoll_create1, IO),
     ANY(epoll_ctl, IO),
     ANY(epoll_wait, IO),
@@ -164,9 +166,9 @@ const struct sandbox_call sandbox_calls[] = {
     ANY(io_uring_enter, IO),
 
     /* Connections that came as descriptors. */
-    ANY(recvmsg, IO | CHARDEV | NAT | SWITCH),
+    ANY(recvmsg, IO | CHARDEV | NAT | SWITCH | PACKAGE),
     ANY(recvfrom, IO | CHARDEV | NAT | SWITCH),
-    ANY(sendmsg, IO | CHARDEV | NAT | SWITCH),
+    ANY(sendmsg, IO | CHARDEV | NAT | SWITCH | PACKAGE),
     ANY(sendto, IO | CHARDEV | NAT | SWITCH),
     ANY(accept, MAIN | CHARDEV | NAT),
     ANY(accept4, MAIN | CHARDEV | NAT),

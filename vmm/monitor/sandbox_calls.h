@@ -29,6 +29,7 @@ enum sandbox_caller {
     SANDBOX_BY_NAT = 1 << 9,
     SANDBOX_BY_OSINFO = 1 << 10,
     SANDBOX_BY_SWITCH = 1 << 11,
+    SANDBOX_BY_PACKAGE = 1 << 12,
 };
 
 struct sandbox_call {

@@ -223,9 +223,10 @@ static void on_thread(enum thread_kind kind)
 static unsigned callers_of(enum sandbox_role role)
 {
     static const unsigned by[SANDBOX_ROLES] = {
-        [SANDBOX_VMM] = SANDBOX_BY_MAIN,      [SANDBOX_DUMP] = SANDBOX_BY_DUMP,
-        [SANDBOX_NAT] = SANDBOX_BY_NAT,       [SANDBOX_NETWORK] = SANDBOX_BY_NAT,
-        [SANDBOX_SWITCH] = SANDBOX_BY_SWITCH, [SANDBOX_OSINFO] = SANDBOX_BY_OSINFO,
+        [SANDBOX_VMM] = SANDBOX_BY_MAIN,        [SANDBOX_DUMP] = SANDBOX_BY_DUMP,
+        [SANDBOX_NAT] = SANDBOX_BY_NAT,         [SANDBOX_NETWORK] = SANDBOX_BY_NAT,
+        [SANDBOX_SWITCH] = SANDBOX_BY_SWITCH,   [SANDBOX_OSINFO] = SANDBOX_BY_OSINFO,
+        [SANDBOX_PACKAGE] = SANDBOX_BY_PACKAGE,
     };
 
     return by[role];
