@@ -13,6 +13,8 @@ import subprocess
 import time
 import unittest
 
+import pexpect
+
 from anima_test import ANIMA, PAYLOAD, PATIENCE, AnimaTest, wait_for
 
 os.environ["PATH"] += ":/usr/sbin:/sbin"
@@ -236,6 +238,15 @@ class Cloud(AnimaTest):
         process.send_signal(number)
         _, words = process.communicate(timeout=PATIENCE)
         return process.returncode, words
+
+    def test_a_terminal_sees_how_far_it_is(self):
+        self.large_image()
+        words = self.words("--user", "me", "--ssh-key", public_key())
+        session = pexpect.spawn(ANIMA, list(words), env=self.env, timeout=PATIENCE, encoding="utf-8")
+        session.expect(r"\[#+ *\] +\d+ %")
+        session.expect(pexpect.EOF)
+        session.close()
+        self.assertEqual((session.exitstatus, os.listdir(self.data)), (0, ["web"]))
 
     def test_ctrl_c_gives_up_and_leaves_nothing(self):
         status, words = self.interrupt(signal.SIGINT)

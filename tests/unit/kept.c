@@ -52,6 +52,76 @@ static void assert_text(const char *name, const char *expected)
     anima_free(text);
 }
 
+/* A machine "a" out of an image of 100000 bytes in `folder`, begun. */
+static struct anima_creation *begin_cloud(const char *folder)
+{
+    struct anima_definition *definition = define("a");
+    struct anima_creation *creation;
+    char path[128], text[256], bytes[1000];
+    FILE *image;
+
+    memset(bytes, 'x', sizeof(bytes));
+    snprintf(path, sizeof(path), "%s-image", folder);
+    image = fopen(path, "w");
+    assert_non_null(image);
+    for (unsigned i = 0; i < 100; i++)
+        assert_int_equal(fwrite(bytes, 1, sizeof(bytes), image), sizeof(bytes));
+    fclose(image);
+    snprintf(text, sizeof(text),
+             "{\"cloud-image\": \"%s\", \"user\": \"me\", \"password-hash\": \"$6$a$bcdefgh\"}",
+             path);
+    creation = anima_definition_keep_cloud(definition, text, NULL);
+    assert_non_null(creation);
+    anima_definition_destroy(definition);
+    unlink(path);
+    return creation;
+}
+
+static void a_machine_out_of_an_image_is_made_in_steps(void **state)
+{
+    struct anima_creation *creation = begin_cloud(*state);
+    struct anima_error *error = NULL;
+    uint64_t done = 0, total = 0;
+    char *text;
+    int more;
+
+    while ((more = anima_creation_step(creation, &done, &total, &error)) == 1)
+        assert_true(done <= total && total == 100000);
+    if (more < 0 && strstr(error->message, "this build makes no seeds")) {
+        anima_error_free(error);
+        anima_creation_destroy(creation);
+        skip();
+    }
+    assert_int_equal(more, 0);
+    assert_int_equal(done, 100000);
+    /* It is done, and stays so. */
+    assert_int_equal(anima_creation_step(creation, NULL, NULL, NULL), 0);
+    anima_creation_destroy(creation);
+    text = anima_definition_read("a", NULL);
+    assert_non_null(strstr(text, "file: disks/root.img\n"));
+    anima_free(text);
+}
+
+static void what_is_not_finished_is_no_machine(void **state)
+{
+    static const char *const wrong[] = {"", "[]", "{", "{\"cloud-image\": 1}",
+                                        "{\"user\": \"me\"}"};
+    struct anima_definition *definition = define("a");
+    struct anima_creation *creation = begin_cloud(*state);
+    struct anima_error *error = NULL;
+
+    assert_int_equal(anima_creation_step(creation, NULL, NULL, NULL), 1);
+    anima_creation_destroy(creation);
+    assert_null(anima_definition_read("a", &error));
+    assert_error(error, ANIMA_ERROR_ABSENT, "a: no machine of this name");
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        error = NULL;
+        assert_null(anima_definition_keep_cloud(definition, wrong[i], &error));
+        assert_error(error, ANIMA_ERROR_USAGE, "");
+    }
+    anima_definition_destroy(definition);
+}
+
 static int make_folder(void **state)
 {
     static char path[64];
@@ -243,6 +313,8 @@ int main(void)
         kept_test(a_text_is_replaced_if_it_is_good_and_known),
         kept_test(the_inventory_has_those_that_do_not_run),
         kept_test(names_are_checked_everywhere),
+        kept_test(a_machine_out_of_an_image_is_made_in_steps),
+        kept_test(what_is_not_finished_is_no_machine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
