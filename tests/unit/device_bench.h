@@ -41,7 +41,8 @@ struct bench {
     unsigned messages; /* MSIs; the last one: */
     uint64_t address;
     uint32_t data;
-    struct block *disk; /* for a device that needs one */
+    struct pci_bus *bus; /* behind a bridge, for a PCI device; NULL: it is on bus 0 */
+    struct block *disk;  /* for a device that needs one */
     struct net_link *link;
     int wire; /* the far end of the link */
     unsigned resets, power_offs, sleeps, exits, crashes;
@@ -182,11 +183,14 @@ static inline void bench_destroy(struct bench *bench)
 /* A device in its place in the standard PC. */
 static inline struct device *bench_device(struct bench *bench, const struct device_ops *kind)
 {
+    const struct pci_address behind = {bench->bus, 0, 0};
     g_autofree void *config = g_malloc0(kind->config_size + 1);
     GError *error = NULL;
 
     if (kind->defaults)
         kind->defaults(&bench->env, config);
+    if (bench->bus && kind->config_size >= sizeof(behind))
+        memcpy(config, &behind, sizeof(behind));
     if (kind == &virtio_blk_device)
         ((struct virtio_disk_config *)config)->block = bench->disk;
     if (kind == &virtio_net_device)

@@ -10,7 +10,10 @@
  */
 #include "tests/unit/device_bench.h"
 
+#include <linux/pci_regs.h>
+
 #include "vmm/device/pci/pci.h"
+#include "vmm/device/pci/root_port.h"
 
 #define SEED    20240611
 #define TRAFFIC 1500
@@ -19,16 +22,38 @@
 struct subject {
     const struct device_ops *ops;
     struct bench *bench;
+    struct device *port; /* that the device is behind; NULL: none */
     struct device *device;
     int64_t age;   /* machine time */
     uint64_t seen; /* hash of all that its registers answered */
 };
+
+/* Whether devices are behind a root port, as those are that came while the machine ran. */
+static bool behind_port;
+
+#define PORT_DEVFN PCI_DEVFN(0x1C, 0)
+#define PORT_BUS   1
+
+/* A root port that forwards all that is asked for: nonsense comes to what is behind it alone. */
+static void subject_add_port(struct subject *subject)
+{
+    struct pci_bus *root = subject->bench->env.pci;
+
+    subject->port = bench_device(subject->bench, &root_port_device);
+    pci_config_write(root, 0, PORT_DEVFN, PCI_SECONDARY_BUS, 1, PORT_BUS);
+    pci_config_write(root, 0, PORT_DEVFN, PCI_SUBORDINATE_BUS, 1, PORT_BUS);
+    pci_config_write(root, 0, PORT_DEVFN, PCI_MEMORY_BASE, 4, 0xFFF00000);
+    pci_config_write(root, 0, PORT_DEVFN, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    subject->bench->bus = root_port_bus(subject->port);
+}
 
 static struct subject subject_create(const struct device_ops *ops, int64_t age)
 {
     struct subject subject = {.ops = ops, .bench = bench_create(), .age = age};
 
     bench_step(subject.bench, age);
+    if (behind_port)
+        subject_add_port(&subject);
     subject.device = bench_device(subject.bench, ops);
     return subject;
 }
@@ -70,6 +95,7 @@ static void subject_settle(struct subject *subject)
 static void subject_destroy(struct subject *subject)
 {
     device_destroy(subject->device);
+    device_destroy(subject->port);
     bench_destroy(subject->bench);
 }
 
@@ -144,30 +170,44 @@ static void one_access(struct subject *subject, GArray *stretches, GRand *rand)
         see(subject, bus_read(stretch->bus, address, size));
 }
 
+/* The bus that the device is on, and its number. */
+static struct pci_bus *bus_of(const struct bench *bench, uint8_t *number)
+{
+    *number = bench->bus ? PORT_BUS : 0;
+    return bench->bus ? bench->bus : bench->env.pci;
+}
+
 static void one_configuration_access(struct subject *subject, GRand *rand)
 {
     unsigned size = 1U << g_rand_int_range(rand, 0, 3);
     unsigned offset = g_rand_int_range(rand, 0, 4096 / size) * size;
+    struct pci_bus *root = subject->bench->env.pci;
+    uint8_t number;
+    struct pci_bus *bus = bus_of(subject->bench, &number);
 
     for (unsigned devfn = 0; devfn < 256; devfn++) {
-        if (!pci_bus_function(subject->bench->env.pci, devfn))
+        if (!pci_bus_function(bus, devfn))
             continue;
         if (g_rand_boolean(rand))
-            pci_config_write(subject->bench->env.pci, 0, devfn, offset, size, odd_value(rand));
+            pci_config_write(root, number, devfn, offset, size, odd_value(rand));
         else
-            see(subject, pci_config_read(subject->bench->env.pci, 0, devfn, offset, size));
+            see(subject, pci_config_read(root, number, devfn, offset, size));
     }
 }
 
 /* Put every memory BAR somewhere and let its function decode: nonsense alone hardly does. */
 static void open_functions(struct bench *bench)
 {
+    uint8_t number;
+    struct pci_bus *bus = bus_of(bench, &number);
+
     for (unsigned devfn = 0; devfn < 256; devfn++) {
-        if (!pci_bus_function(bench->env.pci, devfn))
+        if (!pci_bus_function(bus, devfn))
             continue;
         for (unsigned i = 0; i < PCI_BARS; i++)
-            pci_config_write(bench->env.pci, 0, devfn, 0x10 + 4 * i, 4, 0xC0000000 + (i << 16));
-        pci_config_write(bench->env.pci, 0, devfn, 0x04, 2, 6);
+            pci_config_write(bench->env.pci, number, devfn, 0x10 + 4 * i, 4,
+                             0xC0000000 + (i << 16));
+        pci_config_write(bench->env.pci, number, devfn, 0x04, 2, 6);
     }
 }
 
@@ -366,6 +406,19 @@ static void check_pause(const struct device_ops *ops, GRand *rand)
     subject_destroy(&subject);
 }
 
+static void for_each_that_comes_and_goes(void (*check)(const struct device_ops *ops, GRand *rand))
+{
+    static const struct device_ops *const kinds[] = {&virtio_blk_device, &virtio_net_device};
+
+    behind_port = true;
+    for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        GRand *rand = g_rand_new_with_seed(SEED + i);
+        check(kinds[i], rand);
+        g_rand_free(rand);
+    }
+    behind_port = false;
+}
+
 static void for_each_kind(void (*check)(const struct device_ops *ops, GRand *rand), bool stateful)
 {
     for (unsigned i = 0; device_kinds[i]; i++) {
@@ -375,6 +428,7 @@ static void for_each_kind(void (*check)(const struct device_ops *ops, GRand *ran
         check(device_kinds[i], rand);
         g_rand_free(rand);
     }
+    for_each_that_comes_and_goes(check);
 }
 
 static void a_saved_state_loads_into_a_fresh_device_and_saves_the_same(void **state)
