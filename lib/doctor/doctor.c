@@ -29,6 +29,7 @@ const struct doctor_check doctor_checks[] = {
     {"nat", "networks by NAT", check_nat},
     {"tun", "/dev/net/tun", check_tun},
     {"bridges", "bridges of the host", check_bridges},
+    {"bridge-helper", "who may put machines on them", check_bridge_helper},
     {"iommu", "IOMMU groups", check_iommu},
     {"machines", "the folder of machines", check_machines_folder},
     {"runtime", "the folder of running machines", check_runtime_folder},

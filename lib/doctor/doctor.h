@@ -27,10 +27,12 @@ struct doctor_host {
     uid_t uid;
     const gid_t *groups; /* that the user is in */
     unsigned group_count;
-    const char *release;     /* of its kernel */
-    const json_t *found;     /* by "anima-vmm examine"; NULL: */
-    const char *found_error; /* why it cannot be run */
-    bool nat, osinfo;        /* this build has the helper */
+    const char *release;       /* of its kernel */
+    const json_t *found;       /* by "anima-vmm examine"; NULL: */
+    const char *found_error;   /* why it cannot be run */
+    bool nat, osinfo;          /* this build has the helper */
+    const char *bridge_helper; /* path of anima-bridge; NULL: there is none */
+    bool bridge_capable;       /* it has its file capability */
     rlim_t descriptors, processes;
     const char *data_folder, *data_error;       /* error: NULL: it can be written to */
     const char *runtime_folder, *runtime_error; /* so here */
@@ -101,6 +103,7 @@ void check_iommu(const struct doctor_host *host, struct doctor_finding *finding)
 
 void check_tun(const struct doctor_host *host, struct doctor_finding *finding);
 void check_bridges(const struct doctor_host *host, struct doctor_finding *finding);
+void check_bridge_helper(const struct doctor_host *host, struct doctor_finding *finding);
 void check_nat(const struct doctor_host *host, struct doctor_finding *finding);
 
 void check_machines_folder(const struct doctor_host *host, struct doctor_finding *finding);

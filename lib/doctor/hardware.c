@@ -7,6 +7,7 @@
 
 #include "lib/doctor/doctor.h"
 
+#define BRIDGE_FILE     "/etc/anima/bridge.conf"
 #define MEMORY_LEAST_KB 262144 /* a small Linux guest, and what runs it */
 
 /* ---- processors ---- */
@@ -311,6 +312,48 @@ void check_bridges(const struct doctor_host *host, struct doctor_finding *findin
                    "sudo ip link add br0 type bridge && sudo ip link set br0 up, and the host's "
                    "interface into it",
                    "none: guests reach the host's network by NAT");
+}
+
+/* The bridges on which the user may put network cards, by anima-bridge's file: "allow BRIDGE", for
+ * everybody or for the users behind it. */
+static char *allowed_bridges(const struct doctor_host *host)
+{
+    g_autofree char *text = doctor_read(host, BRIDGE_FILE);
+    g_auto(GStrv) lines = g_strsplit(text ? text : "", "\n", -1);
+    GString *names = g_string_new(NULL);
+
+    for (char **line = lines; *line; line++) {
+        g_auto(GStrv) words = g_strsplit_set(g_strstrip(*line), " \t", -1);
+        unsigned count = g_strv_length(words);
+
+        if (count >= 2 && strcmp(words[0], "allow") == 0 &&
+            (count == 2 || g_strv_contains((const char *const *)words + 2, host->user)))
+            g_string_append_printf(names, "%s%s", names->len ? ", " : "", words[1]);
+    }
+    return g_string_free(names, FALSE);
+}
+
+void check_bridge_helper(const struct doctor_host *host, struct doctor_finding *finding)
+{
+    g_autofree char *names = allowed_bridges(host);
+    g_autofree char *remedy =
+        g_strdup_printf("sudo setcap cap_net_admin=ep %s", host->bridge_helper);
+
+    if (!host->bridge_helper)
+        doctor_say(finding, DOCTOR_NOTE, "install Anima again",
+                   "anima-bridge is not there: no network card can be put on a bridge by its name");
+    else if (host->uid == 0)
+        doctor_say(finding, DOCTOR_OK, NULL, "root may put network cards on any bridge");
+    else if (!host->bridge_capable)
+        doctor_say(
+            finding, DOCTOR_NOTE, remedy,
+            "anima-bridge has not its capability: users cannot put network cards on bridges");
+    else if (!*names)
+        doctor_say(finding, DOCTOR_NOTE,
+                   "sudo mkdir -p /etc/anima && echo allow br0 | sudo tee -a " BRIDGE_FILE,
+                   "no bridge is allowed to %s in " BRIDGE_FILE, host->user);
+    else
+        doctor_say(finding, DOCTOR_OK, NULL, "%s may put network cards on %s", host->user, names);
 }
 
 void check_nat(const struct doctor_host *host, struct doctor_finding *finding)

@@ -4,11 +4,13 @@
  */
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statfs.h>
 #include <sys/utsname.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "config/paths.h"
@@ -25,7 +27,7 @@ struct facts {
     gid_t groups[GROUPS_MAX];
     json_t *found;
     char *user, *found_error, *data_folder, *data_error, *runtime_folder, *runtime_error,
-        *data_kind;
+        *data_kind, *bridge_helper;
 };
 
 static char *user_name(void)
@@ -40,6 +42,16 @@ static bool has_program(const char *name, const char *build_folder)
     g_autofree char *path = program_path(name, build_folder, NULL);
 
     return path;
+}
+
+/* Whether the file has CAP_NET_ADMIN for whoever runs it. */
+static bool has_capability(const char *path)
+{
+    struct vfs_cap_data data = {0};
+    ssize_t size = path ? getxattr(path, "security.capability", &data, sizeof(data)) : -1;
+
+    return size >= (ssize_t)offsetof(struct vfs_cap_data, data[1]) &&
+           GUINT32_FROM_LE(data.data[0].permitted) >> CAP_NET_ADMIN & 1;
 }
 
 static void find_by_trying(struct facts *facts)
@@ -133,6 +145,7 @@ static void gather(struct facts *facts)
 
     uname(&facts->name);
     facts->user = user_name();
+    facts->bridge_helper = program_path("anima-bridge", "../vmm", NULL);
     find_by_trying(facts);
     look_at_folders(facts);
     facts->host = (struct doctor_host){
@@ -146,6 +159,8 @@ static void gather(struct facts *facts)
         .found_error = facts->found_error,
         .nat = has_program("anima-nat", "../vmm"),
         .osinfo = has_program("anima-osinfo", ""),
+        .bridge_helper = facts->bridge_helper,
+        .bridge_capable = has_capability(facts->bridge_helper),
         .descriptors = limit(RLIMIT_NOFILE),
         .processes = limit(RLIMIT_NPROC),
         .data_folder = facts->data_folder,
@@ -165,6 +180,7 @@ static void forget(struct facts *facts)
     g_free(facts->data_folder);
     g_free(facts->data_error);
     g_free(facts->data_kind);
+    g_free(facts->bridge_helper);
     g_free(facts->runtime_folder);
     g_free(facts->runtime_error);
 }

@@ -49,6 +49,7 @@ static const struct file healthy[] = {
     {"/dev/net/tun", "", 0666},
     {"/run/systemd/system/x", ""},
     {"/var/lib/systemd/linger/me", ""},
+    {"/etc/anima/bridge.conf", "# ours\nallow br0\nallow br1 you\n  allow br2 you me\n"},
     {"/usr/share/seabios/bios-256k.bin", ""},
     {"/usr/share/OVMF/OVMF_CODE_4M.fd", ""},
     {"/usr/share/osinfo/os/x", ""},
@@ -97,6 +98,8 @@ static struct world *world_create(void)
         .found_error = "it is not there",
         .nat = true,
         .osinfo = true,
+        .bridge_helper = "/usr/libexec/anima/anima-bridge",
+        .bridge_capable = true,
         .descriptors = 1024,
         .processes = 4096,
         .data_folder = "/data",
@@ -444,6 +447,28 @@ static void folders_are_told(void **state)
     assert_found(world, "runtime", "stop", "not a folder", "ANIMA_RUNTIME_DIR");
 }
 
+static void who_may_use_bridges_is_told(void **state)
+{
+    struct world *world = world_create();
+
+    assert_found(world, "bridge-helper", "ok", "me may put network cards on br0, br2", NULL);
+    world = world_create();
+    world->host.bridge_helper = NULL;
+    assert_found(world, "bridge-helper", "note", "is not there", "install Anima");
+    world = world_create();
+    world->host.bridge_capable = false;
+    assert_found(world, "bridge-helper", "note", "has not its capability",
+                 "setcap cap_net_admin=ep /usr/libexec/anima/anima-bridge");
+    world = world_create();
+    put(world, &(struct file){"/etc/anima/bridge.conf", "allow br1 you\n"});
+    assert_found(world, "bridge-helper", "note", "no bridge is allowed to me",
+                 "tee -a /etc/anima/bridge.conf");
+    world = world_create();
+    world->host.uid = 0;
+    put(world, &(struct file){"/etc/anima/bridge.conf", NULL});
+    assert_found(world, "bridge-helper", "ok", "any bridge", NULL);
+}
+
 static void what_a_build_lacks_is_told(void **state)
 {
     struct world *world = world_create();
@@ -501,6 +526,7 @@ int main(void)
         cmocka_unit_test(an_old_kernel_runs_no_machine),
         cmocka_unit_test(limits_are_told),
         cmocka_unit_test(folders_are_told),
+        cmocka_unit_test(who_may_use_bridges_is_told),
         cmocka_unit_test(what_a_build_lacks_is_told),
         cmocka_unit_test(the_group_of_a_device_is_named),
         cmocka_unit_test(root_may_use_everything),
