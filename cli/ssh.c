@@ -21,6 +21,7 @@
 #define WAIT        120    /* seconds */
 #define WAIT_MAX    86400
 #define ANSWER_MS   10000 /* of the monitor */
+#define TRY_S       5     /* for one look at the guest */
 #define INTERVAL_US 300000
 
 const struct cli_flag ssh_flags[] = {
@@ -73,10 +74,10 @@ static void read_definition(struct session *session, struct anima_machine *machi
 /* ---- waiting for it ---- */
 
 /* Whether a server of ssh's answers. The NAT takes connections before the guest does. */
-static bool answers(const struct way *way)
+static bool answers(const struct way *way, unsigned seconds)
 {
     char greeting[sizeof(BANNER)] = "";
-    int fd = way_dial(way);
+    int fd = way_dial(way, seconds);
     ssize_t got = fd >= 0 ? recv(fd, greeting, strlen(BANNER), MSG_WAITALL) : -1;
 
     if (fd >= 0)
@@ -110,6 +111,7 @@ static int no_answer(const struct way *way, enum way_found found, unsigned secon
 static int await(struct way *way, struct anima_machine *machine, unsigned seconds)
 {
     gint64 end = g_get_monotonic_time() + seconds * G_USEC_PER_SEC;
+    unsigned patience = CLAMP(seconds, 1, TRY_S);
 
     while (true) {
         struct anima_error *error = NULL;
@@ -117,7 +119,7 @@ static int await(struct way *way, struct anima_machine *machine, unsigned second
 
         if (found == WAY_NONE)
             return no_way(way, error);
-        if (found == WAY_HERE && answers(way))
+        if (found == WAY_HERE && answers(way, patience))
             return CLI_GOOD;
         if (g_get_monotonic_time() >= end)
             return no_answer(way, found, seconds);

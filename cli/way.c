@@ -19,7 +19,6 @@
 
 #define ANSWER_MS 10000 /* of the monitor */
 #define AGENT_MS  2000
-#define DIAL_S    5
 #define PIECES    5 /* of a forward: tcp:HOST:PORT:GUEST:PORT */
 
 void way_finish(struct way *way)
@@ -132,20 +131,6 @@ static bool take_shared(struct way *way, const json_t *network, const char *mac)
     return false;
 }
 
-static enum way_found find_shared(struct way *way, const char *name, const char *mac)
-{
-    char *text = anima_network_show(name, NULL);
-    json_t *network = text ? json_loads(text, 0, NULL) : NULL;
-    bool found = take_shared(way, network, mac);
-
-    if (!found)
-        way_advise(way, "'anima network forward %s add tcp:0:%s:%u' makes one", name, way->name,
-                   way->port);
-    json_decref(network);
-    anima_free(text);
-    return found ? WAY_HERE : WAY_NONE;
-}
-
 /* ---- addresses of the guest's ---- */
 
 /* The next entry of the host's neighbours. */
@@ -206,6 +191,33 @@ static enum way_found find_direct(struct way *way, struct anima_machine *machine
     return told || known ? WAY_HERE : WAY_LATER;
 }
 
+/* By the network that a card is on. */
+static enum way_found find_shared(struct way *way, struct anima_machine *machine, const char *name,
+                                  const json_t *nic)
+{
+    const char *mac = text_of(nic, "mac");
+    char *text = anima_network_show(name, NULL);
+    json_t *network = text ? json_loads(text, 0, NULL) : NULL;
+    bool internal = g_str_equal(text_of(network, "kind"), "internal");
+    enum way_found found = WAY_NONE;
+
+    anima_free(text);
+    if (g_str_equal(text_of(network, "kind"), "bridge"))
+        found = find_direct(way, machine, mac);
+    else if (take_shared(way, network, mac))
+        found = WAY_HERE;
+    else if (internal)
+        way_advise(way,
+                   "its network '%s' is internal; a second card would have one: 'anima attach %s "
+                   "nic user,forward=tcp:0:%u'",
+                   name, way->name, way->port);
+    else
+        way_advise(way, "'anima network forward %s add tcp:0:%s:%u' makes one", name, way->name,
+                   way->port);
+    json_decref(network);
+    return found;
+}
+
 /* ---- all ---- */
 
 /* The way by one card. */
@@ -214,7 +226,7 @@ static enum way_found find_by(struct way *way, struct anima_machine *machine, co
     const char *network = text_of(nic, "network"), *mac = text_of(nic, "mac");
 
     if (g_str_has_prefix(network, "switch="))
-        return find_shared(way, network + strlen("switch="), mac);
+        return find_shared(way, machine, network + strlen("switch="), nic);
     if (g_str_has_prefix(network, "tap=") || g_str_has_prefix(network, "bridge="))
         return find_direct(way, machine, mac);
     if (g_str_equal(network, "user") && !way->remedy)
@@ -262,9 +274,9 @@ enum way_found way_find(struct way *way, struct anima_machine *machine, struct a
     return best;
 }
 
-static int connect_to(const struct addrinfo *address)
+static int connect_to(const struct addrinfo *address, unsigned seconds)
 {
-    const struct timeval limit = {.tv_sec = DIAL_S};
+    const struct timeval limit = {.tv_sec = seconds};
     int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
@@ -277,7 +289,7 @@ static int connect_to(const struct addrinfo *address)
     return -1;
 }
 
-int way_dial(const struct way *way)
+int way_dial(const struct way *way, unsigned seconds)
 {
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
                                    .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
@@ -287,7 +299,7 @@ int way_dial(const struct way *way)
 
     if (getaddrinfo(way->host, way->dial, &hints, &address) != 0)
         return -1;
-    fd = connect_to(address);
+    fd = connect_to(address, seconds);
     freeaddrinfo(address);
     if (fd >= 0 && way->mac)
         seen = find_neighbour(way->mac, way->host);

@@ -27,5 +27,6 @@ void way_finish(struct way *way);
  * where this host has a cable to it. WAY_NONE with `error` when the machine does not answer. */
 enum way_found way_find(struct way *way, struct anima_machine *machine, struct anima_error **error);
 
-/* A connection along the way; -1: nobody takes it now, or it is not the machine who does. */
-int way_dial(const struct way *way);
+/* A connection along the way, on which everything takes up to `seconds`; -1: nobody takes it now,
+ * or it is not the machine who does. */
+int way_dial(const struct way *way, unsigned seconds);

@@ -5,6 +5,7 @@ that nothing is left of what was refused or given up."""
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -276,6 +277,33 @@ class Cloud(AnimaTest):
         result = self.anima("ssh", "test")
         self.assertEqual(result.returncode, 1)
         self.assertIn("no way from this host to the guest's port 22: it has no card on a network", result.stderr)
+        session.send("\x1d")
+        self.assert_ends(session, 0)
+
+    def remedy(self, words):
+        """What ssh says would make a way, which `words` are in; as a command's."""
+        result = self.anima("ssh", "test", "--wait", "0")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(words, result.stderr)
+        return re.search(r"'anima ([^']*)'", result.stderr)[1].split()
+
+    def follow(self, words):
+        result = self.anima(*words)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        result = self.anima("ssh", "test", "--wait", "0")
+        self.assertIn("no ssh server answers in the guest", result.stderr)
+
+    def test_ssh_tells_what_makes_a_way(self):
+        for kind in "nat", "internal":
+            self.assertEqual(self.anima("network", "create", kind, "--kind", kind).returncode, 0)
+        session = self.greeted("--nic", "switch=nat")
+        self.follow(self.remedy("network forward nat add tcp:0:test:22"))
+        self.assertEqual(self.anima("change", "test", "nic0", "network=user").returncode, 0)
+        self.follow(self.remedy("change test nic0 forward+=tcp:0:22"))
+        session.send("\x1d")
+        self.assert_ends(session, 0)
+        session = self.greeted("--nic", "switch=internal")
+        self.follow(self.remedy("is internal"))
         session.send("\x1d")
         self.assert_ends(session, 0)
 
