@@ -34,6 +34,8 @@
 #define CONFIG_TEXT_MAX         65535      /* bytes of one value */
 #define CONFIG_FILE_MAX         (1U << 20) /* bytes of one vm.yaml */
 #define CONFIG_STOP_TIMEOUT_MAX 86400ULL   /* seconds that a guest gets to power off */
+#define CONFIG_CPU_LIMIT_MAX    100000ULL  /* of cpu-limit, in percent of a processor */
+#define CONFIG_CPU_WEIGHT_MAX   10000ULL   /* of cpu-weight, the kernel's own */
 #define CONFIG_START_ORDER_MAX  9999ULL    /* of start-order */
 #define CONFIG_START_DELAY_MAX  3600ULL    /* seconds between two machines */
 #define CONFIG_NAME_MAX         64         /* bytes of a machine's name */

@@ -516,6 +516,41 @@ const struct option options[OPTION_COUNT + 1] = {
             .max = CONFIG_RNG_RATE_MAX,
             .help = "bytes that virtio-rng gives in a second",
         },
+    [OPTION_CPU_LIMIT] =
+        {
+            .key = "cpu-limit",
+            .type = OPTION_TYPE_INT,
+            .argument = "PERCENT",
+            .min = 1,
+            .max = CONFIG_CPU_LIMIT_MAX,
+            .help = "how much of the host's processors the machine may have",
+            .manual =
+                "All of its processes together: 150 is one and a half processors. A limit that "
+                "cannot be set is an error; see *SYSTEMD* for where it can.",
+        },
+    [OPTION_CPU_WEIGHT] =
+        {
+            .key = "cpu-weight",
+            .type = OPTION_TYPE_INT,
+            .argument = "N",
+            .min = 1,
+            .max = CONFIG_CPU_WEIGHT_MAX,
+            .help = "its share when others want the processors too",
+            .manual = "Others have 100 unless they say otherwise.",
+        },
+    [OPTION_MEMORY_LIMIT] =
+        {
+            .key = "memory-limit",
+            .type = OPTION_TYPE_SIZE,
+            .argument = "SIZE",
+            .min = CONFIG_MEMORY_MIN,
+            .max = 2 * CONFIG_MEMORY_MAX,
+            .help = "how much of the host's memory the machine may have",
+            .manual =
+                "All of its processes together: the guest's memory, some 30M, and with the "
+                "software CPU as much again as it is given for translated code. A machine that "
+                "wants more is killed.",
+        },
     [OPTION_ON_REBOOT] =
         {
             .key = "on-reboot",

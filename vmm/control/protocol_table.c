@@ -234,6 +234,7 @@ static const struct control_field query_result[] = {
     {"sandbox", CONTROL_OBJECT, true, "what shuts the vmm off", .fields = sandbox_fields},
     {"name", CONTROL_TEXT, true, "of the machine"},
     {"monitor_pid", CONTROL_INT, true, "of the monitor"},
+    {"group", CONTROL_TEXT, false, "control group of its processes, if it has limits"},
     {"ptys", CONTROL_MAP, true, "pseudo-terminals, by line", .entry = &any_text},
     {"forwards", CONTROL_LIST, true, "ports of the host that lead to the guest", .entry = &forward},
     {0},

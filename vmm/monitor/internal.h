@@ -11,6 +11,7 @@
 #include "config/definition.h"
 #include "vmm/control/method.h"
 #include "vmm/monitor/calls.h"
+#include "vmm/monitor/cgroup.h"
 #include "vmm/monitor/clients.h"
 #include "vmm/monitor/console.h"
 #include "vmm/monitor/files.h"
@@ -36,7 +37,8 @@ struct monitor {
     struct folder *folder;
     struct files *files;
     struct nats *nats;
-    struct worker *vmm; /* NULL before "start" */
+    struct cgroup *cgroup; /* NULL: none */
+    struct worker *vmm;    /* NULL before "start" */
     struct calls *calls;
     struct jobs *jobs;
     struct change *change;             /* of options; NULL: none is under way */

@@ -63,8 +63,11 @@ void life_on_log(void *opaque, const char *line)
 static void on_vmm_ended(void *opaque, struct worker *worker, const char *how)
 {
     struct monitor *monitor = opaque;
+    g_autofree char *why = monitor->cgroup && cgroup_killed(monitor->cgroup)
+                               ? g_strdup_printf("%s: it wanted more than its memory-limit", how)
+                               : g_strdup(how);
 
-    monitor_decide(monitor, 1, "failed", how);
+    monitor_decide(monitor, 1, "failed", why);
     run_ended(monitor);
 }
 
@@ -78,6 +81,8 @@ static void add_knowledge(const struct monitor *monitor, json_t *result)
     /* In its own namespace of processes it is another. */
     json_object_set_new(result, "pid", json_integer(worker_pid(monitor->vmm)));
     json_object_set_new(result, "monitor_pid", json_integer(getpid()));
+    if (monitor->cgroup)
+        json_object_set_new(result, "group", json_string(cgroup_path(monitor->cgroup)));
     json_object_set_new(result, "ptys", files_ptys(monitor->files));
     json_object_set_new(result, "forwards", nats_forwards(monitor->nats));
 }
@@ -310,6 +315,18 @@ static bool open_files(struct monitor *monitor, GError **error)
     return monitor->files;
 }
 
+/* For all lives of the machine. */
+static bool limit(struct monitor *monitor, GError **error)
+{
+    GError *cause = NULL;
+
+    monitor->cgroup = cgroup_create(monitor->definition, &cause);
+    if (!cause)
+        return true;
+    g_propagate_error(error, cause);
+    return false;
+}
+
 static bool prepare(struct monitor *monitor, const struct control_call *call, GError **error)
 {
     const struct console_view owner = {
@@ -332,7 +349,7 @@ static bool prepare(struct monitor *monitor, const struct control_call *call, GE
         restart_policy_find(definition_text(monitor->definition, OPTION_RESTART));
     return definition_fill_devices(monitor->definition, error) && open_files(monitor, error) &&
            claim(monitor, error) && definition_fill_macs(monitor->definition, error) &&
-           spawn(monitor, error);
+           limit(monitor, error) && spawn(monitor, error);
 }
 
 void life_handle_start(void *opaque, struct control_call *call)

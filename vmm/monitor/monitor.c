@@ -243,6 +243,7 @@ static void monitor_finish(struct monitor *monitor)
     monitor_note(monitor, "ended: %s: %s",
                  monitor->verdict.cause ? monitor->verdict.cause : "failed", message);
     console_destroy(monitor->console);
+    cgroup_destroy(monitor->cgroup);
     log_file_destroy(monitor->log);
     folder_release(monitor->folder);
     /* Last, so that whoever hears of the end finds nothing left. */
