@@ -217,7 +217,7 @@ class Words(AnimaTest):
 
     def test_completion_is_fish(self):
         script = self.anima("completion", "fish").stdout
-        for line, expected in (("anima run --mem", ["--memory=\tsize of RAM"]), ("anima run --engine=s", ["--engine=soft"]),
+        for line, expected in (("anima run --initr", ["--initrd=\tdisk"]), ("anima run --engine=s", ["--engine=soft"]),
                                ("anima pau", ["pause\tstop its CPUs and its clock"])):
             check = script + f"\ncomplete -C '{line}'\n"
             result = subprocess.run(["fish", "--no-config", "-c", check], capture_output=True, text=True, check=False,
@@ -246,14 +246,14 @@ class Words(AnimaTest):
 
     def test_completion_is_bash(self):
         script = self.anima("completion", "bash").stdout
-        check = script + ("\nCOMP_WORDS=(anima run --mem) COMP_CWORD=2; _anima; "
-                          "[ \"${COMPREPLY[*]}\" = --memory ] || exit 1\n"
+        check = script + ("\nCOMP_WORDS=(anima run --initr) COMP_CWORD=2; _anima; "
+                          "[ \"${COMPREPLY[*]}\" = --initrd ] || exit 1\n"
                           "COMP_WORDS=(anima run --engine s) COMP_CWORD=3; _anima; "
                           "[ \"${COMPREPLY[*]}\" = soft ] || exit 2\n"
                           "COMP_WORDS=(anima pau) COMP_CWORD=1; _anima; "
                           "[ \"${COMPREPLY[*]}\" = pause ] || exit 3\n"
-                          "COMP_WORDS=(anima edit web mem) COMP_CWORD=3; _anima; "
-                          "[ \"${COMPREPLY[*]}\" = memory= ] || exit 4\n")
+                          "COMP_WORDS=(anima edit web initr) COMP_CWORD=3; _anima; "
+                          "[ \"${COMPREPLY[*]}\" = initrd= ] || exit 4\n")
         result = subprocess.run(["bash", "-c", check], capture_output=True, text=True, check=False)
         self.assertEqual(result.returncode, 0, result.stderr)
 
