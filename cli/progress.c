@@ -22,10 +22,11 @@ static void on_interrupt(int number)
 
 static void draw(uint64_t done, uint64_t total)
 {
-    unsigned filled = done * BAR_WIDTH / total;
+    double part = (double)done / total;
+    unsigned filled = part * BAR_WIDTH;
 
     fprintf(stderr, "\r[%.*s%*s] %3u %%", (int)filled, "########################################",
-            (int)(BAR_WIDTH - filled), "", (unsigned)(done * 100 / total));
+            (int)(BAR_WIDTH - filled), "", (unsigned)(part * 100));
 }
 
 static void erase(void)
@@ -108,4 +109,9 @@ bool progress_create(struct anima_creation *creation, struct anima_error **error
     if (terminal)
         erase();
     return more == 0;
+}
+
+bool progress_interrupted(void)
+{
+    return interrupted;
 }

@@ -16,3 +16,6 @@ char *progress_await(struct anima_call *call, struct anima_error **error);
 /* Go on with a machine in the making until it is kept, with the same bar. False and `error` when it
  * failed; false without one when Ctrl-C or SIGTERM gave it up. */
 bool progress_create(struct anima_creation *creation, struct anima_error **error);
+
+/* Whether Ctrl-C or SIGTERM came during the last of these calls. */
+bool progress_interrupted(void);

@@ -7,8 +7,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
-
-#define UPGRADE_TIMEOUT_MS 120000
+#include "cli/progress.h"
 
 const struct cli_flag upgrade_flags[] = {
     {"engine", "kvm|soft", "go on with this engine"},
@@ -53,7 +52,7 @@ static int upgrade(const struct cli_words *words, const char *name)
 
     if (!machine)
         return cli_fail_error(error);
-    text = anima_machine_call(machine, "upgrade", params, -1, UPGRADE_TIMEOUT_MS, &error);
+    text = progress_call(machine, "upgrade", params, -1, &error);
     anima_machine_destroy(machine);
     if (!text)
         return cli_fail_machine(name, error);
@@ -67,7 +66,7 @@ static int upgrade(const struct cli_words *words, const char *name)
     return CLI_GOOD;
 }
 
-/* One after another; goes on after a failure, and tells it in the end. */
+/* One after another; goes on after a failure, and tells it in the end, but not after Ctrl-C. */
 static int upgrade_all(const struct cli_words *words)
 {
     struct anima_error *error = NULL;
@@ -83,6 +82,8 @@ static int upgrade_all(const struct cli_words *words)
 
         if (one != CLI_GOOD)
             status = one;
+        if (progress_interrupted())
+            break;
     }
     json_decref(names);
     anima_free(text);

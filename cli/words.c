@@ -8,14 +8,24 @@
 
 #include "cli/cli.h"
 
+/* Words of the user's, of files and of machines are in messages: these stay one line, and tell the
+ * terminal nothing but text. */
 int cli_fail(int status, const char *format, ...)
 {
+    g_autofree char *message = NULL, *valid = NULL;
     va_list arguments;
 
-    fputs("anima: ", stderr);
     va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
+    message = g_strdup_vprintf(format, arguments);
     va_end(arguments);
+    valid = g_utf8_make_valid(message, -1);
+    fputs("anima: ", stderr);
+    for (const char *at = valid; *at; at = g_utf8_next_char(at)) {
+        if (g_unichar_iscntrl(g_utf8_get_char(at)))
+            fputc('?', stderr);
+        else
+            fwrite(at, 1, g_utf8_next_char(at) - at, stderr);
+    }
     fputc('\n', stderr);
     return status;
 }

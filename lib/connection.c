@@ -192,8 +192,9 @@ static void take_progress(struct connection *connection, const json_t *params)
     if (!call)
         return;
     call->job = json_integer_value(json_object_get(params, "job"));
-    call->done = json_integer_value(json_object_get(params, "done"));
-    call->total = json_integer_value(json_object_get(params, "total"));
+    call->total = MAX(json_integer_value(json_object_get(params, "total")), 0);
+    call->done =
+        CLAMP(json_integer_value(json_object_get(params, "done")), 0, (json_int_t)call->total);
 }
 
 static void take_message(struct connection *connection, json_t *message)

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * vm.yaml and entries of options with members: any text. What is accepted can be written as JSON
- * and as YAML, and read again with the same result.
+ * Definitions of machines and of networks as a file and as JSON, and entries of options with
+ * members: any text. What is accepted can be written as JSON and as YAML, and read again with the
+ * same result.
  */
 #include "tests/fuzz/fuzz.h"
 
 #include "config/definition.h"
+#include "config/network.h"
 
 static void round_trip_yaml(const struct definition *definition, json_t *json)
 {
-    struct definition *again = definition_create();
+    struct definition *again = definition_create_kind(definition_kind(definition));
     g_autofree char *text = definition_to_yaml(definition, false);
     json_t *back;
 
@@ -22,7 +24,7 @@ static void round_trip_yaml(const struct definition *definition, json_t *json)
 
 static void round_trip(const struct definition *definition)
 {
-    struct definition *again = definition_create();
+    struct definition *again = definition_create_kind(definition_kind(definition));
     json_t *json = definition_to_json(definition), *back;
 
     fuzz_require(definition_from_json(again, json, NULL));
@@ -50,19 +52,52 @@ static void set_entries(const char *text)
     definition_destroy(definition);
 }
 
+/* What came of reading it. */
+static void check_outcome(const struct definition *definition, bool good, GError *error)
+{
+    g_autoptr(GError) second = NULL;
+
+    fuzz_require(good == !error);
+    fuzz_require(!error || !strchr(error->message, '\n'));
+    g_clear_error(&error);
+    if (!good)
+        return;
+    round_trip(definition);
+    fuzz_require(definition_check(definition, &second) || !strchr(second->message, '\n'));
+}
+
+static void read_json(const struct definition_kind *kind, const char *data, size_t size)
+{
+    json_t *object = json_loadb(data, size, JSON_DECODE_ANY, NULL);
+    struct definition *definition = definition_create_kind(kind);
+    GError *error = NULL;
+    bool good = object && definition_from_json(definition, object, &error);
+
+    if (object)
+        check_outcome(definition, good, error);
+    definition_destroy(definition);
+    json_decref(object);
+}
+
+static void read_yaml(const struct definition_kind *kind, const char *data, size_t size)
+{
+    struct definition *definition = definition_create_kind(kind);
+    GError *error = NULL;
+    bool good = definition_load_yaml(definition, "vm.yaml", "/folder", data, size, &error);
+
+    check_outcome(definition, good, error);
+    definition_destroy(definition);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct definition *definition = definition_create();
+    static const struct definition_kind *const kinds[] = {&definition_machine, &definition_network};
     g_autofree char *text = g_strndup((const char *)data, size);
-    g_autoptr(GError) error = NULL;
 
     set_entries(text);
-    if (definition_load_yaml(definition, "vm.yaml", "/folder", data, size, &error)) {
-        round_trip(definition);
-        definition_check(definition, NULL);
-    } else {
-        fuzz_require(error && !strchr(error->message, '\n'));
+    for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        read_yaml(kinds[i], (const char *)data, size);
+        read_json(kinds[i], (const char *)data, size);
     }
-    definition_destroy(definition);
     return 0;
 }
