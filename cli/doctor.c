@@ -5,9 +5,9 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/table.h"
 
 #define NAME_WIDTH 15
 
@@ -23,7 +23,7 @@ static const struct {
 
 static void print_level(const char *level)
 {
-    bool colours = isatty(STDOUT_FILENO);
+    bool colours = terminal_colours();
 
     for (unsigned i = 0; i < G_N_ELEMENTS(shown); i++)
         if (strcmp(shown[i].level, level) == 0)

@@ -5,6 +5,8 @@
 #include "cli/table.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -57,33 +59,58 @@ static unsigned column_width(const struct table *table, unsigned column)
     return width;
 }
 
-static void print_cell(const struct table *table, unsigned column, const char *text, unsigned width)
+/* The beginning of the text, with an ellipsis when that is not all, in `width` columns. */
+static char *cut(const char *text, unsigned width)
 {
-    unsigned length = width_of(text), keep = MIN(length, width);
-    bool last = column + 1 == table->count;
-    g_autofree char *cut = g_utf8_substring(text, 0, length > width ? keep - 1 : keep);
-    unsigned pad = width - keep;
+    g_autofree char *begin = NULL;
 
-    printf("%*s%s%s%*s", table->columns[column].right ? pad : 0, "", cut,
-           length > width ? ELLIPSIS : "", table->columns[column].right || last ? 0 : pad, "");
-    printf(last ? "\n" : "%*s", GAP, "");
+    if (width_of(text) <= width)
+        return g_strdup(text);
+    begin = g_utf8_substring(text, 0, width - 1);
+    return g_strconcat(begin, ELLIPSIS, NULL);
+}
+
+static void add_cell(const struct table *table, GString *line, unsigned column, const char *text,
+                     unsigned width)
+{
+    g_autofree char *fitted = cut(text, width);
+    int pad = (int)(width - width_of(fitted));
+    bool right = table->columns[column].right, last = column + 1 == table->count;
+
+    g_string_append_printf(line, "%*s%s%*s%*s", right ? pad : 0, "", fitted,
+                           right || last ? 0 : pad, "", last ? 0 : GAP, "");
+}
+
+/* `cells` are those of one row. What is wider than the terminal would break it into two lines. */
+static void print_row(const struct table *table, char *const *cells, const unsigned *widths,
+                      unsigned width)
+{
+    g_autoptr(GString) line = g_string_new(NULL);
+    g_autofree char *fitted = NULL;
+
+    for (unsigned i = 0; i < table->count; i++)
+        add_cell(table, line, i, cells[i], widths[i]);
+    fitted = width ? cut(line->str, width) : g_strdup(line->str);
+    puts(fitted);
 }
 
 void table_print(const struct table *table, unsigned width)
 {
     g_autofree unsigned *widths = g_new(unsigned, table->count);
+    g_autofree char **titles = g_new(char *, table->count);
     unsigned total = GAP * (table->count - 1);
 
     if (!table->cells->len)
         return;
-    for (unsigned i = 0; i < table->count; i++)
+    for (unsigned i = 0; i < table->count; i++) {
+        titles[i] = (char *)table->columns[i].title;
         total += widths[i] = column_width(table, i);
+    }
     if (width && total > width)
         widths[0] = MAX(MIN(LEAST, widths[0]), widths[0] - MIN(widths[0], total - width));
-    for (unsigned i = 0; i < table->count; i++)
-        print_cell(table, i, table->columns[i].title, widths[i]);
-    for (unsigned i = 0; i < table->cells->len; i++)
-        print_cell(table, i % table->count, table->cells->pdata[i], widths[i % table->count]);
+    print_row(table, titles, widths, width);
+    for (unsigned i = 0; i < table->cells->len; i += table->count)
+        print_row(table, (char *const *)&table->cells->pdata[i], widths, width);
 }
 
 unsigned terminal_width(void)
@@ -91,4 +118,11 @@ unsigned terminal_width(void)
     struct winsize size;
 
     return isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+bool terminal_colours(void)
+{
+    const char *unwanted = getenv("NO_COLOR"), *kind = getenv("TERM");
+
+    return isatty(STDOUT_FILENO) && !(unwanted && *unwanted) && kind && strcmp(kind, "dumb") != 0;
 }

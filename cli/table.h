@@ -29,3 +29,6 @@ void table_print(const struct table *table, unsigned width);
 
 /* Columns of the terminal that is standard output; 0 when it is none. */
 unsigned terminal_width(void);
+/* Whether standard output takes colours: a terminal that has them, of a user who wants them (no
+ * NO_COLOR in the environment, see no-color.org). */
+bool terminal_colours(void);

@@ -331,12 +331,13 @@ class Definitions(AnimaTest):
 
     def test_a_table_fits_the_terminal(self):
         self.create("m" * 64)
-        session = pexpect.spawn(ANIMA, ["list"], env=self.env, timeout=PATIENCE, encoding="utf-8",
-                                dimensions=(24, 60))
-        session.expect(pexpect.EOF)
-        lines = session.before.splitlines()
-        self.assertEqual([len(line) for line in lines], [60, 60])
-        self.assertIn("…", lines[1])
+        for width in 60, 30:
+            session = pexpect.spawn(ANIMA, ["list"], env=self.env, timeout=PATIENCE, encoding="utf-8",
+                                    dimensions=(24, width))
+            session.expect(pexpect.EOF)
+            lines = session.before.splitlines()
+            self.assertEqual([len(line) for line in lines], [width, width])
+            self.assertIn("…", lines[1])
         self.assertIn("m" * 64, self.good("list"))
 
     # ---- delete ----

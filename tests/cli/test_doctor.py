@@ -5,7 +5,9 @@ import json
 import os
 import unittest
 
-from anima_test import AnimaTest
+import pexpect
+
+from anima_test import ANIMA, AnimaTest
 
 LEVELS = {"ok", "note", "problem", "stop"}
 
@@ -59,6 +61,14 @@ class Doctor(AnimaTest):
 
     def test_wrong_words(self):
         self.assert_refused(2, "usage: anima doctor", "doctor", "x")
+
+    def test_colours_are_for_terminals_and_those_who_want_them(self):
+        self.assertNotIn("\033", self.anima("doctor").stdout)
+        for variables, coloured in ({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False), \
+                ({"TERM": "dumb"}, False):
+            env = {key: value for key, value in self.env.items() if key != "NO_COLOR"}
+            said, _ = pexpect.run(f"{ANIMA} doctor", env=dict(env, **variables), withexitstatus=True)
+            self.assertEqual(b"\033[" in said, coloured, variables)
 
 
 if __name__ == "__main__":
