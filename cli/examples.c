@@ -24,6 +24,8 @@ const struct example examples[] = {
      "anima create cloud --cloud-image cloud.img --user me --ssh-key id.pub --kernel vmlinuz "
      "--initrd initrd.img --append \"root=/dev/vda1 console=ttyS0\""},
     {"import", "Keep a machine of libvirt's", "anima import guest.xml --kernel vmlinuz"},
+    {"import", "Keep a package's machine under another name", "anima import web.ova copy"},
+    {"export", "Write a machine with its disks as a package", "anima export web web.ova"},
     {"start", "Start two machines in the background", "anima start web mail"},
     {"start", "Start those that start with the host", "anima start --autostart"},
     {"edit", "Change options, and add a disk to those that there are",
