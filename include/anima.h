@@ -407,8 +407,8 @@ bool anima_call_wait(struct anima_call *call, int timeout_ms);
 char *anima_call_result(struct anima_call *call, struct anima_error **error);
 
 /**
- * How far work that lasts is: `done` of `total` bytes or steps, never more. False when that is not known (yet).
- * Never waits.
+ * How far work that lasts is: `done` of `total` bytes or steps, never more. False when that is not
+ * known (yet). Never waits.
  */
 bool anima_call_progress(struct anima_call *call, uint64_t *done, uint64_t *total);
 
