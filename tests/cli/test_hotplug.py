@@ -101,6 +101,11 @@ class Hotplug(AnimaTest):
         self.assert_ended(waiting, 0)
         self.assertEqual(self.query("web")["forwards"], [])
         self.assertNotIn("nic", self.text())
+        # The port is free again, for it too.
+        port = forwards[0]["host_port"]
+        self.good("attach", "web", "nic", f"user,forward=tcp:{port}:22", "--temporary")
+        self.refused(1, "forward", "attach", "web", "nic", f"user,forward=tcp:{port}:23")
+        self.assertEqual(self.devices(), {"nic0": "01:00.0"})
 
     def test_what_is_temporary_is_nowhere_written_down(self):
         self.keep()

@@ -392,22 +392,40 @@ static enum vcpu_exit hammer(struct engine *engine)
     return VCPU_EXIT_KICKED;
 }
 
+static void go_with_work_under_way(struct hot *hot)
+{
+    attach(hot, 1);
+    drive(hot, 1);
+    put_requests(hot);
+    machine_detach(hot->bench->machine, "disk1");
+    uint16_t used = count_used(hot);
+    assert_int_equal(read_vendor(hot, 1), 0xFFFF);
+    assert_false(bus_is_claimed(hot->bench->machine->env.mmio, BAR));
+    g_usleep(100);
+    assert_int_equal(count_used(hot), used); /* nothing writes there any more */
+}
+
 static void what_is_under_way_is_finished(void **state)
 {
     struct hot *hot = *state;
 
     machine_resume(hot->bench->machine);
-    for (unsigned round = 0; round < 50; round++) {
-        attach(hot, 1);
-        drive(hot, 1);
-        put_requests(hot);
-        machine_detach(hot->bench->machine, "disk1");
-        uint16_t used = count_used(hot);
-        assert_int_equal(read_vendor(hot, 1), 0xFFFF);
-        assert_false(bus_is_claimed(hot->bench->machine->env.mmio, BAR));
-        g_usleep(100);
-        assert_int_equal(count_used(hot), used); /* nothing writes there any more */
-    }
+    for (unsigned round = 0; round < 50; round++)
+        go_with_work_under_way(hot);
+}
+
+/* What waits for a limit of its rate is not waited for. */
+static void what_waits_is_given_up(void **state)
+{
+    static const struct block_limits slow = {.bytes = {100}, .burst_ns = 100};
+    struct hot *hot = *state;
+    gint64 begun = g_get_monotonic_time();
+
+    assert_true(block_set_limits(hot->disk, &slow, NULL));
+    machine_resume(hot->bench->machine);
+    for (unsigned round = 0; round < 10; round++)
+        go_with_work_under_way(hot);
+    assert_true(g_get_monotonic_time() - begun < 60 * G_TIME_SPAN_SECOND);
 }
 
 static unsigned acts_of(unsigned cpu)
@@ -450,8 +468,12 @@ static void a_card_comes_and_goes_too(void **state)
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
     struct net_link_config config = {NET_LINK_PACKETS, ends[0], "hot"};
     struct net_link *link = net_link_create(&config, NULL);
-    struct machine_nic nic = {
-        .id = "nic7", .place = {.port = 8}, .link = link, .mac = {0x52, 0x54, 0, 1, 2, 3}};
+    struct machine_nic nic = {.id = "nic7",
+                              .place = {.port = 8},
+                              .link = link,
+                              .rate = 1000,
+                              .burst_ns = 1000,
+                              .mac = {0x52, 0x54, 0, 1, 2, 3}};
     uint8_t frame[64] = {0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF};
 
     machine_resume(hot->bench->machine);
@@ -543,6 +565,7 @@ int main(void)
         HOT(a_reset_lets_go_of_what_was_asked_for_alone),
         HOT(places_and_ids_that_are_taken_are_refused),
         HOT(what_is_under_way_is_finished),
+        HOT(what_waits_is_given_up),
         HOT(a_guest_that_hammers_does_no_harm),
         HOT(a_card_comes_and_goes_too),
         HOT(a_device_that_has_come_is_saved_and_loaded),

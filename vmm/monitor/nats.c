@@ -55,8 +55,9 @@ struct forwarding {
 struct nats {
     struct nats_listener listener;
     char *program;
-    GPtrArray *list; /* of struct nat * */
-    bool settled;    /* ready or failed was told */
+    GPtrArray *list;           /* of struct nat * */
+    const struct nat *telling; /* whose `added` is being called; NULL: none's */
+    bool settled;              /* ready or failed was told */
     guint idle;
 };
 
@@ -84,11 +85,15 @@ static void tell(struct nat *nat, const char *what)
 static bool tell_added(struct nat *nat, const char *failure)
 {
     nats_added_fn added = nat->added;
+    struct nats *nats = nat->nats;
 
     nat->added = NULL;
-    if (added)
-        added(nat->added_opaque, failure);
-    return added;
+    if (!added)
+        return false;
+    nats->telling = nat;
+    added(nat->added_opaque, failure);
+    nats->telling = NULL;
+    return true;
 }
 
 /* It could not begin. */
@@ -437,7 +442,11 @@ void nats_remove(struct nats *nats, const char *nic)
     if (!nat)
         return;
     g_ptr_array_remove(nats->list, nat);
-    nat_discard(nat);
+    /* Its ports are free for another one at once, unless it is on the stack. */
+    if (nat == nats->telling)
+        nat_discard(nat);
+    else
+        nat_destroy(nat);
 }
 
 /* ---- forwards while it runs ---- */
