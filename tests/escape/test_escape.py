@@ -36,6 +36,7 @@ BY_OTHERS = {
     "nat": READS | RINGS | {"connect-again", "connect-unix", "connect-abstract"},
     "osinfo": READS | RINGS,
     "reader": RINGS,
+    "package": RINGS,
 }
 ALLOWED = {"nat": {"connect-tcp"}}
 # The root folder is the host's for who reads a database, and sockets there are not Landlock's business.
@@ -185,12 +186,30 @@ class Escape(AnimaTest):
                                 text=True, timeout=PATIENCE, check=False, **self.user)
         self.check(role, result.stderr, "main", filtered)
 
+    def run_package(self):
+        """The process that reads and writes packages serves a connection. Its own process namespace is made
+        by who starts it, so that here only the filter is put to the test."""
+        path = os.path.join(self.programs, "anima-import")
+        if not os.path.exists(path):
+            self.skipTest("anima-import is not built")
+        self.env.pop("ANIMA_ESCAPE_NO_FILTER", None)
+        ours, theirs = socket.socketpair()
+        ours.shutdown(socket.SHUT_WR)
+        code = f"import os; os.dup2({theirs.fileno()}, 3); os.execv({path!r}, [{path!r}, 'package'])"
+        result = subprocess.run(["/usr/bin/python3", "-c", code], stdin=subprocess.DEVNULL, capture_output=True,
+                                env=self.env, text=True, timeout=PATIENCE, check=False, pass_fds=[theirs.fileno()],
+                                **self.user)
+        self.check("package", result.stderr, "main", True)
+        ours.close()
+        theirs.close()
+
     def run_readers(self):
         self.prey()
         for filtered in True, False:
             self.run_reader("reader", "anima-vmm", "state-dump", filtered=filtered)
             self.run_reader("reader", "anima-import", filtered=filtered)
             self.run_reader("osinfo", "anima-osinfo", "debian12", filtered=filtered)
+        self.run_package()
 
     def test_root_readers(self):
         self.run_readers()
