@@ -10,7 +10,6 @@
 #include "config/store.h"
 
 #define MAC_LENGTH   6
-#define MAC_TEXT     17         /* 52:54:00:12:34:56 */
 #define MAC_GROUP    1          /* bit of the first byte: no single station */
 #define NAME_MAX_IF  15         /* the kernel's, IFNAMSIZ without the end */
 #define HOSTNAME_MAX 32         /* what libslirp tells */
@@ -18,9 +17,9 @@
 
 /* ---- addresses ---- */
 
-static bool mac_parse(const char *text, uint8_t mac[MAC_LENGTH])
+bool mac_read(const char *text, uint8_t mac[MAC_LENGTH])
 {
-    if (strlen(text) != MAC_TEXT)
+    if (strlen(text) != MAC_TEXT_SIZE - 1)
         return false;
     for (unsigned i = 0; i < MAC_LENGTH; i++) {
         const char *at = text + 3 * i;
@@ -33,6 +32,12 @@ static bool mac_parse(const char *text, uint8_t mac[MAC_LENGTH])
     return true;
 }
 
+void mac_write(const uint8_t mac[MAC_LENGTH], char text[MAC_TEXT_SIZE])
+{
+    g_snprintf(text, MAC_TEXT_SIZE, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3],
+               mac[4], mac[5]);
+}
+
 static bool mac_is_zero(const uint8_t mac[MAC_LENGTH])
 {
     static const uint8_t zero[MAC_LENGTH];
@@ -43,7 +48,7 @@ bool nic_check_mac(const char *text, GError **error)
 {
     uint8_t mac[MAC_LENGTH];
 
-    if (mac_parse(text, mac) && !(mac[0] & MAC_GROUP) && !mac_is_zero(mac))
+    if (mac_read(text, mac) && !(mac[0] & MAC_GROUP) && !mac_is_zero(mac))
         return true;
     return text_refuse(text, error, "the address of one station such as 52:54:00:12:34:56");
 }
@@ -109,7 +114,7 @@ struct nic definition_nic(const struct definition *definition, unsigned index)
     else if (nic.shared)
         nic.network = NIC_SWITCH;
     if (mac)
-        mac_parse(mac, nic.mac);
+        mac_read(mac, nic.mac);
     return nic;
 }
 

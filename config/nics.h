@@ -44,6 +44,11 @@ bool definition_fill_macs(struct definition *definition, GError **error);
 /* What of the cards does not fit together; the message names the option. For definition_check. */
 bool definition_check_nics(const struct definition *definition, GError **error);
 
+/* An address as people write it, "52:54:00:12:34:56"; reading is false for another form. */
+#define MAC_TEXT_SIZE 18 /* bytes, with the end */
+bool mac_read(const char *text, uint8_t mac[6]);
+void mac_write(const uint8_t mac[6], char text[MAC_TEXT_SIZE]);
+
 /* Checks of members, for the table of options. */
 bool nic_check_mac(const char *text, GError **error);
 bool nic_check_hostname(const char *text, GError **error);

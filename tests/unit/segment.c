@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/virtio_net.h"
 #include "vmm/net/checksum.h"
 #include "vmm/net/link.h"
 
@@ -184,6 +185,48 @@ static void random_headers_lead_nowhere_else(void **state)
     }
 }
 
+/* ---- a card ---- */
+
+static void a_large_segment_comes_whole_or_in_pieces(void **state)
+{
+    const uint64_t takes = bit(VIRTIO_NET_F_GUEST_CSUM) | bit(VIRTIO_NET_F_GUEST_TSO4);
+    const uint32_t length = make(false, 0, 3000, 0x10);
+    struct virtio_net_hdr_v1 header;
+    struct card card;
+
+    memcpy(frame, card_mac, sizeof(card_mac));
+    card_create(&card, takes);
+    offer(&card, 0, 4090);
+    far_send(&card, frame, length);
+    assert_used(&card, RX, 1);
+    assert_int_equal(driver_used(&card.driver, RX, 0).len, HEADER + length);
+    driver_peek(&card.driver, RX_BUFFER, &header, HEADER);
+    assert_int_equal(header.gso_type, VIRTIO_NET_HDR_GSO_TCPV4);
+    assert_int_equal(header.gso_size, 1460);
+    assert_int_equal(header.flags, VIRTIO_NET_HDR_F_NEEDS_CSUM);
+    card_destroy(&card);
+
+    /* The second piece waits for a buffer. */
+    card_create(&card, 0);
+    offer(&card, 0, 2000);
+    far_send(&card, frame, length);
+    assert_used(&card, RX, 1);
+    offer(&card, 1, 2000);
+    offer(&card, 2, 2000);
+    assert_used(&card, RX, 3);
+    for (unsigned i = 0, done = 0; i < 3; i++) {
+        uint32_t size = driver_used(&card.driver, RX, (uint16_t)i).len - HEADER;
+
+        assert_int_equal(size, i < 2 ? 1514 : 54 + 80);
+        driver_peek(&card.driver, RX_BUFFER + i * RX_STRIDE, &header, HEADER);
+        assert_int_equal(header.gso_type, VIRTIO_NET_HDR_GSO_NONE);
+        driver_peek(&card.driver, RX_BUFFER + i * RX_STRIDE + HEADER, got, size);
+        assert_memory_equal(got + 54, frame + 54 + done, size - 54);
+        done += size - 54;
+    }
+    card_destroy(&card);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -191,6 +234,7 @@ int main(void)
         cmocka_unit_test(a_guest_is_told_how_to_cut),
         cmocka_unit_test(what_is_no_large_segment_is_left_alone),
         cmocka_unit_test(random_headers_lead_nowhere_else),
+        cmocka_unit_test(a_large_segment_comes_whole_or_in_pieces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

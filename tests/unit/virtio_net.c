@@ -303,63 +303,6 @@ static void a_large_frame_is_spread_over_merged_buffers(void **state)
     card_destroy(&card);
 }
 
-/* A TCP segment of `payload` bytes, over IPv4, whose checksums nobody looks at here. */
-static uint32_t make_segment(uint8_t *frame, uint32_t payload)
-{
-    uint32_t length = 14 + 20 + 20 + payload;
-
-    make_frame(frame, length, card_mac, 7);
-    frame[12] = 0x08;
-    frame[13] = 0;
-    frame[14] = 0x45;
-    frame[16] = (uint8_t)((length - 14) >> 8);
-    frame[17] = (uint8_t)(length - 14);
-    frame[20] = frame[21] = 0;
-    frame[23] = 6;
-    frame[46] = 0x50;
-    return length;
-}
-
-static void a_large_segment_comes_whole_or_in_pieces(void **state)
-{
-    static uint8_t frame[4000], got[4000];
-    const uint64_t takes = bit(VIRTIO_NET_F_GUEST_CSUM) | bit(VIRTIO_NET_F_GUEST_TSO4);
-    const uint32_t length = make_segment(frame, 3000);
-    struct virtio_net_hdr_v1 header;
-    struct card card;
-
-    card_create(&card, takes);
-    offer(&card, 0, 4090);
-    far_send(&card, frame, length);
-    assert_used(&card, RX, 1);
-    assert_int_equal(driver_used(&card.driver, RX, 0).len, HEADER + length);
-    driver_peek(&card.driver, RX_BUFFER, &header, HEADER);
-    assert_int_equal(header.gso_type, VIRTIO_NET_HDR_GSO_TCPV4);
-    assert_int_equal(header.gso_size, 1460);
-    assert_int_equal(header.flags, VIRTIO_NET_HDR_F_NEEDS_CSUM);
-    card_destroy(&card);
-
-    /* The second piece waits for a buffer. */
-    card_create(&card, 0);
-    offer(&card, 0, 2000);
-    far_send(&card, frame, length);
-    assert_used(&card, RX, 1);
-    offer(&card, 1, 2000);
-    offer(&card, 2, 2000);
-    assert_used(&card, RX, 3);
-    for (unsigned i = 0, done = 0; i < 3; i++) {
-        uint32_t size = driver_used(&card.driver, RX, (uint16_t)i).len - HEADER;
-
-        assert_int_equal(size, i < 2 ? 1514 : 54 + 80);
-        driver_peek(&card.driver, RX_BUFFER + i * RX_STRIDE, &header, HEADER);
-        assert_int_equal(header.gso_type, VIRTIO_NET_HDR_GSO_NONE);
-        driver_peek(&card.driver, RX_BUFFER + i * RX_STRIDE + HEADER, got, size);
-        assert_memory_equal(got + 54, frame + 54 + done, size - 54);
-        done += size - 54;
-    }
-    card_destroy(&card);
-}
-
 static void a_frame_too_large_for_the_buffers_is_dropped(void **state)
 {
     static uint8_t large[5000], small[100];
@@ -826,7 +769,6 @@ int main(void)
         cmocka_unit_test(a_frame_comes_into_a_buffer),
         cmocka_unit_test(a_frame_waits_for_a_buffer),
         cmocka_unit_test(a_large_frame_is_spread_over_merged_buffers),
-        cmocka_unit_test(a_large_segment_comes_whole_or_in_pieces),
         cmocka_unit_test(a_frame_too_large_for_the_buffers_is_dropped),
         cmocka_unit_test(frames_before_the_driver_is_ready_are_dropped),
         cmocka_unit_test(modes_let_kinds_of_addresses_pass),

@@ -42,7 +42,7 @@ static G_GNUC_NORETURN void become(const char *program, const char *name, int li
     dup2(link, PROCESS_LINK_FD);
     close_range(PROCESS_LINK_FD + 1, ~0U, 0);
     execve(program, arguments, environment);
-    _exit(127);
+    _exit(127); /* lint: ok, it has no role yet */
 }
 
 /* The descriptor that came; or -1, with what was said instead in `text`. */

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "config/leases.h"
 #include "config/network.h"
 #include "config/store.h"
 #include "vmm/monitor/clients.h"
@@ -23,7 +24,6 @@
 #include "vmm/monitor/process.h"
 #include "vmm/monitor/resolvers.h"
 #include "vmm/monitor/worker.h"
-#include "vmm/net/network/leases.h"
 
 #define PROGRAM       "anima-network"
 #define LINGER_MS     2000  /* without a card */

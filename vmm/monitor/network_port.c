@@ -10,10 +10,10 @@
 #include <stdbool.h>
 #include <unistd.h>
 
+#include "config/nics.h"
 #include "vmm/control/method.h"
 #include "vmm/monitor/folder.h"
 #include "vmm/monitor/process.h"
-#include "vmm/net/network/leases.h"
 
 #define ROLE        "network"
 #define RETRY_MS    20
@@ -160,7 +160,7 @@ struct network_port *network_port_create(const struct network_port_config *confi
                                          const struct network_port_ops *ops, void *opaque)
 {
     struct network_port *port = g_new0(struct network_port, 1);
-    char mac[18];
+    char mac[MAC_TEXT_SIZE];
 
     mac_write(config->mac, mac);
     port->ops = ops;

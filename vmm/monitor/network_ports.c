@@ -8,7 +8,7 @@
 #include <arpa/inet.h>
 #include <unistd.h>
 
-#include "vmm/net/network/leases.h"
+#include "config/nics.h"
 
 #define NOWHERE (-1)
 

@@ -56,7 +56,7 @@ static void __attribute__((noreturn, format(printf, 1, 2))) fail(const char *for
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
     send(LINK_FD, text, strlen(text), MSG_NOSIGNAL);
-    exit(1);
+    exit(1); /* lint: ok, it serves one request */
 }
 
 /* ---- rights ---- */
@@ -78,23 +78,24 @@ static void keep_one_capability(void)
 
 /* ---- what is allowed ---- */
 
-/* The whole file; what is not root's alone counts for nothing. */
+/* The whole file, static; what is not root's alone counts for nothing. */
 static char *read_config(void)
 {
+    static char text[CONFIG_MAX + 1];
     int fd = open(CONFIG, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-    char *text = calloc(1, CONFIG_MAX + 1);
     struct stat status;
     ssize_t length;
 
     if (fd < 0)
         fail("%s: %s; as root write 'allow BRIDGE' there", CONFIG, strerror(errno));
-    if (!text || fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || status.st_uid != 0 ||
+    if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || status.st_uid != 0 ||
         status.st_mode & 022)
         fail("%s: this is no file that root alone can write", CONFIG);
-    length = read(fd, text, CONFIG_MAX + 1);
+    length = read(fd, text, sizeof(text));
     close(fd);
     if (length < 0 || length > CONFIG_MAX || memchr(text, 0, (size_t)length))
         fail("%s: this is no text of up to %d bytes", CONFIG, CONFIG_MAX);
+    text[length] = 0;
     return text;
 }
 
@@ -141,7 +142,6 @@ static void check_allowed(const char *bridge)
     rest = text;
     for (char *line = strsep(&rest, "\n"); line; line = strsep(&rest, "\n"))
         allowed |= line_allows(line, ++number, bridge);
-    free(text);
     if (!allowed)
         fail("this user may not use the bridge; as root write 'allow %s' into %s", bridge, CONFIG);
 }
@@ -166,7 +166,7 @@ static int make_tap(char name[IFNAMSIZ])
 
     if (fd < 0)
         fail("%s: %s", TUN, strerror(errno));
-    strcpy(request.ifr_name, NAME_FORM);
+    memcpy(request.ifr_name, NAME_FORM, sizeof(NAME_FORM));
     if (ioctl(fd, TUNSETIFF, &request) != 0)
         fail("an interface cannot be made: %s", strerror(errno));
     memcpy(name, request.ifr_name, IFNAMSIZ);

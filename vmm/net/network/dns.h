@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/net/network/leases.h"
+#include "config/leases.h"
 
 #define DNS_PORT      53
 #define DNS_REPLY_MAX 512 /* bytes: what every client takes */

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/net/network/leases.h"
+#include "config/leases.h"
 
 /* Whether the frame of `length` (at least NET_HEADER_MIN) bytes may pass, from the card `mac`. */
 bool guard_passes(const struct leases *leases, const uint8_t mac[6], const uint8_t *frame,

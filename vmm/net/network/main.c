@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "config/nics.h"
 #include "vmm/control/method.h"
 #include "vmm/monitor/process.h"
 #include "vmm/monitor/sandbox.h"

@@ -11,9 +11,9 @@
 #include <glib.h>
 #include <jansson.h>
 
+#include "config/leases.h"
 #include "config/network.h"
 #include "vmm/net/nat/nat.h"
-#include "vmm/net/network/leases.h"
 
 struct services_config {
     const struct network *network; /* with a subnet; its texts live as long as the process */

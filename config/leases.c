@@ -2,14 +2,14 @@
 /*
  * A table that is looked through: at most 250 entries, for what a guest asks a few times an hour.
  */
-#include "vmm/net/network/leases.h"
+#include "config/leases.h"
 
 #include <arpa/inet.h>
 #include <glib.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "config/network.h"
+#include "config/nics.h"
 
 static const uint8_t no_mac[6];
 
@@ -128,26 +128,6 @@ int leases_reserve(struct leases *leases, const char *name)
 
 /* ---- written down ---- */
 
-bool mac_read(const char *text, uint8_t mac[6])
-{
-    if (strlen(text) != 17)
-        return false;
-    for (unsigned i = 0; i < sizeof(no_mac); i++) {
-        const char *at = text + 3 * i;
-
-        if (!g_ascii_isxdigit(at[0]) || !g_ascii_isxdigit(at[1]) || at[2] != (i < 5 ? ':' : 0))
-            return false;
-        mac[i] = (uint8_t)(g_ascii_xdigit_value(at[0]) << 4 | g_ascii_xdigit_value(at[1]));
-    }
-    return true;
-}
-
-void mac_write(const uint8_t mac[6], char text[18])
-{
-    snprintf(text, 18, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
-             mac[5]);
-}
-
 json_t *leases_to_json(const struct leases *leases)
 {
     json_t *list = json_array();
@@ -155,7 +135,7 @@ json_t *leases_to_json(const struct leases *leases)
     for (unsigned i = 0; i < leases->count; i++) {
         const struct lease *lease = &leases->list[i];
         const struct in_addr address = {htonl(lease_address(leases, i))};
-        char text[INET_ADDRSTRLEN], mac[18];
+        char text[INET_ADDRSTRLEN], mac[MAC_TEXT_SIZE];
 
         if (!lease->taken)
             continue;

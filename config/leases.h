@@ -58,7 +58,3 @@ int leases_reserve(struct leases *leases, const char *name);
  * does not fit is left out. */
 json_t *leases_to_json(const struct leases *leases);
 void leases_from_json(struct leases *leases, const json_t *list);
-
-/* "52:54:00:12:34:56"; false when it is not of that form. */
-bool mac_read(const char *text, uint8_t mac[6]);
-void mac_write(const uint8_t mac[6], char text[18]);
