@@ -267,6 +267,20 @@ static void a_freeze_that_is_not_confirmed_is_undone(void **state)
     script_destroy(script);
 }
 
+static void a_freeze_under_way_is_undone_by_another_process(void **state)
+{
+    struct script *script = script_create(freeze_silently);
+    struct agent_freeze *freeze = freeze_create(script);
+
+    agent_freeze_begin(freeze, 60000, on_count, script);
+    run_for(script, 5);
+    agent_abandon(script->agent, "another process takes over");
+    assert_int_equal(script->code, VMM_ERROR_CLOSED);
+    assert_int_equal(agent_freeze_left(freeze), 0);
+    agent_freeze_destroy(freeze);
+    script_destroy(script);
+}
+
 static void a_freeze_that_was_not_sent_is_none(void **state)
 {
     struct script *script = script_create(freeze_reply);
@@ -403,6 +417,7 @@ int main(void)
         cmocka_unit_test(who_froze_thaws),
         cmocka_unit_test(a_freeze_thaws_by_itself),
         cmocka_unit_test(a_freeze_that_is_not_confirmed_is_undone),
+        cmocka_unit_test(a_freeze_under_way_is_undone_by_another_process),
         cmocka_unit_test(a_freeze_that_was_not_sent_is_none),
         cmocka_unit_test(another_process_thaws_what_was_frozen),
         cmocka_unit_test(a_state_that_was_saved_frozen_is_thawed),

@@ -127,8 +127,9 @@ static void on_frozen(void *opaque, const json_t *answer, const GError *error)
         action->done(action->opaque, count, NULL);
         return;
     }
-    /* An agent that says no has thawed what it had frozen; one that says nothing may go on. */
-    if (g_error_matches(error, VMM_ERROR, VMM_ERROR_FAILED))
+    /* Once it was sent, it may be carried out by an agent that says nothing, or that nobody listens
+     * to any more. */
+    if (!g_error_matches(error, VMM_ERROR, VMM_ERROR_NOT_SUPPORTED))
         thaw_after(freeze, 0, CAUSE_FAILED);
     action->done(action->opaque, -1, error);
 }
