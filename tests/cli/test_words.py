@@ -109,6 +109,29 @@ class Words(AnimaTest):
                 self.nic_refused(1, f"nic: forward {protocol} 127.0.0.1:{port}: Address already in use, by process "
                                  f"{os.getpid()} (python3)", f"user,forward={protocol}:{port}:80")
 
+    def test_guest_words(self):
+        self.assert_refused(2, "usage: anima guest NAME info|addresses", "guest", "x")
+        self.assert_refused(2, "there is no 'frob'", "guest", "x", "frob")
+        self.assert_refused(2, "usage: anima guest", "guest", "x", "info", "more")
+        self.assert_refused(2, "exec -- COMMAND", "guest", "x", "exec")
+        self.assert_refused(2, "--timeout: expected a number of seconds, not '0'", "guest", "x", "freeze",
+                            "--timeout", "0")
+        self.assert_refused(2, "either --reboot or --halt", "guest", "x", "shutdown", "--halt", "--reboot")
+        self.assert_refused(1, "--input: ", "guest", "x", "exec", "--input", "/nonexistent", "--", "cat")
+        self.assert_refused(1, "no machine called 'x' is running", "guest", "x", "info")
+        self.run_refused(2, "port: org.qemu.guest_agent.0: it is the port of the option agent", "--kernel",
+                         PAYLOAD, "--agent", "--port", "org.qemu.guest_agent.0,pty")
+
+    def test_a_guest_without_an_agent(self):
+        session = self.greeted(name="none")
+        for words in ["info"], ["exec", "--", "true"], ["freeze"], ["shutdown"]:
+            said = self.anima("guest", "none", *words)
+            self.assertEqual((said.returncode, said.stderr.count("\n")), (1, 1), said.stderr)
+            self.assertIn("no port for a guest agent; define it with 'agent: yes'", said.stderr)
+        self.assertEqual(self.query("none")["state"], "running")
+        session.send("q")
+        self.assert_ends(session, 0)
+
     def test_nothing_to_boot(self):
         self.run_refused(2, "nothing to boot")
         self.run_refused(2, "append: there is no kernel to take it", "--append", "quiet")
