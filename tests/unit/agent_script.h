@@ -18,10 +18,11 @@
 #include "vmm/agent/agent.h"
 #include "vmm/util/fault.h"
 
-#define SYNC_MS    40
-#define ANSWER_MS  60
+#define PATIENCE   (20 * G_TIME_SPAN_SECOND)
 #define SILENCE_MS 20
-#define PATIENCE   (5 * G_TIME_SPAN_SECOND)
+/* Time limits of the client: none that counts on a busy machine, or one that is awaited. */
+#define PATIENT_MS 15000
+#define HASTY_MS   150
 
 /* The guest: answers the sync by itself, and other commands by `reply`, which makes the text of its
  * answer, or NULL for none. */
@@ -158,8 +159,8 @@ static inline void assert_failed(const struct script *script, int code, const ch
     assert_non_null(strstr(script->message, part));
 }
 
-static inline struct script *script_create(char *(*reply)(struct script *, const char *,
-                                                          const json_t *))
+static inline struct script *
+script_create_with(char *(*reply)(struct script *, const char *, const json_t *), unsigned limit_ms)
 {
     struct script *script = g_new0(struct script, 1);
     int ends[2];
@@ -168,8 +169,8 @@ static inline struct script *script_create(char *(*reply)(struct script *, const
     const struct agent_config config = {
         .fd = ends[0],
         .far = dup(ends[1]),
-        .sync_ms = SYNC_MS,
-        .answer_ms = ANSWER_MS,
+        .sync_ms = limit_ms,
+        .answer_ms = limit_ms,
         .silence_ms = SILENCE_MS,
     };
     script->fd = ends[1];
@@ -179,6 +180,21 @@ static inline struct script *script_create(char *(*reply)(struct script *, const
     script->agent = agent_create(&config);
     agent_set_running(script->agent, true);
     return script;
+}
+
+static inline struct script *script_create(char *(*reply)(struct script *, const char *,
+                                                          const json_t *))
+{
+    return script_create_with(reply, PATIENT_MS);
+}
+
+/* Let both go on until so many commands have come to the guest. */
+static inline void await_heard(struct script *script, unsigned count)
+{
+    gint64 end = g_get_monotonic_time() + PATIENCE;
+
+    while (script->heard->len < count)
+        turn(script, end);
 }
 
 static inline void script_destroy(struct script *script)
