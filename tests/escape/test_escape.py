@@ -5,6 +5,7 @@ on both engines, and for the most part also where the filter of system calls wou
 
 The programs are copies of Anima's with hook.c in them, which tell what came of each attempt; see
 attempts.c for the list."""
+import json
 import os
 import pwd
 import re
@@ -35,10 +36,12 @@ BY_OTHERS = {
     "vmm": RINGS,
     "nat": READS | RINGS | {"connect-again", "connect-unix", "connect-abstract"},
     "osinfo": READS | RINGS,
+    "network": READS | RINGS | {"connect-again", "connect-unix", "connect-abstract"},
+    "switch": RINGS | {"prlimit"},
     "reader": RINGS,
     "package": RINGS,
 }
-ALLOWED = {"nat": {"connect-tcp"}}
+ALLOWED = {"nat": {"connect-tcp"}, "network": {"connect-tcp"}}
 # The root folder is the host's for who reads a database, and sockets there are not Landlock's business.
 ALLOWED_BENEATH = {"osinfo": {"connect-unix"}}
 
@@ -210,6 +213,36 @@ class Escape(AnimaTest):
             self.run_reader("reader", "anima-import", filtered=filtered)
             self.run_reader("osinfo", "anima-osinfo", "debian12", filtered=filtered)
         self.run_package()
+
+    def run_network(self, role, kind, **options):
+        """The helper of a network that machines share, to which this program speaks as its monitor does."""
+        path = os.path.join(self.programs, "anima-network")
+        if not os.path.exists(path):
+            self.skipTest("anima-network is not built")
+        ours, its = socket.socketpair()
+        start = {"jsonrpc": "2.0", "id": 1, "method": "start",
+                 "params": {"definition": {"kind": kind, **options}, "leases": []}}
+        with subprocess.Popen([path, "network"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=self.env,
+                              preexec_fn=lambda: os.dup2(its.fileno(), 3), pass_fds=(3,), **self.user) as process:
+            its.close()
+            ours.sendall(json.dumps(start).encode() + b"\n")
+            ours.settimeout(PATIENCE)
+            answer = ours.recv(65536)
+            ours.close()
+            _, said = process.communicate(timeout=PATIENCE)
+        self.assertIn(b'"result"', answer, said)
+        self.check(role, said.decode(), "main", True)
+
+    def test_networks(self):
+        self.prey()
+        self.run_network("network", "nat", subnet="10.93.7.0/24")
+        self.run_network("switch", "internal")
+
+    def test_networks_of_a_user(self):
+        self.become("nobody")
+        self.prey()
+        self.run_network("network", "nat", subnet="10.93.7.0/24")
+        self.run_network("switch", "internal")
 
     def test_root_readers(self):
         self.run_readers()

@@ -97,12 +97,11 @@ static bool sort(void)
 
 static bool print(void)
 {
-    char text[64];
-    int number = 0;
+    char text[64], *end;
 
-    snprintf(text, sizeof(text), "%.3f %d", 1.5, 42);
-    return sscanf(text, "%*f %d", &number) == 1 && number == 42 && fprintf(stderr, "%s", "") == 0 &&
-           fflush(stderr) == 0;
+    snprintf(text, sizeof(text), "%d %.3f", 42, 1.5);
+    return strtol(text, &end, 10) == 42 && strtod(end, NULL) > 1 &&
+           fprintf(stderr, "%s", "") == 0 && fflush(stderr) == 0;
 }
 
 static bool log_line(void)

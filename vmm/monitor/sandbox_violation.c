@@ -26,6 +26,7 @@
 #define LINE_START     "anima-vmm: sandbox: "
 #define LINE_FATAL     "killed"
 #define LINE_REFUSED   "refused"
+#define LINE_FORM      "%15s %d (%127[0-9a-fx, ]) %31[^\n]"
 
 /* A line under construction, by calls that are safe in a signal handler. */
 struct line {
@@ -104,11 +105,12 @@ char *sandbox_explain(const char *role, const char *line, bool *fatal)
 {
     char verdict[16], thread[32] = "", arguments[128] = "";
     char *name, *sentence;
-    int number;
+    int number, fields = 0;
 
-    if (!g_str_has_prefix(line, LINE_START) ||
-        sscanf(line + strlen(LINE_START), "%15s %d (%127[0-9a-fx, ]) %31[^\n]", verdict, &number,
-               arguments, thread) != 4)
+    if (g_str_has_prefix(line, LINE_START))
+        fields = sscanf(line + strlen(LINE_START), LINE_FORM, /* lint: ok: it has the bounds */
+                        verdict, &number, arguments, thread);
+    if (fields != 4)
         return NULL;
     *fatal = g_str_equal(verdict, LINE_FATAL);
     name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, number);
