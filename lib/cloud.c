@@ -24,12 +24,13 @@
 #include "lib/kept.h"
 #include "lib/reader.h"
 
-#define DISKS  "disks"
-#define ROOT   DISKS "/root.img" /* in the machine's folder */
-#define SEED   DISKS "/seed.iso"
-#define LABEL  "cidata" /* what NoCloud looks for */
-#define SECTOR 512
-#define MODE   0600
+#define DISKS       "disks"
+#define ROOT        DISKS "/root.img" /* in the machine's folder */
+#define SEED        DISKS "/seed.iso"
+#define LABEL       "cidata" /* what NoCloud looks for */
+#define SECTOR      512
+#define WRITER_LOCK 101
+#define MODE        0600
 
 struct anima_creation {
     struct store_draft *draft;
@@ -78,6 +79,15 @@ static bool refuse(const char *path, GError **error, const char *format, ...)
     return false;
 }
 
+/* Whether somebody writes to it now: he has locked this byte (vmm/monitor/disk_lock.c). */
+static bool is_written_to(int fd)
+{
+    struct flock lock = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = WRITER_LOCK, .l_len = 1};
+
+    return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
 /* Whether the file may be a raw image. */
 static bool check_image(int fd, const char *path, GError **error)
 {
@@ -88,6 +98,8 @@ static bool check_image(int fd, const char *path, GError **error)
         return refuse(path, error, "not a regular file");
     if (status.st_size == 0)
         return refuse(path, error, "empty");
+    if (is_written_to(fd))
+        return refuse(path, error, "a machine that runs writes to it; stop that first");
     if (pread(fd, head, sizeof(head), 0) < 0)
         return refuse(path, error, "%s", g_strerror(errno));
     for (unsigned i = 0; i < G_N_ELEMENTS(foreign); i++)

@@ -190,6 +190,20 @@ class Cloud(AnimaTest):
                             (b"vhdxfile", "VHDX"), (b"conectix", "VHD")):
             self.refuse(1, what, *key, image=self.write("other", magic + bytes(4096)))
 
+    def test_an_image_that_a_machine_writes_to_is_refused(self):
+        image = self.write("other.raw", bytes(MB))
+        session = self.greeted("--disk", image)
+        result = self.anima(*self.words("--user", "me", "--ssh-key", public_key(), image=image))
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("a machine that runs writes to it", result.stderr)
+        self.assertEqual(os.listdir(self.data) if os.path.exists(self.data) else [], [])
+        session.send("\x1d")
+        self.assert_ends(session, 0)
+        session = self.greeted("--disk", image + ",readonly")
+        self.create(image=image)
+        session.send("\x1d")
+        self.assert_ends(session, 0)
+
     def test_a_name_is_taken_once(self):
         self.create()
         before = self.read(self.disk())
