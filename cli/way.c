@@ -11,7 +11,7 @@
 #include "cli/way.h"
 
 #include <netdb.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -133,29 +133,24 @@ static bool take_shared(struct way *way, const json_t *network, const char *mac)
 
 /* ---- addresses of the guest's ---- */
 
-/* The next entry of the host's neighbours. */
-static bool read_neighbour(FILE *table, char address[64], char mac[64])
-{
-    char line[256];
-
-    while (fgets(line, sizeof(line), table))
-        if (sscanf(line, "%63s %*s %*s %63s", address, mac) == 2)
-            return true;
-    return false;
-}
-
-/* The address (or, if `address` is not NULL, whether that one) that the card has for this host. */
+/* The address (or, if `address` is not NULL, that one) that the card has for this host; NULL: none.
+ * A line begins with the address, and has the hardware's as its fourth word. */
 static char *find_neighbour(const char *mac, const char *address)
 {
-    FILE *table = fopen("/proc/net/arp", "re");
-    char one[64], behind[64], *found = NULL;
+    g_autofree char *table = NULL;
+    g_auto(GStrv) lines = NULL;
 
-    while (table && !found && read_neighbour(table, one, behind))
-        if (g_ascii_strcasecmp(behind, mac) == 0 && (!address || g_str_equal(one, address)))
-            found = g_strdup(one);
-    if (table)
-        fclose(table);
-    return found;
+    if (!g_file_get_contents("/proc/net/arp", &table, NULL, NULL))
+        return NULL;
+    lines = g_strsplit(table, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        g_auto(GStrv) words = g_regex_split_simple(" +", *line, 0, 0);
+
+        if (g_strv_length(words) > 3 && g_ascii_strcasecmp(words[3], mac) == 0 &&
+            (!address || g_str_equal(words[0], address)))
+            return g_strdup(words[0]);
+    }
+    return NULL;
 }
 
 /* The IPv4 address that the agent tells of the card. */
