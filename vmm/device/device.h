@@ -71,7 +71,8 @@ struct device_ops {
     /* `device` is zeroed, with its common part filled. Claims windows, creates timers; leaves
      * the device in its power-on state. `config` is copied by the callee. */
     bool (*init)(struct device *device, const void *config, GError **error);
-    /* Undo init; also after a failed init (host parts may be NULL). */
+    /* Undo init; also after a failed init (host parts may be NULL). vCPUs may run and reach its
+     * registers until its windows are released. */
     void (*finish)(struct device *device);
     /* Power-on state, except what hardware keeps over reset. */
     void (*reset)(struct device *device);

@@ -314,7 +314,7 @@ void plugs_renew(struct monitor *monitor)
 
         if (plug->gives_up)
             plug_fail(plug, plug->code, plug->failure);
-        else
+        else if (plug->leaves)
             ask_guest(plug, false);
     }
 }
