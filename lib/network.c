@@ -291,16 +291,21 @@ ANIMA_API bool anima_network_forward(const char *name, bool add, const char *for
 
 /* ---- deleting ---- */
 
+/* One that lingers after its last machine has left is no obstacle. */
 static bool may_delete(const char *name, GError **error)
 {
-    int fd = network_connect(name);
+    struct anima_error *problem = NULL;
+    bool absent, used;
+    json_t *running = ask(name, "network.query", NULL, &absent, &problem);
 
-    if (fd < 0)
-        return true;
-    close(fd);
-    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_STATE,
-                "%s: machines are on the network; plug them elsewhere or stop them first", name);
-    return false;
+    used = !absent && (!running || json_array_size(json_object_get(running, "ports")));
+    json_decref(running);
+    anima_error_free(problem);
+    if (used)
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_STATE,
+                    "%s: machines are on the network; plug them elsewhere or stop them first",
+                    name);
+    return !used;
 }
 
 ANIMA_API bool anima_network_delete(const char *name, struct anima_error **error)

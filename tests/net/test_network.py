@@ -400,7 +400,9 @@ class Network(unittest.TestCase):
         # Another helper has the same.
         os.kill(self.helper(), signal.SIGKILL)
         self.again(lambda: socket.create_connection(("127.0.0.1", port), 1).close())
-        self.again(lambda: self.anima("forward", "lan", "remove", f"tcp:{port}:web:80"))
+        # What is asked for before it is ready waits.
+        os.kill(self.helper(), signal.SIGKILL)
+        self.anima("forward", "lan", "remove", f"tcp:{port}:web:80")
         with self.assertRaises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), PATIENCE)
         self.assertIn("there is no such forward", self.anima(
@@ -461,6 +463,8 @@ class Network(unittest.TestCase):
         card.close()
         self.assertEqual(self.process.wait(PATIENCE), 0)
         self.assertFalse(os.path.exists(os.path.join(self.runtime, "networks", "lan")))
+        # One that lingers after its last machine keeps nobody from deleting it.
+        self.process = self.spawn()
         self.anima("delete", "lan")
 
     def test_there_is_one_process(self):

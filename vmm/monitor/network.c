@@ -52,7 +52,7 @@ static struct {
     struct leases leases;
     struct ports *ports;
     struct control_call *start_call; /* that waits for the first helper */
-    GPtrArray *pending;              /* of struct control_call *: that wait for the helper */
+    GPtrArray *pending, *waiting;    /* of struct control_call *: for an answer, for a helper */
     int status;
 } self;
 
@@ -83,18 +83,44 @@ static gboolean on_terminate(gpointer opaque)
 
 /* ---- calls ---- */
 
-/* Ask the helper on behalf of the call, which `answer` ends. */
-static void ask(struct control_call *call, const char *method, worker_answer_fn answer)
+static void on_forwarded(void *opaque, const struct rpc_message *answer, int *fds, unsigned count);
+static void on_counted(void *opaque, const struct rpc_message *answer, int *fds, unsigned count);
+
+/* Ask the helper on behalf of the call; one that comes before the helper is ready waits. */
+static void ask(struct control_call *call)
 {
+    bool counts = strcmp(call->method->name, "network.query") == 0;
+
+    if (!self.ready) {
+        g_ptr_array_add(self.waiting, call);
+        return;
+    }
     g_ptr_array_add(self.pending, call);
-    worker_ask(self.worker, method, json_incref(call->params), NULL, 0, answer, call);
+    worker_ask(self.worker, counts ? "query" : "forward", json_incref(call->params), NULL, 0,
+               counts ? on_counted : on_forwarded, call);
 }
 
-static void fail_pending(const char *text)
+static void ask_waiting(void)
 {
-    for (unsigned i = 0; i < self.pending->len; i++)
-        control_fail(self.pending->pdata[i], RPC_ERROR_FAILED, text);
-    g_ptr_array_set_size(self.pending, 0);
+    while (self.waiting->len)
+        ask(g_ptr_array_steal_index(self.waiting, 0));
+}
+
+static void fail_all(GPtrArray *calls, const char *text)
+{
+    for (unsigned i = 0; i < calls->len; i++)
+        control_fail(calls->pdata[i], RPC_ERROR_FAILED, text);
+    g_ptr_array_set_size(calls, 0);
+}
+
+static void forget_peer(GPtrArray *calls, const struct peer *peer)
+{
+    for (unsigned i = 0; i < calls->len; i++) {
+        struct control_call *call = calls->pdata[i];
+
+        if (call->peer == peer)
+            call->peer = NULL;
+    }
 }
 
 /* ---- leases ---- */
@@ -234,10 +260,8 @@ static void handle_forward(void *opaque, struct control_call *call)
         g_autofree char *text = g_strdup_printf("%s: there is no such forward", unknown);
 
         control_fail(call, RPC_ERROR_STATE, text);
-    } else if (!self.ready) {
-        control_fail(call, RPC_ERROR_STATE, "the network is about to start");
     } else {
-        ask(call, "forward", on_forwarded);
+        ask(call);
     }
 }
 
@@ -288,7 +312,7 @@ static void on_ended(void *opaque, struct worker *worker, const char *how)
 {
     g_message("%s%s", how, self.start_call ? "" : "; another one takes its place");
     self.ready = false;
-    fail_pending(how);
+    fail_all(self.pending, how);
     if (self.start_call) {
         self.status = 1;
         control_fail(g_steal_pointer(&self.start_call), RPC_ERROR_FAILED, how);
@@ -328,6 +352,7 @@ static void on_started(void *opaque, const struct rpc_message *answer, int *fds,
     }
     self.ready = true;
     ports_offer(self.ports, self.worker);
+    ask_waiting();
     if (call)
         control_reply(call, NULL);
 }
@@ -472,22 +497,15 @@ static void on_counted(void *opaque, const struct rpc_message *answer, int *fds,
 
 static void handle_query(void *opaque, struct control_call *call)
 {
-    if (self.ready)
-        ask(call, "query", on_counted);
-    else
-        answer_query(call, NULL);
+    ask(call);
 }
 
 static void on_gone(void *opaque, struct peer *peer, bool owner)
 {
     if (self.start_call && self.start_call->peer == peer)
         self.start_call->peer = NULL;
-    for (unsigned i = 0; i < self.pending->len; i++) {
-        struct control_call *call = self.pending->pdata[i];
-
-        if (call->peer == peer)
-            call->peer = NULL;
-    }
+    forget_peer(self.pending, peer);
+    forget_peer(self.waiting, peer);
     ports_remove_peer(self.ports, peer, self.ready ? self.worker : NULL);
     reckon(LINGER_MS);
 }
@@ -504,7 +522,8 @@ static const struct control_handler handlers[] = {
 
 static void finish(void)
 {
-    fail_pending("the network has ended");
+    fail_all(self.pending, "the network has ended");
+    fail_all(self.waiting, "the network has ended");
     end_helper();
     if (self.start_call)
         control_fail(g_steal_pointer(&self.start_call), RPC_ERROR_FAILED, "the network has ended");
@@ -513,6 +532,7 @@ static void finish(void)
     clients_flush(self.clients);
     clients_destroy(self.clients);
     g_ptr_array_unref(self.pending);
+    g_ptr_array_unref(self.waiting);
     definition_destroy(self.definition);
     json_decref(self.forwards);
     g_main_loop_unref(self.loop);
@@ -533,6 +553,7 @@ int network_main(void)
     self.clients = clients_create(&config);
     self.ports = ports_create();
     self.pending = g_ptr_array_new();
+    self.waiting = g_ptr_array_new();
     clients_add(self.clients, PROCESS_LINK_FD, CONTROL_OBSERVE | CONTROL_OPERATE | CONTROL_OWN);
     g_unix_signal_add(SIGTERM, on_terminate, NULL);
     g_unix_signal_add(SIGINT, on_terminate, NULL);
