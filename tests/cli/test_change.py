@@ -120,6 +120,14 @@ class Change(AnimaTest):
         self.assertEqual(self.ports(), [("tcp", 80)])
         self.assertNotEqual(self.forwards(), first)
 
+    def test_a_port_of_roots(self):
+        """The helper has no rights when it runs."""
+        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", encoding="ascii") as file:
+            if int(file.read()) <= 1023:
+                self.skipTest("this host lets everybody have all ports")
+        self.kept("--nic", "user")
+        self.refused(1, "Permission denied; ports below 1024 are root's", "nic0", "forward+=tcp:1023:80")
+
     def test_forwards_come_and_go(self):
         self.kept("--nic", "user,forward=tcp:0:22")
         ssh = self.forwards()[0]

@@ -27,10 +27,14 @@ static bool forward_add(struct nat *nat, struct forward *forward, json_t *entry,
         return true;
     if (reason == EADDRINUSE)
         *taken = entry;
-    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "forward %s %s:%u: %s",
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "forward %s %s:%u: %s%s",
                 forward->udp ? "udp" : "tcp",
                 inet_ntop(AF_INET, &forward->host.sin_addr, address, sizeof(address)),
-                ntohs(forward->host.sin_port), g_strerror(reason));
+                ntohs(forward->host.sin_port), g_strerror(reason),
+                reason == EACCES
+                    ? "; ports below 1024 are root's, and had when the card is plugged "
+                      "in (network=none, then network=user)"
+                    : "");
     return false;
 }
 
