@@ -69,16 +69,29 @@ static void print_values(void)
     }
 }
 
-/* Behind the machine of "edit" stand changes of options. */
-static void print_changes(void)
+/* The keys of options, and of members where only those count that can change at run time. */
+static void print_keys(bool live)
 {
-    const struct anima_option *option;
+    const struct anima_option *option, *member;
 
-    printf("    if [ \"${COMP_WORDS[1]}\" = edit ] && [ \"$COMP_CWORD\" -gt 2 ]; then\n"
+    for (unsigned i = 0; (option = anima_option_at(i)); i++) {
+        if (!live || anima_option_is_live(option))
+            printf("%s ", anima_option_key(option));
+        for (unsigned m = 0; live && (member = anima_option_member(option, m)); m++)
+            if (anima_option_is_live(member))
+                printf("%s ", anima_option_key(member));
+    }
+}
+
+/* Behind the machine of such a command stand changes of options; those of what runs may be of its
+ * devices. */
+static void print_changes(const char *command, bool live)
+{
+    printf("    if [ \"${COMP_WORDS[1]}\" = %s ] && [ \"$COMP_CWORD\" -gt 2 ]; then\n"
            "        compopt -o nospace 2>/dev/null\n"
-           "        COMPREPLY=($(compgen -S = -W \"");
-    for (unsigned i = 0; (option = anima_option_at(i)); i++)
-        printf("%s%s", i ? " " : "", anima_option_key(option));
+           "        COMPREPLY=($(compgen -S = -W \"",
+           command);
+    print_keys(live);
     printf("\" -- \"$word\"))\n"
            "        return\n"
            "    fi\n");
@@ -107,7 +120,8 @@ void completion_print_bash(void)
         printf("\" ;;\n");
     }
     printf("    esac\n");
-    print_changes();
+    print_changes("edit", false);
+    print_changes("change", true);
     printf("    case $word in\n"
            "    -*) COMPREPLY=($(compgen -W \"$options\" -- \"$word\")) ;;\n"
            "    *) COMPREPLY=($(compgen -f -W \"$(anima list --names 2>/dev/null)\" "

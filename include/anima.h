@@ -78,6 +78,8 @@ const char *const *anima_option_choices(const struct anima_option *option);
 bool anima_option_is_path(const struct anima_option *option);
 /** Whether it is a yes-or-no, so that its name alone means yes. */
 bool anima_option_is_bool(const struct anima_option *option);
+/** Whether anima_machine_change can change it. */
+bool anima_option_is_live(const struct anima_option *option);
 /** The member number `index` from 0 of an option whose entries are "FIRST,KEY=VALUE,.."; NULL after
  * the last, and for every other option. What is told of an option is told of a member as well. */
 const struct anima_option *anima_option_member(const struct anima_option *option, unsigned index);

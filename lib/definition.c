@@ -66,6 +66,11 @@ ANIMA_API bool anima_option_is_bool(const struct anima_option *option)
     return internal(option)->type == OPTION_TYPE_BOOL;
 }
 
+ANIMA_API bool anima_option_is_live(const struct anima_option *option)
+{
+    return internal(option)->live != OPTION_LIVE_NEVER;
+}
+
 ANIMA_API const struct anima_option *anima_option_member(const struct anima_option *option,
                                                          unsigned index)
 {

@@ -276,7 +276,11 @@ class Words(AnimaTest):
                           "COMP_WORDS=(anima pau) COMP_CWORD=1; _anima; "
                           "[ \"${COMPREPLY[*]}\" = pause ] || exit 3\n"
                           "COMP_WORDS=(anima edit web initr) COMP_CWORD=3; _anima; "
-                          "[ \"${COMPREPLY[*]}\" = initrd= ] || exit 4\n")
+                          "[ \"${COMPREPLY[*]}\" = initrd= ] || exit 4\n"
+                          "COMP_WORDS=(anima change web nic0 netw) COMP_CWORD=4; _anima; "
+                          "[ \"${COMPREPLY[*]}\" = network= ] || exit 5\n"
+                          "COMP_WORDS=(anima change web mem) COMP_CWORD=3; _anima; "
+                          "[ \"${COMPREPLY[*]}\" = '' ] || exit 6\n")
         result = subprocess.run(["bash", "-c", check], capture_output=True, text=True, check=False)
         self.assertEqual(result.returncode, 0, result.stderr)
 
