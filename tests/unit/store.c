@@ -336,6 +336,31 @@ static void a_text_without_end_is_refused(void **state)
     assert_error(error, CONFIG_ERROR_USAGE, "a zero byte");
 }
 
+static void networks_lie_beside_machines(void **state)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *text = NULL;
+    g_auto(GStrv) machines = NULL, networks = NULL;
+
+    assert_true(store_create(&store_machines, "a", "cpus: 1\n", NULL));
+    assert_true(store_create(&store_networks, "a", "kind: nat\n", NULL));
+    assert_true(store_create(&store_networks, "b", "", NULL));
+    machines = store_list(&store_machines, NULL);
+    networks = store_list(&store_networks, NULL);
+    assert_int_equal(g_strv_length(machines), 1);
+    assert_int_equal(g_strv_length(networks), 2);
+    text = store_read(&store_networks, "a", NULL);
+    assert_string_equal(text, "kind: nat\n");
+    /* The folder of all networks is no machine, whatever is asked of it. */
+    assert_false(store_delete(&store_machines, "networks", yes, &error));
+    assert_true(g_error_matches(error, CONFIG_ERROR, CONFIG_ERROR_USAGE));
+    assert_true(store_delete(&store_networks, "a", yes, NULL));
+    assert_true(store_delete(&store_networks, "b", yes, NULL));
+    assert_true(store_delete(&store_machines, "a", yes, NULL));
+    g_autofree char *folder = g_build_filename(*state, "networks", NULL);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 #define store_test(function) cmocka_unit_test_setup_teardown(function, make_folder, remove_folder)
 
 int main(void)
@@ -355,6 +380,7 @@ int main(void)
         store_test(deletion_follows_no_link),
         store_test(the_list_is_sorted_and_has_machines_alone),
         store_test(a_text_without_end_is_refused),
+        store_test(networks_lie_beside_machines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
