@@ -101,6 +101,16 @@ class Disks(AnimaTest):
         again.send("q")
         self.assert_ends(again, 0)
 
+    def test_an_image_of_any_size(self):
+        """What qemu-img makes ends within a sector."""
+        image = os.path.join(self.folder, "image")
+        if not self.tool("qemu-img", "create", "-q", "-f", "qcow2", image, "8M"):
+            self.skipTest("no qemu-img here (qemu-utils)")
+        self.assertNotEqual(os.path.getsize(image) % 512, 0)
+        session = self.greeted("--disk", image + ",format=qcow2")
+        session.send("q")
+        self.assert_ends(session, 0)
+
     def test_many_readers(self):
         first = self.greeted("--disk", self.disk + ",readonly", name="first")
         second = self.greeted("--disk", self.disk + ",readonly", name="other")

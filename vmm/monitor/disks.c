@@ -48,7 +48,8 @@ static int open_disk(const char *path, bool readonly, bool direct)
     return open(path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 }
 
-static bool check_file(int fd, const char *path, GError **error)
+/* In a raw file all bytes are the disk's; an image ends wherever its format has it. */
+static bool check_file(int fd, const char *path, bool raw, GError **error)
 {
     struct stat status;
 
@@ -61,7 +62,7 @@ static bool check_file(int fd, const char *path, GError **error)
     off_t size = lseek(fd, 0, SEEK_END);
     if (size == 0)
         return fail(error, path, "it is empty; give it a size, as with truncate -s 1G");
-    if (size < 0 || size % SECTOR)
+    if (size < 0 || (raw && size % SECTOR))
         return fail(error, path, "its size is not a multiple of 512 bytes");
     return true;
 }
@@ -86,13 +87,14 @@ int disk_open(const struct definition *definition, unsigned index, GError **erro
     const char *cache = definition_member_text(definition, OPTION_DISK, index, "cache");
     bool readonly = definition_member_number(definition, OPTION_DISK, index, "readonly");
     bool direct = g_str_equal(cache, "none");
+    bool raw = g_str_equal(definition_member_text(definition, OPTION_DISK, index, "format"), "raw");
     int fd = open_disk(path, readonly, direct);
 
     if (fd < 0) {
         fail(error, path, advice(errno, readonly, direct));
         return -1;
     }
-    if (check_file(fd, path, error) && check_is_once(definition, index, fd, path, error) &&
+    if (check_file(fd, path, raw, error) && check_is_once(definition, index, fd, path, error) &&
         disk_lock(fd, path, readonly, error)) {
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
         return fd;
