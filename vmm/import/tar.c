@@ -181,6 +181,7 @@ bool tar_header(const char *name, uint64_t size, uint8_t block[TAR_BLOCK], GErro
         fail_archive(error, archive);
     /* What would come behind the header is somebody else's work. */
     archive_write_fail(archive);
+    archive_write_close(archive);
     archive_write_free(archive);
     return good;
 }
