@@ -312,7 +312,9 @@ static void on_ended(void *opaque, struct worker *worker, const char *how)
 {
     g_message("%s%s", how, self.start_call ? "" : "; another one takes its place");
     self.ready = false;
-    fail_all(self.pending, how);
+    /* What it did not answer, the next one is asked. */
+    while (self.pending->len)
+        g_ptr_array_add(self.waiting, g_ptr_array_steal_index(self.pending, 0));
     if (self.start_call) {
         self.status = 1;
         control_fail(g_steal_pointer(&self.start_call), RPC_ERROR_FAILED, how);
