@@ -17,6 +17,8 @@
 #include "config/nics.h"
 #include "vmm/monitor/internal.h"
 
+#define PATIENCE_S 30 /* for a network to be there */
+
 struct change {
     struct monitor *monitor;
     struct control_call *call;
@@ -25,6 +27,7 @@ struct change {
     bool replugs; /* a network card's cable leads elsewhere: */
     struct nic_cable cable;
     struct nat *nat;  /* its helper; NULL: it has none */
+    guint timer;      /* until that has to be ready; 0: nothing is awaited of it */
     json_t *forwards; /* as they were, in case that they are to be so again; NULL: no matter */
 };
 
@@ -38,6 +41,7 @@ static void change_destroy(struct change *change)
     if (monitor->vmm)
         worker_forget(monitor->vmm, change);
     nats_forget(monitor->nats, change);
+    g_clear_handle_id(&change->timer, g_source_remove);
     for (unsigned i = 0; i < G_N_ELEMENTS(ends); i++)
         if (ends[i] >= 0)
             close(ends[i]);
@@ -140,10 +144,20 @@ static void on_helper(void *opaque, const char *failure)
 {
     struct change *change = opaque;
 
+    g_clear_handle_id(&change->timer, g_source_remove);
     if (failure)
         change_fail(change, RPC_ERROR_FAILED, failure);
     else
         ask_vmm(change);
+}
+
+static gboolean on_timeout(gpointer opaque)
+{
+    struct change *change = opaque;
+
+    change->timer = 0;
+    change_fail(change, RPC_ERROR_FAILED, "nic: the network does not answer");
+    return G_SOURCE_REMOVE;
 }
 
 /* The card's cable leads elsewhere: what it leads to is made beside what there is. */
@@ -161,6 +175,7 @@ static bool replug(struct change *change, unsigned card, GError **error)
     }
     change->nat = nat_begin(monitor->nats, change->after, card, change->cable.helper, on_helper,
                             change, error);
+    change->timer = change->nat ? g_timeout_add_seconds(PATIENCE_S, on_timeout, change) : 0;
     return change->nat;
 }
 
