@@ -9,10 +9,15 @@ import subprocess
 import sys
 import unittest
 
-from anima_test import ANIMA, PAYLOAD, PATIENCE, AnimaTest
+from anima_test import ANIMA, PAYLOAD, PATIENCE, AnimaTest, wait_for
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from confine import confine
+
+
+def read(path):
+    with open(path, encoding="ascii") as stream:
+        return stream.read()
 
 
 class Confined(AnimaTest):
@@ -51,6 +56,39 @@ class Confined(AnimaTest):
         status = self.run_payload(ANIMA, PAYLOAD, engine="kvm", look=self.look_at_kvm)
         self.assertTrue(status["sandbox"]["seccomp"])
         self.run_payload(ANIMA, PAYLOAD, engine="kvm", preexec_fn=confine)
+
+    def test_a_new_list_of_resolvers(self):
+        """NAT sees no file of the host's but a copy of this one, which follows."""
+        if os.geteuid() != 0:
+            self.skipTest("only root can put a folder in the place of /etc")
+        etc = os.path.join(self.folder, "etc")
+        os.mkdir(etc)
+        for name in "passwd", "group", "nsswitch.conf", "hosts", "ld.so.cache":
+            shutil.copy(os.path.join("/etc", name), etc)
+
+        def replace(text):
+            with open(os.path.join(etc, "new"), "w", encoding="ascii") as stream:
+                stream.write(text)
+            os.rename(os.path.join(etc, "new"), os.path.join(etc, "resolv.conf"))
+
+        replace("nameserver 192.0.2.1\n")
+        command = [ANIMA, "run", "--name", "test", "--engine", "soft", "--memory", "64M", "--kernel", PAYLOAD,
+                   "--nic", "user"]
+        with subprocess.Popen(["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc && exec "$@"', etc, *command],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.env) as process:
+            self.assertEqual(process.stdout.read(5), b"hello")
+            status = self.query()
+            monitor = status["monitor_pid"]
+            with open(f"/proc/{monitor}/task/{monitor}/children", encoding="ascii") as stream:
+                nat = [pid for pid in stream.read().split() if int(pid) != status["pid"]][0]
+            if "mount" in status["sandbox"]["namespaces"]:
+                copy = f"/proc/{nat}/root/etc"
+                self.assertEqual(os.listdir(copy), ["resolv.conf"])
+                for text in "nameserver 192.0.2.2\nnameserver 192.0.2.3\n", "nameserver 192.0.2.4\n":
+                    replace(text)
+                    wait_for(lambda expected=text: read(f"{copy}/resolv.conf") == expected, "the new list", 10)
+            process.communicate(b"q", timeout=PATIENCE)
+        self.assertEqual(process.returncode, 0)
 
     def test_without_namespaces_and_landlock(self):
         status = self.run_payload(ANIMA, PAYLOAD, preexec_fn=confine)

@@ -23,6 +23,8 @@
 
 #include "vmm/monitor/sandbox.h"
 
+#define SYSCALL_OF_TOMORROW 900
+
 enum { ALLOWED = 0, REFUSED = 1, NO_SANDBOX = 2 };
 
 /* An attempt: 0 when it went through, else an errno. */
@@ -149,6 +151,42 @@ static int trace_another(void)
 static int regain_root(void)
 {
     return syscall(SYS_setuid, 0) < 0 ? errno : 0;
+}
+
+/* By the ways in for 32-bit programs, where calls have other numbers. */
+static int enter_as_32_bit_program(void)
+{
+    long result = 20; /* getpid(2) there */
+
+    __asm__ volatile("int $0x80" : "+a"(result) : : "memory");
+    return result < 0 ? (int)-result : 0;
+}
+
+static int make_x32_call(void)
+{
+    return syscall(0x40000000 + SYS_fork) < 0 ? errno : 0;
+}
+
+static void other_ways_into_the_kernel_are_closed(void **state)
+{
+    char said[256];
+    int status = attempt_in(SANDBOX_VMM, false, enter_as_32_bit_program, said);
+
+    assert_true(WIFSIGNALED(status));
+    status = attempt_in(SANDBOX_VMM, false, make_x32_call, said);
+    assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) == REFUSED);
+}
+
+static int make_newest_call(void)
+{
+    return syscall(SYSCALL_OF_TOMORROW) < 0 && errno == ENOSYS ? 0 : EIO;
+}
+
+/* A newer C library tries it, and does what it did before. */
+static void calls_of_tomorrow_are_not_there_yet(void **state)
+{
+    assert_exit(SANDBOX_VMM, false, make_newest_call, ALLOWED);
+    assert_exit(SANDBOX_NAT, false, make_newest_call, ALLOWED);
 }
 
 static void make_forbidden_calls(bool kvm)
@@ -329,6 +367,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forbidden_calls_end_the_process),
+        cmocka_unit_test(other_ways_into_the_kernel_are_closed),
+        cmocka_unit_test(calls_of_tomorrow_are_not_there_yet),
         cmocka_unit_test(forbidden_calls_end_a_process_with_kvm_too),
         cmocka_unit_test(a_vmm_has_memory_threads_and_its_descriptors),
         cmocka_unit_test(an_error_number_can_be_explained),
