@@ -199,6 +199,18 @@ static bool leave_root(uid_t own)
     return false;
 }
 
+/* Whether root is a user of a namespace, whom the host knows as an ordinary one. There may be no
+ * other number there to become. */
+static bool is_root_inside(void)
+{
+    g_autofree char *map = NULL;
+    unsigned inside, outside, count;
+
+    return g_file_get_contents("/proc/self/uid_map", &map, NULL, NULL) &&
+           sscanf(map, "%u %u %u", &inside, &outside, &count) == 3 && /* lint: ok: numbers */
+           outside != 0;
+}
+
 /* End as the child did. */
 static G_GNUC_NORETURN void end_as(pid_t child)
 {
@@ -238,7 +250,7 @@ static uid_t own_uid(void)
 
 bool sandbox_separate(const struct sandbox_profile *profile, struct sandbox_report *report)
 {
-    bool root = geteuid() == 0;
+    bool root = geteuid() == 0, inside = root && is_root_inside();
     unsigned wanted = profile->namespaces;
     uid_t own = own_uid();
 
@@ -248,7 +260,7 @@ bool sandbox_separate(const struct sandbox_profile *profile, struct sandbox_repo
     /* Root may where users may not; and what root made, this process has no power over. */
     if (root && enter(profile, wanted, report))
         wanted = 0;
-    if (root && !leave_root(own))
+    if (root && !leave_root(own) && !inside)
         return false;
     report->uid = geteuid();
     if (!enter(profile, wanted | SANDBOX_NS_USER, report) && wanted)
