@@ -54,9 +54,10 @@ class Hotplug(AnimaTest):
 
     def detaching(self, *words):
         """A detach that waits for the guest."""
+        others = len(self.jobs(words[0]))
         process = subprocess.Popen([ANIMA, "detach", *words], env=self.env, stdin=subprocess.DEVNULL,
                                    stderr=subprocess.PIPE, text=True)
-        wait_for(lambda: self.jobs(words[0]), "the work")
+        wait_for(lambda: len(self.jobs(words[0])) > others, "the work")
         return process
 
     def jobs(self, name):
