@@ -68,6 +68,8 @@ static bool check_hash(const char *text, GError **error)
     return good;
 }
 
+static const char *const format_choices[] = {"raw", "qcow2", "vhd", NULL};
+
 const struct option cloud_options[CLOUD_COUNT + 1] = {
     [CLOUD_IMAGE] =
         {
@@ -79,6 +81,16 @@ const struct option cloud_options[CLOUD_COUNT + 1] = {
             .manual = "The copy belongs to the machine, as _disks/root.img_ in its folder, and "
                       "takes no room that the image does not take; the image stays as it is.",
         },
+    [CLOUD_IMAGE_FORMAT] =
+        {
+            .key = "image-format",
+            .type = OPTION_TYPE_ENUM,
+            .argument = "FORMAT",
+            .preset = "raw",
+            .choices = format_choices,
+            .help = "how the image holds the disk",
+            .manual = "As *--disk*'s member _format_. It is never guessed.",
+        },
     [CLOUD_DISK_SIZE] =
         {
             .key = "disk-size",
@@ -88,7 +100,8 @@ const struct option cloud_options[CLOUD_COUNT + 1] = {
             .max = 1ULL << 50,
             .align = 512,
             .help = "size of that disk, when the image's is too small",
-            .manual = "The guest makes its file system larger when it starts first.",
+            .manual = "Of a raw image. The guest makes its file system larger when it starts "
+                      "first.",
         },
     [CLOUD_USER] =
         {
@@ -297,6 +310,10 @@ static bool check(const struct cloud *cloud, GError **error)
 
     if (!cloud_image(cloud))
         return refuse("cloud-image: FILE is missing", error);
+    if (cloud_disk_size(cloud) && !g_str_equal(cloud_image_format(cloud), "raw"))
+        return refuse("disk-size: an image that is not raw has its size within itself; 'qemu-img "
+                      "resize' changes it",
+                      error);
     if (!cloud_user(cloud) && (cloud->keys->len || hash))
         return refuse("user: a key or a password needs the name of its user", error);
     if (!cloud_user(cloud) && !cloud->user_data)
@@ -353,6 +370,11 @@ void cloud_destroy(struct cloud *cloud)
 const char *cloud_image(const struct cloud *cloud)
 {
     return values_text(cloud->values, &cloud_options[CLOUD_IMAGE]);
+}
+
+const char *cloud_image_format(const struct cloud *cloud)
+{
+    return values_text(cloud->values, &cloud_options[CLOUD_IMAGE_FORMAT]);
 }
 
 uint64_t cloud_disk_size(const struct cloud *cloud)

@@ -14,6 +14,7 @@
 
 enum cloud_option {
     CLOUD_IMAGE,
+    CLOUD_IMAGE_FORMAT,
     CLOUD_DISK_SIZE,
     CLOUD_USER,
     CLOUD_SSH_KEY,
@@ -37,6 +38,8 @@ void cloud_destroy(struct cloud *cloud);
 
 /* The image's name. */
 const char *cloud_image(const struct cloud *cloud);
+/* How that holds the disk: "raw", "qcow2", "vhd". */
+const char *cloud_image_format(const struct cloud *cloud);
 /* Bytes of the disk; 0: as large as the image. */
 uint64_t cloud_disk_size(const struct cloud *cloud);
 /* The user to make; NULL: none. */

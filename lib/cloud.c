@@ -25,7 +25,6 @@
 #include "lib/reader.h"
 
 #define DISKS       "disks"
-#define ROOT        DISKS "/root.img" /* in the machine's folder */
 #define SEED        DISKS "/seed.iso"
 #define LABEL       "cidata" /* what NoCloud looks for */
 #define SECTOR      512
@@ -43,13 +42,15 @@ struct anima_creation {
 
 /* ---- the image ---- */
 
+#define QCOW2_MAGIC "QFI\xfb"
+
 /* First bytes of what is no raw image. */
 static const struct {
     unsigned offset;
     const char *magic;
     const char *what, *remedy;
 } foreign[] = {
-    {0, "QFI\xfb", "a qcow2 image", "'qemu-img convert -O raw' makes one of it"},
+    {0, QCOW2_MAGIC, "a qcow2 image", "say image-format qcow2"},
     {0, "KDMV", "a VMDK image", "'qemu-img convert -O raw' makes one of it"},
     {0, "# Disk DescriptorFile", "a VMDK image", "'qemu-img convert -O raw' makes one of it"},
     {0, "vhdxfile", "a VHDX image", "'qemu-img convert -O raw' makes one of it"},
@@ -88,8 +89,23 @@ static bool is_written_to(int fd)
     return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
-/* Whether the file may be a raw image. */
-static bool check_image(int fd, const char *path, GError **error)
+/* Whether the first bytes may be those of an image of this format. What else is in it is the vmm's
+ * to read, in its sandbox. */
+static bool check_head(const char *head, const char *path, const char *format, GError **error)
+{
+    bool raw = g_str_equal(format, "raw");
+
+    for (unsigned i = 0; raw && i < G_N_ELEMENTS(foreign); i++)
+        if (memcmp(head + foreign[i].offset, foreign[i].magic, strlen(foreign[i].magic)) == 0)
+            return refuse(path, error, "%s, where a raw image is needed; %s", foreign[i].what,
+                          foreign[i].remedy);
+    if (g_str_equal(format, "qcow2") && memcmp(head, QCOW2_MAGIC, strlen(QCOW2_MAGIC)) != 0)
+        return refuse(path, error, "no qcow2 image");
+    return true;
+}
+
+/* Whether the file may be an image of this format. */
+static bool check_image(int fd, const char *path, const char *format, GError **error)
 {
     char head[SECTOR] = {0};
     struct stat status;
@@ -102,11 +118,7 @@ static bool check_image(int fd, const char *path, GError **error)
         return refuse(path, error, "a machine that runs writes to it; stop that first");
     if (pread(fd, head, sizeof(head), 0) < 0)
         return refuse(path, error, "%s", g_strerror(errno));
-    for (unsigned i = 0; i < G_N_ELEMENTS(foreign); i++)
-        if (memcmp(head + foreign[i].offset, foreign[i].magic, strlen(foreign[i].magic)) == 0)
-            return refuse(path, error, "%s, where a raw image is needed; %s", foreign[i].what,
-                          foreign[i].remedy);
-    return true;
+    return check_head(head, path, format, error);
 }
 
 /* Open the image; its size goes to *size. -1 and an error. */
@@ -120,7 +132,7 @@ static int open_image(const struct cloud *cloud, uint64_t *size, GError **error)
         refuse(path, error, "%s", g_strerror(errno));
         return -1;
     }
-    if (!check_image(fd, path, error) || fstat(fd, &status) != 0) {
+    if (!check_image(fd, path, cloud_image_format(cloud), error) || fstat(fd, &status) != 0) {
         close(fd);
         return -1;
     }
@@ -140,10 +152,19 @@ static bool add(struct definition *definition, enum option_id id, const char *te
     return definition_set(definition, options[id].key, text, error);
 }
 
+/* The disk's file in the machine's folder. The caller frees it. */
+static char *root_name(const struct cloud *cloud)
+{
+    const char *format = cloud_image_format(cloud);
+    return g_strdup_printf(DISKS "/root.%s", g_str_equal(format, "raw") ? "img" : format);
+}
+
 /* What a guest of this kind needs. Paths are relative: the machine's folder may move. */
 static bool complete(struct definition *definition, const struct cloud *cloud, GError **error)
 {
-    bool good = add(definition, OPTION_DISK, ROOT, error);
+    g_autofree char *root = root_name(cloud);
+    g_autofree char *disk = g_strdup_printf("%s,format=%s", root, cloud_image_format(cloud));
+    bool good = add(definition, OPTION_DISK, disk, error);
 
     if (good)
         definition_promote(definition, OPTION_DISK);
@@ -241,7 +262,7 @@ static bool write_seed(const struct anima_creation *creation, struct anima_error
 static bool begin_files(struct anima_creation *creation, const char *name, uint64_t size,
                         GError **error)
 {
-    g_autofree char *folder = NULL;
+    g_autofree char *folder = NULL, *root = root_name(creation->cloud);
 
     creation->draft = store_draft_begin(&store_machines, name, error);
     if (!creation->draft)
@@ -251,7 +272,7 @@ static bool begin_files(struct anima_creation *creation, const char *name, uint6
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "%s: %s", folder, g_strerror(errno));
         return false;
     }
-    creation->root = create_file(creation->draft, ROOT, error);
+    creation->root = create_file(creation->draft, root, error);
     if (creation->root >= 0)
         copy_begin(&creation->copy, creation->image, creation->root, size);
     return creation->root >= 0;
@@ -314,7 +335,8 @@ ANIMA_API struct anima_creation *anima_definition_keep_cloud(struct anima_defini
 static bool finish(struct anima_creation *creation, struct anima_error **error)
 {
     uint64_t wanted = MAX(cloud_disk_size(creation->cloud), creation->copy.size);
-    uint64_t size = (wanted + SECTOR - 1) / SECTOR * SECTOR;
+    bool raw = g_str_equal(cloud_image_format(creation->cloud), "raw");
+    uint64_t size = raw ? (wanted + SECTOR - 1) / SECTOR * SECTOR : wanted;
     GError *cause = NULL;
 
     if (ftruncate(creation->root, (off_t)size) != 0 || fsync(creation->root) != 0)

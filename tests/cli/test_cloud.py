@@ -188,7 +188,7 @@ class Cloud(AnimaTest):
         os.mkfifo(fifo)
         self.refuse(1, "not a regular file", *key, image=fifo)
         self.refuse(1, "empty", *key, image=self.write("empty", b""))
-        for magic, what in ((b"QFI\xfb\0\0\0\3", "qcow2"), (b"KDMV", "VMDK"), (b"\xfd7zXZ\0", "xz -dk"),
+        for magic, what in ((b"KDMV", "VMDK"), (b"\xfd7zXZ\0", "xz -dk"),
                             (b"\x1f\x8b\x08", "gunzip"), (bytes(257) + b"ustar\0", "tar -xf"),
                             (b"vhdxfile", "VHDX"), (b"conectix", "VHD")):
             self.refuse(1, what, *key, image=self.write("other", magic + bytes(4096)))
@@ -206,6 +206,17 @@ class Cloud(AnimaTest):
         self.create(image=image)
         session.send("\x1d")
         self.assert_ends(session, 0)
+
+    def test_an_image_of_another_format_is_copied_as_it_is(self):
+        key = ("--user", "me", "--ssh-key", public_key())
+        image = self.write("other.qcow2", b"QFI\xfb" + bytes(70001))
+        self.refuse(1, "say image-format qcow2", *key, image=image)
+        self.refuse(1, "no qcow2 image", *key, "--image-format", "qcow2")
+        self.refuse(2, "disk-size: an image that is not raw", *key, "--image-format", "qcow2", "--disk-size", "1G",
+                    image=image)
+        self.refuse(2, "image-format: ", *key, "--image-format", "vmdk", image=image)
+        shown = self.create(*key, "--image-format", "qcow2", image=image)
+        self.assertEqual((shown["disk"][0]["format"], self.read(self.disk("root.qcow2"))), ("qcow2", self.read(image)))
 
     def test_a_name_is_taken_once(self):
         self.create()
