@@ -7,6 +7,28 @@
 
 #include "cli/cli.h"
 
+/* What a list has, "- key=value key=value" each. */
+static void print_list(json_t *list)
+{
+    size_t i;
+    json_t *entry, *value;
+    const char *key;
+
+    json_array_foreach(list, i, entry)
+    {
+        printf("  -");
+        json_object_foreach(entry, key, value)
+        {
+            printf(" %s=", key);
+            if (json_is_string(value))
+                printf("%s", json_string_value(value));
+            else
+                json_dumpf(value, stdout, JSON_ENCODE_ANY);
+        }
+        putchar('\n');
+    }
+}
+
 /* One line a value; objects inside indent by two. */
 static void print_object(json_t *object, unsigned indent)
 {
@@ -21,7 +43,10 @@ static void print_object(json_t *object, unsigned indent)
             print_object(value, indent + 2);
             continue;
         }
-        if (json_is_string(value)) {
+        if (json_is_object(json_array_get(value, 0))) {
+            putchar('\n');
+            print_list(value);
+        } else if (json_is_string(value)) {
             printf(" %s\n", json_string_value(value));
         } else {
             putchar(' ');

@@ -131,6 +131,8 @@ class Change(AnimaTest):
     def test_forwards_come_and_go(self):
         self.kept("--nic", "user,forward=tcp:0:22")
         ssh = self.forwards()[0]
+        self.assertIn(f"\nforwards:\n  - nic=nic0 proto=tcp host=127.0.0.1 host_port={ssh['host_port']} ",
+                      self.good("query", "web"))
         self.good("change", "web", "nic0", "forward+=tcp:0:22", "forward+=udp:0:53")
         self.assertEqual(self.ports(), [("tcp", 22), ("tcp", 22), ("udp", 53)])
         self.assertEqual(self.forwards()[0], ssh)
