@@ -404,6 +404,11 @@ class Packages(AnimaTest):
         self.good("kill", "web")
         self.assertFalse(os.path.exists(self.path("web.ova")))
 
+    def test_disks_of_a_format(self):
+        self.create("web", "--disk", f"{self.make_disk()},format=qcow2")
+        self.assert_nothing_new(1, "only raw disks can be exported, and it is qcow2; convert it first", "export", "web",
+                                self.path("web.ova"), before=["web"])
+
     def interrupt(self, number, words, begun):
         """Start, and send the signal once begun() holds; the status."""
         process = subprocess.Popen([ANIMA, *words], env=self.env, stderr=subprocess.PIPE, text=True)

@@ -44,18 +44,20 @@ static void assert_refused(const char *text, size_t size, const char *message)
 
 static void a_domain_of_libvirt(void **state)
 {
-    assert_import("<?xml version='1.0'?>\n<!-- a comment -->\n"
-                  "<domain type='kvm' id='3'><name>web</name><uuid>u</uuid>"
-                  "<memory unit='MiB'>256</memory><vcpu placement='static'> 4 </vcpu>"
-                  "<os><type arch='x86_64' machine='q35'>hvm</type><kernel>/k</kernel>"
-                  "<initrd>/i</initrd><cmdline>a &lt;b&gt; c</cmdline><boot dev='hd'/></os>"
-                  "<features><acpi/><hyperv><relaxed/></hyperv></features>"
-                  "<cpu mode='host-model'/><clock offset='localtime'/>"
-                  "<on_poweroff>destroy</on_poweroff><on_reboot>destroy</on_reboot>"
-                  "<on_crash>preserve</on_crash><devices/><iothreads>1</iothreads></domain>",
-                  "name: web\ncpu: host\ncpus: 4\nmemory: 256M\nkernel: /k\ninitrd: /i\n"
-                  "append: a <b> c\non-reboot: exit\non-crash: pause\n",
-                  "features: hyperv\nclock: the offset 'localtime'; it becomes utc\niothreads");
+    assert_import(
+        "<?xml version='1.0'?>\n<!-- a comment -->\n"
+        "<domain type='kvm' id='3'><name>web</name><uuid>u</uuid>"
+        "<memory unit='MiB'>256</memory><vcpu placement='static'> 4 </vcpu>"
+        "<os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type><kernel>/k</kernel>"
+        "<initrd>/i</initrd><cmdline>a &lt;b&gt; c</cmdline><boot dev='hd'/></os>"
+        "<features><acpi/><hyperv><relaxed/></hyperv></features>"
+        "<cpu mode='host-model'/><clock offset='localtime'/>"
+        "<on_poweroff>destroy</on_poweroff><on_reboot>destroy</on_reboot>"
+        "<on_crash>preserve</on_crash><devices/><iothreads>1</iothreads></domain>",
+        "name: web\ncpu: host\ncpus: 4\nmemory: 256M\nkernel: /k\ninitrd: /i\n"
+        "append: a <b> c\non-reboot: exit\non-crash: pause\n",
+        "firmware: EFI\nfeatures: hyperv\nclock: the offset 'localtime'; it becomes "
+        "utc\niothreads");
 }
 
 static void sizes_of_libvirt_have_units(void **state)
@@ -99,9 +101,10 @@ static void lines_and_cards_of_libvirt(void **state)
                           "<interface type='network'><source network='default'/>"
                           "<model type='e1000'/></interface>"
                           "<interface type='ethernet'><target dev='tap0'/></interface>"
+                          "<interface type='bridge'><source bridge='br0'/></interface>"
                           "<interface type='user'><mac address='x'/></interface>"),
                   "nic:\n- network: user\n  mac: 52:54:00:00:00:01\n  mtu: 1400\n"
-                  "- network: none\n- network: tap=tap0\n",
+                  "- network: none\n- network: tap=tap0\n- network: bridge=br0\n",
                   "nic: the network 'default'; it becomes a card without a cable\n"
                   "nic: the model 'e1000'; it becomes a virtio card\n"
                   "nic: mac: expected the address of one station such as 52:54:00:12:34:56, not "
@@ -139,7 +142,8 @@ static void a_machine_of_virtualbox(void **state)
         "<StorageController type='AHCI'><AttachedDevice type='HardDisk'><Image uuid='{a}'/>"
         "</AttachedDevice><AttachedDevice type='HardDisk'><Image uuid='{b}'/></AttachedDevice>"
         "<AttachedDevice type='DVD'/><AttachedDevice type='DVD'><Image uuid='{c}'/>"
-        "</AttachedDevice></StorageController></StorageControllers><AudioAdapter/></Hardware>"
+        "</AttachedDevice></StorageController></StorageControllers><AudioAdapter/><Firmware "
+        "type='EFI64'/></Hardware>"
         "</Machine></VirtualBox>",
         "name: box\ncpus: 2\nmemory: 2G\ndisk:\n- file: a.img\n"
         "nic:\n- network: user\n  mac: 08:00:27:aa:bb:cc\n  forward:\n"
@@ -147,7 +151,8 @@ static void a_machine_of_virtualbox(void **state)
         "nic: the BridgedInterface; it becomes a card without a cable\n"
         "nic: the model '82540EM'; it becomes a virtio card\n"
         "disks: the controller 'AHCI'; they become virtio disks\n"
-        "disk b.vdi: the format 'VDI'; convert it to a raw file\nDVD {c}\nAudioAdapter");
+        "disk b.vdi: the format 'VDI'; convert it to a raw file\nDVD {c}\nAudioAdapter\n"
+        "firmware: EFI");
 }
 
 static void a_domain_of_xen(void **state)
@@ -161,12 +166,11 @@ static void a_domain_of_xen(void **state)
                   "name: xen\ncpus: 2\nmemory: 512M\nkernel: /k\ninitrd: /i\n"
                   "append: root=/dev/xvda quiet\ndisk:\n- file: /dev/vg/a\n- file: /b\n"
                   "  readonly: yes\nserial: file=/log\n"
-                  "nic:\n- network: none\n  mac: 00:16:3e:00:00:01\n- network: none\n"
+                  "nic:\n- network: bridge=br1\n  mac: 00:16:3e:00:00:01\n- network: none\n"
                   "on-crash: restart\nrestart: always\n",
                   "disk /c: the format 'qed'; convert it to a raw file\n"
                   "disk: '/d.iso,,hdc,cdrom'\n"
-                  "nic: the bridge 'br1'; it becomes a card without a cable\n"
-                  "nic: the bridge 'xenbr0'; it becomes a card without a cable\nvnc");
+                  "nic: Xen's own bridge; it becomes a card without a cable\nvnc");
     assert_import("", "{}\n", "");
     assert_import("serial = [ 'pty', 'tcp::4444' ]\nvcpus = 0\n", "serial: pty\n",
                   "serial: 'tcp::4444'\ncpus: 0 is less than the minimum of 1");

@@ -119,7 +119,10 @@ static void take_os(struct import *import, xmlNode *node)
         {"smbios", NULL},
         {0},
     };
+    g_autofree char *firmware = import_attribute(node, "firmware");
 
+    if (is(firmware, "efi"))
+        import_lose(import, "firmware: EFI");
     import_children(import, node, rules, "os: ");
 }
 
@@ -226,6 +229,8 @@ static char *find_network(struct import *import, xmlNode *node)
         return g_strdup("user");
     if (is(type, "ethernet") && tap)
         return g_strconcat("tap=", tap, NULL);
+    if (is(type, "bridge") && bridge)
+        return g_strconcat("bridge=", bridge, NULL);
     import_lose(import, "nic: the %s%s%s%s; it becomes a card without a cable",
                 type ? type : "network", name ? " '" : "", name ? name : "", name ? "'" : "");
     return g_strdup("none");

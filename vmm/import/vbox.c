@@ -28,6 +28,14 @@ static void take_memory(struct import *import, xmlNode *node)
     import_set(import, "memory", size);
 }
 
+static void take_firmware(struct import *import, xmlNode *node)
+{
+    g_autofree char *type = import_attribute(node, "type");
+
+    if (type && g_str_has_prefix(type, "EFI"))
+        import_lose(import, "firmware: EFI");
+}
+
 /* ---- networks ---- */
 
 /* "080027AABBCC" with colons; NULL for what is no address. */
@@ -170,6 +178,7 @@ static void take_hardware(struct import *import, xmlNode *node)
         {"BIOS", NULL},
         {"Boot", NULL},
         {"Chipset", NULL},
+        {"Firmware", take_firmware},
         {"GuestProperties", NULL},
         {"HID", NULL},
         {"Paravirt", NULL},

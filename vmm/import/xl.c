@@ -261,16 +261,18 @@ static void take_vif(struct import *import, const char *text)
 {
     g_auto(GStrv) pieces = g_strsplit(text, ",", -1);
     g_autoptr(GString) entry = g_string_new(NULL);
+    g_autofree char *network = NULL;
     const char *bridge, *model;
 
     strip_all(pieces);
     bridge = find_piece(pieces, "bridge");
     model = find_piece(pieces, "model");
-    import_lose(import, "nic: the bridge '%s'; it becomes a card without a cable",
-                bridge ? bridge : "xenbr0");
+    network = bridge ? g_strconcat("bridge=", bridge, NULL) : g_strdup("none");
+    if (!bridge)
+        import_lose(import, "nic: Xen's own bridge; it becomes a card without a cable");
     if (model && !is(model, "virtio-net"))
         import_lose(import, "nic: the model '%s'; it becomes a virtio card", model);
-    import_entry_add(entry, NULL, "none");
+    import_entry_add(entry, NULL, network);
     import_entry_add(entry, "mac", find_piece(pieces, "mac"));
     import_entry_add(entry, "mtu", find_piece(pieces, "mtu"));
     import_set(import, "nic", entry->str);
