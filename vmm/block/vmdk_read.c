@@ -164,10 +164,12 @@ static bool check_descriptor(struct vmdk *image, const struct vmdk_header *heade
 {
     uint64_t at = GUINT64_FROM_LE(header->descriptor_offset);
     uint64_t sectors = GUINT64_FROM_LE(header->descriptor_size);
-    g_autofree char *text = g_malloc0(DESCRIPTOR_MAX + 1);
+    g_autofree char *text = g_try_malloc0(DESCRIPTOR_MAX + 1);
     g_auto(GStrv) lines = NULL;
     unsigned extents = 0;
 
+    if (!text)
+        return vmdk_fail(error, "there is no memory for its descriptor");
     if (!at || !sectors || at > image->size / VMDK_SECTOR || sectors > DESCRIPTOR_MAX / VMDK_SECTOR)
         return vmdk_fail(error, "it is a part of an image that lies in several files");
     if (!vmdk_read(image, at * VMDK_SECTOR, text, sectors * VMDK_SECTOR, error))

@@ -201,9 +201,9 @@ static void *worker_run(void *opaque)
     struct restore *restore = opaque;
     struct worker worker = {.restore = restore};
 
-    worker.grain = g_malloc(restore->image->grain_bytes);
-    worker.window = g_malloc(MAX(WINDOW_BYTES, 2 * restore->image->grain_bytes));
-    if (inflateInit(&worker.inflate) == Z_OK) {
+    worker.grain = g_try_malloc(restore->image->grain_bytes);
+    worker.window = g_try_malloc(MAX(WINDOW_BYTES, 2 * restore->image->grain_bytes));
+    if (worker.grain && worker.window && inflateInit(&worker.inflate) == Z_OK) {
         work(&worker);
         inflateEnd(&worker.inflate);
     }

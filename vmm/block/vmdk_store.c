@@ -206,15 +206,15 @@ static void work(struct store *store, z_stream *stream, uint8_t *data)
 static void *worker_run(void *opaque)
 {
     struct store *store = opaque;
-    uint8_t *data = g_malloc(CHUNK_BYTES);
+    uint8_t *data = g_try_malloc(CHUNK_BYTES);
     z_stream stream = {0};
     GError *error = NULL;
 
-    if (deflateInit(&stream, LEVEL) == Z_OK) {
+    if (data && deflateInit(&stream, LEVEL) == Z_OK) {
         work(store, &stream, data);
         deflateEnd(&stream);
     } else {
-        fail(&error, "zlib fails", ENOMEM);
+        fail(&error, "there is no memory to compress it", ENOMEM);
         give_up(store, error);
     }
     g_free(data);
@@ -378,8 +378,10 @@ static bool put_beginning(struct store *store, const char *name, GError **error)
 {
     struct vmdk_header header = make_header(store, VMDK_GD_AT_END);
     g_autofree char *descriptor = make_descriptor(store, name);
-    g_autofree uint8_t *room = g_malloc0((OVERHEAD - 1) * VMDK_SECTOR);
+    g_autofree uint8_t *room = g_try_malloc0((OVERHEAD - 1) * VMDK_SECTOR);
 
+    if (!room)
+        return fail(error, "there is no memory for its beginning", ENOMEM);
     memcpy(room, descriptor, MIN(strlen(descriptor), DESCRIPTOR_SIZE * VMDK_SECTOR));
     return put(store, &header, sizeof(header), error) &&
            put(store, room, (OVERHEAD - 1) * VMDK_SECTOR, error);
@@ -419,19 +421,21 @@ bool vmdk_store(int disk, uint64_t size, const char *name, unsigned threads,
                 const struct vmdk_sink *sink, const struct vmdk_progress *progress, GError **error)
 {
     struct store store = {.disk = disk, .size = size, .sink = sink, .count = 2 * threads + 2};
-    bool good = false;
+    bool good = false, memory = true;
 
     store.tables = (size / VMDK_SECTOR + TABLE_SECTORS - 1) / TABLE_SECTORS;
     store.directory = g_try_new0(uint32_t, store.tables);
     store.slots = g_new0(struct slot, store.count);
-    for (unsigned i = 0; i < store.count; i++)
-        store.slots[i].out = g_malloc(CHUNK_GRAINS * RECORD_BYTES(compressBound(GRAIN_BYTES)));
+    for (unsigned i = 0; i < store.count; i++) {
+        store.slots[i].out = g_try_malloc(CHUNK_GRAINS * RECORD_BYTES(compressBound(GRAIN_BYTES)));
+        memory &= store.slots[i].out != NULL;
+    }
     g_mutex_init(&store.lock);
     g_cond_init(&store.changed);
-    if (store.directory)
+    if (store.directory && memory)
         good = store_disk(&store, name, threads, progress, error);
     else
-        fail(error, "there is no memory for its grain directory", ENOMEM);
+        fail(error, "there is no memory to pack it", ENOMEM);
     g_clear_error(&store.error);
     g_mutex_clear(&store.lock);
     g_cond_clear(&store.changed);

@@ -120,8 +120,9 @@ static bool add_up(GChecksum *sum, const struct member *member, uint8_t *buffer,
 bool manifest_check(const struct member *member, const struct digest *digest, GError **error)
 {
     GChecksum *sum = g_checksum_new(digest->type);
-    g_autofree uint8_t *buffer = g_malloc(BUFFER);
-    bool good = add_up(sum, member, buffer, error);
+    g_autofree uint8_t *buffer = g_try_malloc(BUFFER);
+    bool good =
+        buffer ? add_up(sum, member, buffer, error) : fail(error, "there is no memory to check it");
 
     if (good && !g_str_equal(g_checksum_get_string(sum), digest->text)) {
         g_set_error(error, VMM_ERROR, VMM_ERROR_INVALID,

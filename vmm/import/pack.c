@@ -200,8 +200,12 @@ static void tell(void *opaque, uint64_t done)
 
 static bool copy_plain(struct pack *pack, unsigned index, struct output *output, GError **error)
 {
-    g_autofree uint8_t *buffer = g_malloc(COPY_BYTES);
+    g_autofree uint8_t *buffer = g_try_malloc(COPY_BYTES);
     uint64_t done = 0;
+
+    errno = ENOMEM;
+    if (!buffer)
+        return fail(error, pack->parts[index].href);
 
     for (;;) {
         ssize_t count = pread(pack->in[index], buffer, COPY_BYTES, (off_t)done);

@@ -108,7 +108,11 @@ static char *read_member(const struct member *member, size_t most, GError **erro
         fail(error, member->name, "it is larger than any such file is");
         return NULL;
     }
-    text = g_malloc(member->size + 1);
+    text = g_try_malloc(member->size + 1);
+    if (!text) {
+        fail(error, member->name, "there is no memory to read it");
+        return NULL;
+    }
     while (done < member->size) {
         ssize_t count =
             pread(member->fd, text + done, member->size - done, (off_t)(member->at + done));
@@ -330,10 +334,12 @@ static bool prepare(struct unpack *unpack, struct target *target, uint64_t *need
 
 static bool copy_plain(const struct target *target, GError **error)
 {
-    g_autofree uint8_t *buffer = g_malloc(COPY_BYTES);
+    g_autofree uint8_t *buffer = g_try_malloc(COPY_BYTES);
     const struct member *member = &target->member;
     uint64_t done = 0;
 
+    if (!buffer)
+        return fail(error, NULL, "there is no memory to copy it");
     while (done < member->size) {
         ssize_t count = pread(member->fd, buffer, MIN(COPY_BYTES, member->size - done),
                               (off_t)(member->at + done));
