@@ -20,6 +20,7 @@ struct restore {
     struct vmdk *image;
     int target;
     atomic_uint_least64_t next; /* table */
+    atomic_uint_least64_t done; /* sectors of the disk, up to whole tables */
     atomic_bool stop;
 
     GMutex lock;
@@ -165,6 +166,7 @@ static bool restore_table(struct worker *worker, uint64_t index, GError **error)
     for (unsigned i = 0; i < image->table_entries && !worker->restore->stop; i++) {
         uint64_t sector = first + (uint64_t)i * image->grain_sectors;
 
+        worker->restore->done += image->grain_sectors;
         if (!vmdk_has_grain(image, entries[i]))
             continue;
         if (sector >= image->capacity)
@@ -182,9 +184,12 @@ static void work(struct worker *worker)
     GError *error = NULL;
     uint64_t index;
 
-    while (!restore->stop && (index = atomic_fetch_add(&restore->next, 1)) < image->tables)
-        if (image->directory[index] && !restore_table(worker, index, &error))
-            break;
+    while (!restore->stop && !error &&
+           (index = atomic_fetch_add(&restore->next, 1)) < image->tables)
+        if (image->directory[index])
+            restore_table(worker, index, &error);
+        else
+            restore->done += image->table_sectors;
     g_mutex_lock(&restore->lock);
     if (error) {
         restore->stop = true;
@@ -223,9 +228,9 @@ static void await(struct restore *restore, const struct vmdk_progress *progress)
 
     g_mutex_lock(&restore->lock);
     while (restore->running) {
-        uint64_t done = MIN(restore->next, image->tables) * image->table_sectors;
-
         if (progress) {
+            uint64_t done = restore->done;
+
             g_mutex_unlock(&restore->lock);
             progress->tell(progress->context, MIN(done, image->capacity) * VMDK_SECTOR);
             g_mutex_lock(&restore->lock);
