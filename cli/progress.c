@@ -14,6 +14,7 @@
 #define BAR_WIDTH 40
 
 static volatile sig_atomic_t interrupted;
+static bool drawn; /* a bar stands there */
 
 static void on_interrupt(int number)
 {
@@ -25,13 +26,16 @@ static void draw(uint64_t done, uint64_t total)
     double part = (double)done / total;
     unsigned filled = part * BAR_WIDTH;
 
+    drawn = true;
     fprintf(stderr, "\r[%.*s%*s] %3u %%", (int)filled, "########################################",
             (int)(BAR_WIDTH - filled), "", (unsigned)(part * 100));
 }
 
 static void erase(void)
 {
-    fprintf(stderr, "\r%*s\r", BAR_WIDTH + 8, "");
+    if (drawn)
+        fprintf(stderr, "\r%*s\r", BAR_WIDTH + 8, "");
+    drawn = false;
 }
 
 /* The answer has come, and nothing of the bar is left. */
@@ -47,8 +51,7 @@ static void await(struct anima_call *call)
             anima_call_cancel(call, CANCEL_MS, NULL);
         cancelled |= interrupted;
     }
-    if (terminal)
-        erase();
+    erase();
 }
 
 /* What was set before, for the end of the work. */
@@ -106,8 +109,7 @@ bool progress_create(struct anima_creation *creation, struct anima_error **error
             draw(done, total);
     }
     restore_signals(&before);
-    if (terminal)
-        erase();
+    erase();
     return more == 0;
 }
 

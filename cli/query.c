@@ -29,7 +29,7 @@ static void print_list(json_t *list)
     }
 }
 
-/* One line a value; objects inside indent by two. */
+/* One line a value; objects inside indent by two. What is empty is left out. */
 static void print_object(json_t *object, unsigned indent)
 {
     const char *key;
@@ -37,6 +37,9 @@ static void print_object(json_t *object, unsigned indent)
 
     json_object_foreach(object, key, value)
     {
+        if ((json_is_object(value) || json_is_array(value)) && !json_object_size(value) &&
+            !json_array_size(value))
+            continue;
         printf("%*s%s:", indent, "", key);
         if (json_is_object(value)) {
             putchar('\n');

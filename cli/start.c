@@ -13,10 +13,12 @@ const struct cli_flag start_flags[] = {
     {0},
 };
 
-/* Whether the message names the machine: by itself, or as the place of a file. */
+/* Whether the message names the machine: as it is, or as the place of a file. */
 static bool tells_which(const char *message, const char *name)
 {
-    return *message == '/' ||
+    g_autofree char *quoted = g_strdup_printf("'%s'", name);
+
+    return *message == '/' || strstr(message, quoted) ||
            (g_str_has_prefix(message, name) && g_str_has_prefix(message + strlen(name), ": "));
 }
 

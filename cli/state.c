@@ -23,7 +23,9 @@ static int save(const char *name, const char *path)
     fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0) {
         anima_machine_destroy(machine);
-        return cli_fail(CLI_FAILED, "%s: %s", path, strerror(errno));
+        return cli_fail(CLI_FAILED, "%s: %s", path,
+                        errno == EEXIST ? "there is such a file already; choose another name"
+                                        : strerror(errno));
     }
     result = progress_call(machine, "state.save", NULL, fd, &error);
     close(fd);

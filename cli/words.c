@@ -164,7 +164,8 @@ static bool take_words(struct cli_words *words, const struct command *command, i
     }
     if (words->plain->len >= command->least && words->plain->len <= command->most)
         return true;
-    return cli_fail(false, "usage: anima %s %s", command->name, command->words);
+    return cli_fail(false, "usage: anima %s%s%s", command->name, *command->words ? " " : "",
+                    command->words);
 }
 
 static bool asks_for_help(int argc, char **argv)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/connect.h"
 #include "lib/fault.h"
 #include "lib/machine.h"
 
@@ -52,6 +53,18 @@ static struct anima_machine *start(const struct anima_definition *definition,
     return NULL;
 }
 
+/* Whether it is not running; else an error. The monitor would find a disk in use first. */
+static bool is_free(const char *name, struct anima_error **error)
+{
+    int fd = control_connect(name);
+
+    if (fd < 0)
+        return true;
+    close(fd);
+    error_set(error, ANIMA_ERROR_STATE, "a machine called '%s' is running already", name);
+    return false;
+}
+
 ANIMA_API struct anima_machine *anima_machine_start_named(const char *name,
                                                           struct anima_error **error)
 {
@@ -59,7 +72,7 @@ ANIMA_API struct anima_machine *anima_machine_start_named(const char *name,
     struct log console = {.fd = -1}, log = {.fd = -1};
     struct anima_machine *machine = NULL;
 
-    if (anima_definition_load_named(definition, name, error) &&
+    if (anima_definition_load_named(definition, name, error) && is_free(name, error) &&
         log_open(&console, name, "console.log", error) && log_open(&log, name, "log", error))
         machine = start(definition, &console, &log, error);
     log_close(&console);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "config/definition.h"
+#include "config/paths.h"
 #include "config/store.h"
 #include "lib/connect.h"
 #include "lib/connection.h"
@@ -235,6 +236,15 @@ ANIMA_API bool anima_machine_definition(struct anima_machine *machine,
     return good;
 }
 
+static void absent(const char *name, struct anima_error **error)
+{
+    g_autofree char *path = definition_path(name), *remedy = NULL;
+
+    remedy = g_strdup_printf("; 'anima start %s' starts it", name);
+    error_set(error, ANIMA_ERROR_ABSENT, "no machine called '%s' is running%s", name,
+              access(path, F_OK) == 0 ? remedy : "");
+}
+
 ANIMA_API struct anima_machine *anima_machine_connect(const char *name, struct anima_error **error)
 {
     GError *cause = NULL;
@@ -247,7 +257,7 @@ ANIMA_API struct anima_machine *anima_machine_connect(const char *name, struct a
     fd = control_connect(name);
     if (fd >= 0)
         return machine_create(fd, error);
-    error_set(error, ANIMA_ERROR_ABSENT, "no machine called '%s' is running", name);
+    absent(name, error);
     return NULL;
 }
 
