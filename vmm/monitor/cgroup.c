@@ -22,12 +22,12 @@
 
 #include "config/schema.h"
 
-#define SYSTEMD    "/run/systemd/system"
-#define PERIOD_US  100000U
-#define PIDS_MAX   "4096"
-#define COMMANDS   "commands"
-#define MOVES_MAX  64 /* passes over processes that may fork meanwhile */
-#define MOUNT_TYPE 5  /* fields of a line of mountinfo, behind the optional ones */
+#define SYSTEMD     "/run/systemd/system"
+#define PERIOD_US   100000U
+#define PIDS_MAX    "4096"
+#define COMMANDS    "commands"
+#define MOVES_MAX   64 /* passes over processes that may fork meanwhile */
+#define MOUNT_POINT 4  /* field of a line of mountinfo */
 #define ADVICE                                                                            \
     "start the machine by 'systemctl %sstart anima@%s', or by 'systemd-run %s--scope -p " \
     "Delegate=yes anima start %s'"
@@ -89,8 +89,8 @@ static char *find_mount(void)
     for (char **line = lines; *line; line++) {
         g_auto(GStrv) words = g_strsplit(*line, " ", -1);
 
-        if (strstr(*line, " - cgroup2 ") && g_strv_length(words) > MOUNT_TYPE)
-            return g_strdup(words[4]);
+        if (strstr(*line, " - cgroup2 ") && g_strv_length(words) > MOUNT_POINT)
+            return g_strdup(words[MOUNT_POINT]);
     }
     return NULL;
 }
