@@ -52,8 +52,8 @@ void log_file_destroy(struct log_file *file)
 /* A new file in the place of the old one, under the same descriptor. */
 static bool begin_anew(const struct log_file *file)
 {
-    int flags = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-    int kept = fcntl(file->fd, F_GETFD), fd = open(file->path, flags, 0600);
+    const int flags = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK;
+    int kept = fcntl(file->fd, F_GETFD), fd = open(file->path, flags | O_CLOEXEC, 0600);
     bool good;
 
     if (fd < 0)
