@@ -414,7 +414,9 @@ static json_t *describe_user(const struct cloud *cloud)
 /* Ours, as text. */
 static char *write_config(const struct cloud *cloud)
 {
-    json_t *config = json_object();
+    /* A card may be another at the next boot, as after an import under another name. */
+    json_t *config = json_pack("{s:{s:{s:[s, s, s]}}}", "updates", "network", "when",
+                               "boot-new-instance", "boot", "hotplug");
     char *json, *text;
 
     if (cloud_user(cloud))

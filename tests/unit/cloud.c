@@ -95,7 +95,8 @@ static void the_user_is_the_images_own_under_his_name(void **state)
     assert_null(json_object_get(user, "passwd"));
     assert_int_equal(json_array_size(keys), 1);
     assert_string_equal(json_string_value(json_array_get(keys, 0)), KEY);
-    assert_int_equal(json_object_size(config), 1);
+    assert_non_null(json_object_get(config, "updates"));
+    assert_int_equal(json_object_size(config), 2);
     assert_null(text_of(documents, "vendor-data"));
     assert_null(text_of(documents, "network-config"));
     json_decref(config);
