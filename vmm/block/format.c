@@ -32,7 +32,7 @@ static int submit_and_wait(struct format *format, struct block_request *request)
     struct wait wait = {.coroutine = coroutine_self()};
 
     request->done = wake;
-    request->opaque = &wait;
+    request->opaque = &wait; // cppcheck-suppress autoVariables
     block_submit(format->file, request);
     coroutine_suspend();
     return wait.error;

@@ -28,7 +28,8 @@ static int roots_copy(struct qcow2 *image, GArray *roots)
 
         if (!image->l1_dirty[i])
             continue;
-        copy.data = g_malloc(BLOCK_SECTOR);
+        if (!(copy.data = g_try_malloc(BLOCK_SECTOR)))
+            return ENOMEM;
         memcpy(copy.data, (uint8_t *)image->l1 + copy.offset, BLOCK_SECTOR);
         g_array_append_val(roots, copy);
         image->l1_dirty[i] = 0;
@@ -96,8 +97,9 @@ int qcow2_sync(struct qcow2 *image)
     coroutine_lock(&image->syncing);
     order.freed = g_steal_pointer(&image->freed);
     image->freed = g_array_new(FALSE, FALSE, sizeof(uint64_t));
-    roots_copy(image, order.roots);
-    error = qcow2_tables_copy(&image->l2, order.tables);
+    error = roots_copy(image, order.roots);
+    if (!error)
+        error = qcow2_tables_copy(&image->l2, order.tables);
     error = order_execute(image, &order, error);
     coroutine_unlock(&image->syncing);
     g_array_free(order.tables, TRUE);
