@@ -64,6 +64,7 @@ extern const char coroutine_begin[];
 /* ---- what sanitizers are told ---- */
 
 #ifdef HAS_ASAN
+void __asan_unpoison_memory_region(const volatile void *address, size_t size);
 void __sanitizer_start_switch_fiber(void **fake_stack, const void *stack, size_t size);
 void __sanitizer_finish_switch_fiber(void *fake_stack, const void **stack, size_t *size);
 #endif
@@ -73,6 +74,14 @@ void *__tsan_create_fiber(unsigned flags);
 void __tsan_destroy_fiber(void *fiber);
 void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 #endif
+
+/* Nothing is left of the frames that were on the stack: they were left, not returned from. */
+static void clear_frames(const struct context *context)
+{
+#ifdef HAS_ASAN
+    __asan_unpoison_memory_region(context->stack, context->size);
+#endif
+}
 
 static void leave(struct context *from, const struct context *to, bool for_ever)
 {
@@ -217,6 +226,7 @@ static void prepare(struct coroutine *coroutine)
 {
     void **top = (void **)((uint8_t *)coroutine->context.stack + STACK_SIZE) - 9;
 
+    clear_frames(&coroutine->context);
     top[0] = top[1] = top[2] = top[5] = NULL;
     top[3] = coroutine;
     top[4] = (void *)(uintptr_t)body;
