@@ -7,6 +7,7 @@
  */
 #include "tests/fuzz/fuzz.h"
 
+#include "config/limits.h"
 #include "vmm/machine/machine_stream.h"
 #include "vmm/util/loop.h"
 
@@ -36,6 +37,7 @@ static struct machine_config base_config(void)
         .loop = loop,
         .pvpanic = true,
         .virtio_rng = true,
+        .rng_device = CONFIG_PCI_FIRST,
     };
 }
 
