@@ -18,7 +18,7 @@ static bool drawn; /* a bar stands there */
 
 static void on_interrupt(int number)
 {
-    interrupted = 1;
+    interrupted = number;
 }
 
 static void draw(uint64_t done, uint64_t total)
@@ -113,7 +113,41 @@ bool progress_create(struct anima_creation *creation, struct anima_error **error
     return more == 0;
 }
 
-bool progress_interrupted(void)
+/* Until nothing of it is left. */
+static void kill_machine(struct anima_machine *machine)
+{
+    char *result = anima_machine_call(machine, "kill", NULL, -1, CANCEL_MS, NULL);
+    struct anima_end end;
+
+    if (result && anima_machine_wait(machine, CANCEL_MS, &end, NULL) == 1) {
+        anima_free(end.cause);
+        anima_free(end.message);
+    }
+    anima_free(result);
+}
+
+bool progress_start(struct anima_machine *machine, struct anima_error **error)
+{
+    bool terminal = isatty(STDERR_FILENO);
+    struct handlers before;
+    uint64_t done, total;
+    int more = 1;
+
+    catch_signals(&before);
+    while (more == 1 && !interrupted) {
+        more = anima_machine_start_step(machine, DRAW_MS, &done, &total, error);
+        if (terminal && more == 1 && total)
+            draw(done, total);
+    }
+    erase();
+    restore_signals(&before);
+    /* Also one that came to run meanwhile: nobody would hear of the signal any more. */
+    if (more != -1 && interrupted)
+        kill_machine(machine);
+    return more == 0 && !interrupted;
+}
+
+int progress_interrupted(void)
 {
     return interrupted;
 }

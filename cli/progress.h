@@ -17,5 +17,11 @@ char *progress_await(struct anima_call *call, struct anima_error **error);
  * failed; false without one when Ctrl-C or SIGTERM gave it up. */
 bool progress_create(struct anima_creation *creation, struct anima_error **error);
 
-/* Whether Ctrl-C or SIGTERM came during the last of these calls. */
-bool progress_interrupted(void);
+/* Wait until a machine whose start was begun is there, with the same bar once it is known how much
+ * there is to read. False and `error` when it failed; false without one when Ctrl-C or SIGTERM gave
+ * it up: then it has ended. */
+bool progress_start(struct anima_machine *machine, struct anima_error **error);
+
+/* The signal, SIGINT of Ctrl-C or SIGTERM, that came during the last of these calls; 0: none did.
+ */
+int progress_interrupted(void);

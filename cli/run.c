@@ -14,6 +14,7 @@
 
 #include "cli/cli.h"
 #include "cli/console.h"
+#include "cli/progress.h"
 #include "cli/terminal.h"
 
 #define DRAIN_MS 1000
@@ -223,6 +224,18 @@ static void leave(struct session *session)
     session->end = (struct anima_end){.status = CLI_GOOD};
 }
 
+/* As the signal ends others, so that a shell sees it. */
+static void end_by(int number)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, number);
+    signal(number, SIG_DFL);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+    raise(number);
+}
+
 static int finish(struct session *session)
 {
     if (!session->ended)
@@ -238,17 +251,26 @@ static int finish(struct session *session)
         cli_fail(0, "%s", session->end.message);
     anima_free(session->end.cause);
     anima_free(session->end.message);
-    if (session->fatal_signal) {
-        sigset_t set;
-
-        /* End as the signal ends others, so that a shell sees it. */
-        sigemptyset(&set);
-        sigaddset(&set, session->fatal_signal);
-        signal(session->fatal_signal, SIG_DFL);
-        sigprocmask(SIG_UNBLOCK, &set, NULL);
-        raise(session->fatal_signal);
-    }
+    if (session->fatal_signal)
+        end_by(session->fatal_signal);
     return session->end.status;
+}
+
+/* With `line` on stdio, which it closes. NULL with *status when it does not come to run. */
+static struct anima_machine *start(const struct anima_definition *definition, int line, int *status)
+{
+    struct anima_error *error = NULL;
+    struct anima_machine *machine = anima_machine_start_begin(definition, line, &error);
+
+    if (line >= 0)
+        close(line);
+    if (machine && progress_start(machine, &error))
+        return machine;
+    anima_machine_destroy(machine);
+    if (!error)
+        end_by(progress_interrupted());
+    *status = error ? cli_fail_error(error) : CLI_FAILED;
+    return NULL;
 }
 
 static int run(struct anima_definition *definition)
@@ -256,20 +278,17 @@ static int run(struct anima_definition *definition)
     bool stdio =
         has_text(definition, "serial", "stdio") || has_text(definition, "console", "stdio");
     struct session session = {.engine_auto = has_text(definition, "engine", "auto")};
-    struct anima_error *error = NULL;
-    int line[2] = {-1, -1};
+    int line[2] = {-1, -1}, status;
 
-    block_signals(&session);
     if (stdio && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, line) != 0)
         return cli_fail(CLI_FAILED, "no serial line can be made: %s", strerror(errno));
-    session.machine = anima_machine_start(definition, line[1], &error);
-    if (line[1] >= 0)
-        close(line[1]);
+    session.machine = start(definition, line[1], &status);
     if (!session.machine) {
         if (line[0] >= 0)
             close(line[0]);
-        return cli_fail_error(error);
+        return status;
     }
+    block_signals(&session);
     console_init(&session.console, line[0]);
     if (stdio)
         terminal_raw();

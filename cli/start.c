@@ -7,6 +7,7 @@
 
 #include "cli/cli.h"
 #include "cli/order.h"
+#include "cli/progress.h"
 
 const struct cli_flag start_flags[] = {
     {"autostart", NULL, "those that start with the host, in their order"},
@@ -26,11 +27,14 @@ static bool tells_which(const char *message, const char *name)
 static int start(const char *name)
 {
     struct anima_error *error = NULL;
-    struct anima_machine *machine = anima_machine_start_named(name, &error);
+    struct anima_machine *machine = anima_machine_start_named_begin(name, &error);
+    bool good = machine && progress_start(machine, &error);
 
     anima_machine_destroy(machine);
-    if (machine)
+    if (good)
         return CLI_GOOD;
+    if (!error)
+        return cli_fail(CLI_FAILED, "%s: given up; it is not running", name);
     return cli_fail_machine(tells_which(error->message, name) ? NULL : name, error);
 }
 

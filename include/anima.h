@@ -266,6 +266,20 @@ struct anima_machine;
  */
 struct anima_machine *anima_machine_start(const struct anima_definition *definition, int serial_fd,
                                           struct anima_error **error);
+/**
+ * Begin what anima_machine_start does, which lasts where the gigabytes of a state are read. Call
+ * anima_machine_start_step until the machine is there. To give the start up call the method "kill",
+ * or destroy the handle.
+ */
+struct anima_machine *anima_machine_start_begin(const struct anima_definition *definition,
+                                                int serial_fd, struct anima_error **error);
+/**
+ * Wait for a machine whose start was begun. 1: it is not there yet after `timeout_ms` (negative:
+ * wait for ever), and `done` of `total` bytes of its state are read (total 0: that is not known);
+ * 0: it is; -1: it failed. `done` and `total` may be NULL. For one thread at a time.
+ */
+int anima_machine_start_step(struct anima_machine *machine, int timeout_ms, uint64_t *done,
+                             uint64_t *total, struct anima_error **error);
 
 /**
  * Let a machine that this handle started live on when the handle is destroyed. With `log_fd` not
@@ -279,6 +293,11 @@ bool anima_machine_detach(struct anima_machine *machine, int log_fd, struct anim
  * that is the file "console.log". Returns a connection to it.
  */
 struct anima_machine *anima_machine_start_named(const char *name, struct anima_error **error);
+/**
+ * Begin what anima_machine_start_named does; call anima_machine_start_step. The machine belongs to
+ * the handle until that has told that it is there.
+ */
+struct anima_machine *anima_machine_start_named_begin(const char *name, struct anima_error **error);
 
 /**
  * Read into `definition` what the running machine is now, with the ids and addresses of its

@@ -40,19 +40,6 @@ static void log_close(struct log *log)
         close(log->fd);
 }
 
-/* Start it and let it go; on failure nothing of it is left. */
-static struct anima_machine *start(const struct anima_definition *definition,
-                                   const struct log *console, const struct log *log,
-                                   struct anima_error **error)
-{
-    struct anima_machine *machine = machine_start(definition, console->fd, console->path, error);
-
-    if (machine && machine_detach(machine, log->fd, log->path, error))
-        return machine;
-    anima_machine_destroy(machine);
-    return NULL;
-}
-
 /* Whether it is not running; else an error. The monitor would find a disk in use first. */
 static bool is_free(const char *name, struct anima_error **error)
 {
@@ -65,8 +52,8 @@ static bool is_free(const char *name, struct anima_error **error)
     return false;
 }
 
-ANIMA_API struct anima_machine *anima_machine_start_named(const char *name,
-                                                          struct anima_error **error)
+ANIMA_API struct anima_machine *anima_machine_start_named_begin(const char *name,
+                                                                struct anima_error **error)
 {
     struct anima_definition *definition = anima_definition_create();
     struct log console = {.fd = -1}, log = {.fd = -1};
@@ -74,9 +61,19 @@ ANIMA_API struct anima_machine *anima_machine_start_named(const char *name,
 
     if (anima_definition_load_named(definition, name, error) && is_free(name, error) &&
         log_open(&console, name, "console.log", error) && log_open(&log, name, "log", error))
-        machine = start(definition, &console, &log, error);
+        machine = machine_start_begin(definition, console.fd, console.path, error);
+    if (machine) {
+        machine_detach_later(machine, log.fd, log.path);
+        log = (struct log){.fd = -1};
+    }
     log_close(&console);
     log_close(&log);
     anima_definition_destroy(definition);
     return machine;
+}
+
+ANIMA_API struct anima_machine *anima_machine_start_named(const char *name,
+                                                          struct anima_error **error)
+{
+    return machine_await_start(anima_machine_start_named_begin(name, error), error);
 }

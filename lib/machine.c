@@ -16,6 +16,9 @@
 
 struct anima_machine {
     struct connection *connection;
+    struct anima_call *start; /* until that is done; NULL: it runs */
+    char *log;                /* it is to be let go then, with this log; NULL: it is not */
+    int log_fd;               /* open when there is a log */
 };
 
 static struct anima_machine *machine_create(int fd, struct anima_error **error)
@@ -37,7 +40,11 @@ ANIMA_API void anima_machine_destroy(struct anima_machine *machine)
 {
     if (!machine)
         return;
+    anima_call_destroy(machine->start);
     connection_close(machine->connection);
+    if (machine->log)
+        close(machine->log_fd);
+    g_free(machine->log);
     g_free(machine);
 }
 
@@ -164,8 +171,8 @@ static json_t *file_params(const char *log)
     return log ? json_pack("{s:s}", "log", log) : json_object();
 }
 
-struct anima_machine *machine_start(const struct anima_definition *definition, int serial_fd,
-                                    const char *log, struct anima_error **error)
+struct anima_machine *machine_start_begin(const struct anima_definition *definition, int serial_fd,
+                                          const char *log, struct anima_error **error)
 {
     GError *cause = NULL;
     g_autofree char *path = NULL;
@@ -187,26 +194,26 @@ struct anima_machine *machine_start(const struct anima_definition *definition, i
     /* First, so that the end of a short life is not missed. */
     result = call(machine, "events.subscribe", NULL, -1, -1, error);
     if (result) {
-        json_decref(result);
         params = file_params(log);
         json_object_set_new(params, "definition",
                             definition_to_json((const struct definition *)definition));
-        result = call(machine, "start", params, serial_fd, -1, error);
+        machine->start =
+            connection_ask(machine->connection, "start", params, serial_fd, false, error);
     }
-    if (!result)
-        g_clear_pointer(&machine, anima_machine_destroy);
     json_decref(result);
+    if (!machine->start)
+        g_clear_pointer(&machine, anima_machine_destroy);
     return machine;
 }
 
-ANIMA_API struct anima_machine *anima_machine_start(const struct anima_definition *definition,
-                                                    int serial_fd, struct anima_error **error)
+ANIMA_API struct anima_machine *anima_machine_start_begin(const struct anima_definition *definition,
+                                                          int serial_fd, struct anima_error **error)
 {
-    return machine_start(definition, serial_fd, NULL, error);
+    return machine_start_begin(definition, serial_fd, NULL, error);
 }
 
-bool machine_detach(struct anima_machine *machine, int log_fd, const char *log,
-                    struct anima_error **error)
+static bool detach(struct anima_machine *machine, int log_fd, const char *log,
+                   struct anima_error **error)
 {
     json_t *result = call(machine, "detach", file_params(log), log_fd, -1, error);
     bool good = result;
@@ -215,10 +222,63 @@ bool machine_detach(struct anima_machine *machine, int log_fd, const char *log,
     return good;
 }
 
+void machine_detach_later(struct anima_machine *machine, int log_fd, char *log)
+{
+    machine->log_fd = log_fd;
+    machine->log = log;
+}
+
+/* The answer to "start" has come. */
+static bool finish_start(struct anima_machine *machine, struct anima_error **error)
+{
+    json_t *result = connection_result(machine->start, error);
+
+    if (!result)
+        return false;
+    json_decref(result);
+    if (machine->log && !detach(machine, machine->log_fd, machine->log, error))
+        return false;
+    g_clear_pointer(&machine->start, anima_call_destroy);
+    return true;
+}
+
+ANIMA_API int anima_machine_start_step(struct anima_machine *machine, int timeout_ms,
+                                       uint64_t *done, uint64_t *total, struct anima_error **error)
+{
+    uint64_t bytes = 0, of = 0;
+    int more = 0;
+
+    if (machine->start && !connection_await(machine->start, deadline_in(timeout_ms))) {
+        anima_call_progress(machine->start, &bytes, &of);
+        more = 1;
+    } else if (machine->start && !finish_start(machine, error)) {
+        more = -1;
+    }
+    if (done)
+        *done = bytes;
+    if (total)
+        *total = of;
+    return more;
+}
+
+struct anima_machine *machine_await_start(struct anima_machine *machine, struct anima_error **error)
+{
+    if (machine && anima_machine_start_step(machine, -1, NULL, NULL, error) == 0)
+        return machine;
+    anima_machine_destroy(machine);
+    return NULL;
+}
+
+ANIMA_API struct anima_machine *anima_machine_start(const struct anima_definition *definition,
+                                                    int serial_fd, struct anima_error **error)
+{
+    return machine_await_start(anima_machine_start_begin(definition, serial_fd, error), error);
+}
+
 ANIMA_API bool anima_machine_detach(struct anima_machine *machine, int log_fd,
                                     struct anima_error **error)
 {
-    return machine_detach(machine, log_fd, NULL, error);
+    return detach(machine, log_fd, NULL, error);
 }
 
 ANIMA_API bool anima_machine_definition(struct anima_machine *machine,

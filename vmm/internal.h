@@ -36,6 +36,8 @@ struct vmm {
     int64_t began_ns;            /* handed over: CLOCK_MONOTONIC when we began to stop it */
     bool described;              /* another vmm is being made like this one */
     struct vmm_save *save;       /* of the machine's state that is under way; NULL: none */
+    struct control_call *start;  /* "vmm.start", while the machine is made; else NULL */
+    int64_t told_us;             /* monotonic; when it was last told how far that is */
 };
 
 /* Tell an event; takes `details`. */

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "config/devices.h"
@@ -26,6 +27,7 @@
 #include "vmm/monitor/process.h"
 
 #define LAST_WORDS_MS 1000
+#define TELL_US       100000
 #define ARENAS        4 /* of the C library's allocator */
 
 _Static_assert(CONFIG_MEMORY_MAX <= PC_MMIO64_BASE - (PC_HIGH_RAM_BASE - PC_LOW_RAM_END),
@@ -224,6 +226,21 @@ static bool check_cpu_name(const struct vmm *vmm, const struct cpu_definition *c
     return false;
 }
 
+/* The whole stream is read before anything else is answered, so what is told is sent here. Whoever
+ * cancels the start ends this process. */
+static void tell_read(void *opaque, uint64_t done)
+{
+    struct vmm *vmm = opaque;
+    int64_t now = g_get_monotonic_time();
+    struct stat status;
+
+    if (now - vmm->told_us < TELL_US || fstat(vmm->attachments.incoming, &status) != 0)
+        return;
+    vmm->told_us = now;
+    control_progress(vmm->start, done, (uint64_t)status.st_size);
+    peer_flush(vmm->link, 0);
+}
+
 /* Go on from a stream, or be ready to: its beginning says on which processors. */
 static bool create_from_stream(struct vmm *vmm, const struct machine_config *plain, GError **error)
 {
@@ -239,6 +256,8 @@ static bool create_from_stream(struct vmm *vmm, const struct machine_config *pla
     config.cpu = &cpu;
     if (good)
         vmm->machine = machine_create(&config, error);
+    if (good && !config.takes_over)
+        stream_reader_follow(reader, tell_read, vmm);
     good = vmm->machine && (config.takes_over || machine_load(vmm->machine, reader, NULL, error));
     stream_reader_destroy(reader);
     return good;
@@ -335,12 +354,16 @@ static void handle_start(void *opaque, struct control_call *call)
 {
     struct vmm *vmm = opaque;
     GError *error = NULL;
+    bool good;
 
     if (vmm->definition) {
         control_fail(call, RPC_ERROR_STATE, "the machine was started before");
         return;
     }
-    if (!take_definition(vmm, call, &error) || !build(vmm, &error)) {
+    vmm->start = call;
+    good = take_definition(vmm, call, &error) && build(vmm, &error);
+    vmm->start = NULL;
+    if (!good) {
         control_fail_error(call, error);
         g_main_loop_quit(vmm->loop);
         return;

@@ -147,6 +147,39 @@ static void a_receiver_that_has_enough_can_come_back(void **state)
     close(fd);
 }
 
+struct told {
+    unsigned times;
+    uint64_t done;
+};
+
+static void take_told(void *opaque, uint64_t done)
+{
+    struct told *told = opaque;
+
+    told->times++;
+    assert_true(done > told->done);
+    told->done = done;
+}
+
+static void who_follows_hears_of_every_byte(void **state)
+{
+    int fd = new_file();
+    struct stream_writer *writer = begin(fd);
+    struct received received = {0};
+    struct told told = {0};
+
+    write_sample(writer, "sample", 1, 0);
+    finish(writer);
+    lseek(fd, 0, SEEK_SET);
+    struct stream_reader *reader = stream_reader_create(fd, NULL);
+    stream_reader_follow(reader, take_told, &told);
+    assert_true(stream_read(reader, receive, &received, NULL));
+    assert_int_equal(told.times, 2);
+    assert_int_equal(told.done, lseek(fd, 0, SEEK_END));
+    stream_reader_destroy(reader);
+    close(fd);
+}
+
 static void a_stream_that_moves_is_whole(void **state)
 {
     int first = new_file(), second = new_file();
@@ -442,6 +475,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_written_is_read),
         cmocka_unit_test(a_receiver_that_has_enough_can_come_back),
+        cmocka_unit_test(who_follows_hears_of_every_byte),
         cmocka_unit_test(a_stream_that_moves_is_whole),
         cmocka_unit_test(unknown_sections_are_refused_unless_optional),
         cmocka_unit_test(a_section_that_comes_twice_is_refused),

@@ -41,6 +41,8 @@ struct monitor {
     struct worker *vmm;    /* NULL before "start" */
     struct calls *calls;
     struct jobs *jobs;
+    const struct control_call *start; /* that is under way; NULL: none is */
+    bool start_cancelled;
     struct change *change;             /* of options; NULL: none is under way */
     GPtrArray *plugs;                  /* devices on their way in or out; plug.c's */
     struct upgrade *upgrade;           /* NULL: none is under way */
@@ -77,6 +79,9 @@ void life_handle_console(void *opaque, struct control_call *call);
 
 /* Close whatever this life had. Whoever waits for an answer hears `message`. */
 void life_end(struct monitor *monitor, const char *message);
+
+/* Give up the start that `call` asked for; false: it is none. */
+bool life_cancel(struct monitor *monitor, const struct control_call *call);
 
 /* When the machine has no life at the moment, whoever wants its end has it at once: true. */
 bool life_leave(struct monitor *monitor, const char *cause);

@@ -126,10 +126,16 @@ static void begin_life(struct monitor *monitor)
 static void on_started(void *opaque, struct control_call *call, const struct rpc_message *answer)
 {
     struct monitor *monitor = opaque;
+    int code = monitor->start_cancelled ? RPC_ERROR_CANCELLED : answer->code;
 
+    monitor->start = NULL;
+    jobs_end(monitor->jobs, call, code, answer->kind == RPC_FAILURE ? answer->text : NULL);
     if (answer->kind == RPC_FAILURE) {
         monitor_decide(monitor, 1, "failed", answer->text);
-        control_fail_as(call, answer);
+        if (monitor->start_cancelled)
+            control_fail(call, code, answer->text);
+        else
+            control_fail_as(call, answer);
         return;
     }
     begin_life(monitor);
@@ -370,8 +376,22 @@ void life_handle_start(void *opaque, struct control_call *call)
         return;
     }
     fds = files_fds(monitor->files, &count);
-    calls_forward(monitor->calls, "vmm.start", start_params(monitor), fds, count, call, on_started,
-                  monitor);
+    if (!calls_forward(monitor->calls, "vmm.start", start_params(monitor), fds, count, call,
+                       on_started, monitor))
+        return;
+    monitor->start = call;
+    jobs_begin(monitor->jobs, call);
+}
+
+/* The vmm may be deep in a state's gigabytes and listens to nobody. */
+bool life_cancel(struct monitor *monitor, const struct control_call *call)
+{
+    if (!call || call != monitor->start)
+        return false;
+    monitor->start_cancelled = true;
+    monitor_leave(monitor, 0, "killed", "the start was cancelled");
+    worker_kill(monitor->vmm);
+    return true;
 }
 
 void life_handle_console(void *opaque, struct control_call *call)

@@ -25,7 +25,7 @@ void monitor_handle_job_cancel(void *opaque, struct control_call *call)
         return;
     }
     if (work != monitor->upgrade_call) {
-        if (!plugs_cancel(monitor, work))
+        if (!life_cancel(monitor, work) && !plugs_cancel(monitor, work))
             calls_cancel(monitor->calls, work);
     } else if (!upgrade_cancel(monitor->upgrade)) {
         control_fail(call, RPC_ERROR_STATE, "upgrade: the new vmm has the machine already");

@@ -85,6 +85,11 @@ bool stream_writer_finish(struct stream_writer *writer, GError **error);
 struct stream_reader *stream_reader_create(int fd, GError **error);
 void stream_reader_destroy(struct stream_reader *reader);
 
+/* From now on `tell` hears after each section how many bytes were read, on the thread that reads.
+ */
+void stream_reader_follow(struct stream_reader *reader, void (*tell)(void *opaque, uint64_t done),
+                          void *opaque);
+
 /* The effective definition, JSON text; belongs to the reader. */
 const char *stream_reader_definition(const struct stream_reader *reader);
 

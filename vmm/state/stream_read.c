@@ -19,6 +19,9 @@ struct stream_reader {
     uint64_t sections; /* read so far */
     GHashTable *names; /* of all sections but "ram" */
     char *definition;
+    uint64_t bytes;                            /* read so far */
+    void (*tell)(void *opaque, uint64_t done); /* NULL: nobody follows */
+    void *opaque;
 };
 
 static bool G_GNUC_PRINTF(2, 3) refuse(GError **error, const char *format, ...)
@@ -97,6 +100,9 @@ static bool read_section(struct stream_reader *reader, struct stream_section *se
     section->flags = head.flags;
     section->content = g_bytes_new_take(g_steal_pointer(&content), head.length);
     reader->sections++;
+    reader->bytes += sizeof(head) + head.name_length + head.length;
+    if (reader->tell)
+        reader->tell(reader->opaque, reader->bytes);
     return true;
 }
 
@@ -135,6 +141,7 @@ struct stream_reader *stream_reader_create(int fd, GError **error)
                STREAM_FORMAT_VERSION);
         goto fail;
     }
+    reader->bytes = sizeof(head);
     if (read_definition(reader, error))
         return reader;
 fail:
@@ -149,6 +156,13 @@ void stream_reader_destroy(struct stream_reader *reader)
     g_hash_table_unref(reader->names);
     g_free(reader->definition);
     g_free(reader);
+}
+
+void stream_reader_follow(struct stream_reader *reader, void (*tell)(void *opaque, uint64_t done),
+                          void *opaque)
+{
+    reader->tell = tell;
+    reader->opaque = opaque;
 }
 
 const char *stream_reader_definition(const struct stream_reader *reader)
