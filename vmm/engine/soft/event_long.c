@@ -67,7 +67,7 @@ bool soft_deliver_usual(struct soft_cpu *cpu, uint8_t vector, const uint32_t *er
                         uint64_t return_rip)
 {
     unsigned size = error ? 48 : 40, mode;
-    uint64_t gate, upper, offset, code, rsp, *frame;
+    uint64_t gate, upper, offset, code, rsp, *frame, words[6];
 
     if (vector * 16U + 15 > cpu->idtr.limit || (cpu->cpl != 0 && cpu->cpl != 3))
         return false;
@@ -84,13 +84,13 @@ bool soft_deliver_usual(struct soft_cpu *cpu, uint8_t vector, const uint32_t *er
     if (!frame)
         return false;
 
-    if (error)
-        *frame++ = *error;
-    frame[0] = return_rip;
-    frame[1] = cpu->seg[SEG_CS].selector;
-    frame[2] = cpu->rflags;
-    frame[3] = cpu->gpr[GPR_RSP];
-    frame[4] = cpu->seg[SEG_SS].selector;
+    words[0] = error ? *error : 0;
+    words[1] = return_rip;
+    words[2] = cpu->seg[SEG_CS].selector;
+    words[3] = cpu->rflags;
+    words[4] = cpu->gpr[GPR_RSP];
+    words[5] = cpu->seg[SEG_SS].selector;
+    soft_copy(frame, error ? words : words + 1, size);
     if (cpu->cpl != 0)
         soft_segment_set_null(cpu, SEG_SS, 0, 0);
     cpu->gpr[GPR_RSP] = rsp;
@@ -119,17 +119,18 @@ bool soft_return_usual(struct soft_cpu *cpu)
                     FLAG_NT | FLAG_RF | FLAG_AC | FLAG_ID | FLAG_IF | FLAG_IOPL | FLAG_VIF |
                     FLAG_VIP;
     const uint64_t *frame = stack_frame(cpu, cpu->gpr[GPR_RSP], 40, false, cpu->mmu_mode);
-    uint64_t rip, rflags, rsp, code, stack;
+    uint64_t rip, rflags, rsp, code, stack, words[5];
     uint16_t cs, ss;
     unsigned cpl;
 
     if (!frame || cpu->cpl != 0 || (cpu->rflags & FLAG_NT))
         return false;
-    rip = frame[0];
-    cs = (uint16_t)frame[1];
-    rflags = frame[2];
-    rsp = frame[3];
-    ss = (uint16_t)frame[4];
+    soft_copy(words, frame, sizeof(words));
+    rip = words[0];
+    cs = (uint16_t)words[1];
+    rflags = words[2];
+    rsp = words[3];
+    ss = (uint16_t)words[4];
     cpl = SELECTOR_RPL(cs);
     if (!soft_canonical(rip) || !read_descriptor(cpu, cs, &code) ||
         (code & CODE_MASK) != (CODE_VALUE | DPL_AT(cpl)) ||
