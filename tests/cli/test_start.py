@@ -79,6 +79,25 @@ class Start(AnimaTest):
         self.assertEqual([self.state(name) for name in "abc"], ["running", "off", "running"])
         self.assert_refused_with(1, "nobody: no machine of this name is defined", "start", "nobody")
 
+    def test_a_kill_leaves_nothing(self):
+        self.create("web", "--restart", "always")
+        for _ in range(3):
+            self.good("start", "web")
+            with self.connect("web") as one, self.connect("web") as other:
+                for connection in one, other: # the second finds it dying
+                    connection.sendall(b'{"jsonrpc": "2.0", "id": 1, "method": "kill"}\n')
+                self.assertEqual(json.loads(one.makefile().readline())["result"], {})
+                self.assertFalse(os.path.exists(os.path.join(self.runtime, "web")))
+        self.good("start", "web")
+        # One that does not wait for the answer does no harm to one that does.
+        with self.connect("web") as connection:
+            connection.sendall(b'{"jsonrpc": "2.0", "id": 1, "method": "kill"}\n')
+        self.anima("kill", "web")
+        wait_for(lambda: not os.path.exists(os.path.join(self.runtime, "web")), "the end")
+        self.good("start", "web")
+        self.good("kill", "web")
+        self.good("delete", "--yes", "web")
+
     def test_logs_have_two_generations(self):
         self.create()
         folder = os.path.join(self.data, "web")
@@ -86,9 +105,10 @@ class Start(AnimaTest):
             with open(os.path.join(folder, file), "w", encoding="ascii") as stream:
                 stream.write("x" * (1 << 20) + "\n")
         self.good("start", "web")
-        wait_for(lambda: "hello" in self.read("console.log"), "the console")
+        # For a moment the old one is aside and there is no new one.
+        wait_for(lambda: os.path.exists(os.path.join(folder, "console.log")) and "hello" in self.read("console.log"),
+                 "the console")
         self.good("kill", "web")
-        self.await_state("off")
         # They had just reached the size: one more byte, and they are put aside.
         self.assertEqual(sorted(os.listdir(folder)),
                          ["console.log", "console.log.old", "log", "log.old", "vm.yaml"])

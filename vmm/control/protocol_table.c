@@ -455,7 +455,10 @@ const struct control_method control_methods[] = {
      .params = none, .result = none},
     {"stop", "Press the power button; the guest decides what follows.", CONTROL_OPERATE,
      .params = stop_params, .result = none},
-    {"kill", "End the machine at once.", CONTROL_OPERATE, .params = none, .result = none},
+    {"kill",
+     "End the machine at once. The answer comes when nothing of it is left: its name and its files "
+     "are free.",
+     CONTROL_OPERATE, .params = none, .result = none},
     {"state.save",
      "Write the machine's state to a descriptor. The machine stands still until it is written.",
      CONTROL_OPERATE, .in_vmm = true, .lasting = true, .fds_min = 1, .fds_max = 1,

@@ -45,6 +45,7 @@ struct monitor {
     bool start_cancelled;
     struct change *change;             /* of options; NULL: none is under way */
     GPtrArray *plugs;                  /* devices on their way in or out; plug.c's */
+    GPtrArray *killers;                /* of struct control_call *, which wait for the end */
     struct upgrade *upgrade;           /* NULL: none is under way */
     struct control_call *upgrade_call; /* that asked for it */
     bool standing;                     /* calls wait for its end */

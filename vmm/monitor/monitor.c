@@ -25,6 +25,8 @@
 #include "vmm/monitor/internal.h"
 #include "vmm/monitor/process.h"
 
+#define KILLERS_MAX 64 /* calls of "kill" that wait for the end */
+
 /* ---- words from clients ---- */
 
 static void on_forward(void *opaque, const struct control_method *method, struct control_call *call)
@@ -65,17 +67,36 @@ static void handle_kill(void *opaque, struct control_call *call)
 {
     struct monitor *monitor = opaque;
 
-    if (life_leave(monitor, "killed")) {
-        control_reply(call, NULL);
+    if (monitor->killers->len >= KILLERS_MAX) {
+        control_fail(call, RPC_ERROR_STATE, "too many calls are waiting");
         return;
     }
-    if (!monitor->vmm) {
-        control_fail(call, RPC_ERROR_STATE, "no machine is running");
-        return;
+    if (!life_leave(monitor, "killed")) {
+        if (!monitor->vmm) {
+            control_fail(call, RPC_ERROR_STATE, "no machine is running");
+            return;
+        }
+        monitor_leave(monitor, 0, "killed", "the machine was killed");
+        worker_kill(monitor->vmm);
     }
-    monitor_leave(monitor, 0, "killed", "the machine was killed");
-    worker_kill(monitor->vmm);
-    control_reply(call, NULL);
+    g_ptr_array_add(monitor->killers, call);
+}
+
+/* Nothing is left of the machine. */
+static void answer_killers(const struct monitor *monitor)
+{
+    for (guint i = 0; i < monitor->killers->len; i++)
+        control_reply(monitor->killers->pdata[i], NULL);
+}
+
+static void forget_killers(const struct monitor *monitor, const struct peer *peer)
+{
+    for (guint i = 0; i < monitor->killers->len; i++) {
+        struct control_call *call = monitor->killers->pdata[i];
+
+        if (call->peer == peer)
+            call->peer = NULL;
+    }
 }
 
 static gboolean on_stop_timeout(gpointer opaque)
@@ -200,6 +221,7 @@ static void on_client_gone(void *opaque, struct peer *peer, bool owner)
     calls_forget_peer(monitor->calls, peer);
     plugs_forget_peer(monitor, peer);
     change_forget_peer(monitor, peer);
+    forget_killers(monitor, peer);
     if (monitor->upgrade_call && monitor->upgrade_call->peer == peer)
         monitor->upgrade_call->peer = NULL;
     if (!owner || monitor->detached)
@@ -247,9 +269,11 @@ static void monitor_finish(struct monitor *monitor)
     log_file_destroy(monitor->log);
     folder_release(monitor->folder);
     /* Last, so that whoever hears of the end finds nothing left. */
+    answer_killers(monitor);
     tell_ended(monitor);
     jobs_destroy(monitor->jobs);
     g_ptr_array_unref(monitor->plugs);
+    g_ptr_array_unref(monitor->killers);
     clients_destroy(monitor->clients);
     definition_destroy(monitor->definition);
     calls_destroy(monitor->calls);
@@ -281,6 +305,7 @@ int monitor_main(void)
     monitor.loop = g_main_loop_new(NULL, FALSE);
     monitor.calls = calls_create();
     monitor.plugs = g_ptr_array_new();
+    monitor.killers = g_ptr_array_new();
     monitor.started_in = g_get_current_dir();
     /* Now, while it is the file that was started: later its path may have another. */
     monitor.program = g_file_read_link("/proc/self/exe", NULL);
