@@ -51,6 +51,18 @@ class Network(AnimaTest):
         self.assertEqual(self.good("network", "list", "--names"), "a\nb\n")
         self.assertRegex(self.good("network", "list"), r"a +off +bridge +br0 ")
 
+    def test_a_machine_finds_the_network_that_is_kept(self):
+        """Another one of that name has ended but for a moment."""
+        self.addCleanup(self.anima, "kill", "web")
+        self.good("create", "web", "--kernel", PAYLOAD, "--memory", "64M", "--engine", "soft", "--nic", "switch=lan")
+        for subnet in "10.99.1.0/24", "10.99.2.0/24":
+            self.good("network", "create", "lan", "--subnet", subnet)
+            self.good("start", "web")
+            address = self.shown("lan")["ports"][0]["address"]
+            self.assertIn(ipaddress.ip_address(address), ipaddress.ip_network(subnet))
+            self.good("kill", "web")
+            self.good("network", "delete", "lan", "--yes")
+
     def test_an_edit_leaves_the_rest_as_it_is(self):
         self.good("network", "create", "lan", "--subnet", "10.99.1.0/24")
         with open(os.path.join(self.data, "networks", "lan", "network.yaml"), "a", encoding="utf-8") as file:

@@ -467,6 +467,24 @@ class Network(unittest.TestCase):
         self.process = self.spawn()
         self.anima("delete", "lan")
 
+    def test_one_that_is_defined_anew_is_not_the_old_one(self):
+        self.start()
+        card = self.card(1)
+        self.anima("edit", "lan", "mtu=1400")
+        self.card(2).close() # while there are cards it stays what it is
+        card.close()
+        with self.assertRaisesRegex(RuntimeError, "defined anew"):
+            self.card(3)
+        self.assertEqual(self.process.wait(PATIENCE), 0)
+        self.process = self.spawn()
+        self.anima("delete", "lan")
+        self.anima("create", "lan", "--subnet", "10.98.9.0/24")
+        with self.assertRaisesRegex(RuntimeError, "defined anew"):
+            self.card(1)
+        self.assertEqual(self.process.wait(PATIENCE), 0)
+        self.process = self.spawn()
+        self.assertEqual(self.card(1).address.rpartition(".")[0], "10.98.9")
+
     def test_there_is_one_process(self):
         self.start()
         with self.assertRaisesRegex(RuntimeError, "the network 'lan' runs already"):

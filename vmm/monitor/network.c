@@ -39,6 +39,7 @@ static struct {
     struct clients *clients;
     char *name;
     struct folder *folder;
+    char *text; /* of the definition */
     struct definition *definition;
     struct network network;
     char *program;
@@ -399,13 +400,14 @@ static void open_log(void)
 
 static bool load(const char *name, GError **error)
 {
-    g_autofree char *text = store_read(&store_networks, name, error), *path = NULL;
+    g_autofree char *path = NULL;
 
-    if (!text)
+    self.text = store_read(&store_networks, name, error);
+    if (!self.text)
         return false;
     path = store_path(&store_networks, name);
     self.definition = definition_create_kind(&definition_network);
-    if (!definition_load_yaml(self.definition, path, NULL, text, strlen(text), error) ||
+    if (!definition_load_yaml(self.definition, path, NULL, self.text, strlen(self.text), error) ||
         !definition_check(self.definition, error))
         return false;
     self.network = definition_network_of(self.definition);
@@ -472,8 +474,21 @@ static void handle_start(void *opaque, struct control_call *call)
 
 /* ---- cards ---- */
 
+/* Whether the network is still defined as it runs. */
+static bool is_current(void)
+{
+    g_autofree char *text = store_read(&store_networks, self.name, NULL);
+    return g_strcmp0(text, self.text) == 0;
+}
+
 static void handle_attach(void *opaque, struct control_call *call)
 {
+    /* Without a card it has ended, but for a moment: who comes now wants the one that is kept. */
+    if (self.ready && !ports_count(self.ports) && !is_current()) {
+        control_fail(call, RPC_ERROR_STATE, "the network is defined anew; start it again");
+        g_main_loop_quit(self.loop);
+        return;
+    }
     if (!ports_add(self.ports, call))
         return;
     reckon(LINGER_MS);
@@ -539,6 +554,7 @@ static void finish(void)
     json_decref(self.forwards);
     g_main_loop_unref(self.loop);
     g_free(self.program);
+    g_free(self.text);
     g_free(self.name);
 }
 

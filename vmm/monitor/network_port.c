@@ -92,8 +92,8 @@ static void ask(struct network_port *port, enum stage stage, const char *method,
 
 static void on_answer(struct network_port *port, const struct rpc_message *answer)
 {
-    if (port->stage == STARTING && answer->kind == RPC_FAILURE && answer->code == RPC_ERROR_STATE)
-        try_again(port); /* somebody else was quicker */
+    if (answer->kind == RPC_FAILURE && answer->code == RPC_ERROR_STATE)
+        try_again(port); /* somebody else was quicker, or it ends */
     else if (answer->kind == RPC_FAILURE)
         lose(port, answer->text);
     else if (port->stage == STARTING)
