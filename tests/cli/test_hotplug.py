@@ -108,6 +108,31 @@ class Hotplug(AnimaTest):
         self.refused(1, "forward", "attach", "web", "nic", f"user,forward=tcp:{port}:23")
         self.assertEqual(self.devices(), {"nic0": "01:00.0"})
 
+    def test_a_card_that_goes_while_it_is_changed(self):
+        """Its helper is silent. Who waits hears of it, and others can be changed."""
+        self.keep("web", "--nic", "none")
+        self.good("attach", "web", "nic", "user,id=lan")
+        pid = self.query("web")["monitor_pid"]
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            helper, = [int(child) for child in file.read().split() if self.is_nat(child)]
+        leaving = self.detaching("web", "lan")
+        os.kill(helper, signal.SIGSTOP)
+        with self.connect("web") as connection:
+            connection.sendall(b'{"jsonrpc": "2.0", "id": 1, "method": "device.change", "params": '
+                               b'{"id": "lan", "add": {"forward": ["tcp:0:22"]}}}\n')
+            self.refused(1, "another change is under way", "change", "web", "nic0", "rate=1M")
+            self.good("reset", "web")
+            self.assert_ended(leaving, 0)
+            answer = json.loads(connection.makefile().readline())
+        self.assertEqual(answer["error"]["message"], "lan: the card has gone")
+        self.good("change", "web", "nic0", "rate=1M")
+        self.assertEqual(self.devices(), {"nic0": "00:03.0"})
+
+    @staticmethod
+    def is_nat(pid):
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return b"nat" in file.read().split(b"\0")[0]
+
     def test_what_is_temporary_is_nowhere_written_down(self):
         self.keep()
         before = self.text()

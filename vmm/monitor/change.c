@@ -28,6 +28,7 @@ struct change {
     struct nic_cable cable;
     struct nat *nat;  /* its helper; NULL: it has none */
     guint timer;      /* until that has to be ready; 0: nothing is awaited of it */
+    bool reserved;    /* a place among the files waits for the cable */
     json_t *forwards; /* as they were, in case that they are to be so again; NULL: no matter */
 };
 
@@ -41,6 +42,7 @@ static void change_destroy(struct change *change)
     if (monitor->vmm)
         worker_forget(monitor->vmm, change);
     nats_forget(monitor->nats, change);
+    files_release_room(monitor->files, change->reserved);
     g_clear_handle_id(&change->timer, g_source_remove);
     for (unsigned i = 0; i < G_N_ELEMENTS(ends); i++)
         if (ends[i] >= 0)
@@ -160,13 +162,21 @@ static gboolean on_timeout(gpointer opaque)
     return G_SOURCE_REMOVE;
 }
 
+/* A helper that a guest has taken over may be silent. */
+static void limit_wait(struct change *change)
+{
+    change->timer = g_timeout_add_seconds(PATIENCE_S, on_timeout, change);
+}
+
 /* The card's cable leads elsewhere: what it leads to is made beside what there is. */
 static bool replug(struct change *change, unsigned card, GError **error)
 {
     struct monitor *monitor = change->monitor;
     struct nic nic = definition_nic(change->after, card);
 
-    if (!files_have_room(monitor->files, error) || !nic_open(&nic, &change->cable, error))
+    /* A device may be attached before the cable is there. */
+    change->reserved = files_reserve_room(monitor->files, error);
+    if (!change->reserved || !nic_open(&nic, &change->cable, error))
         return false;
     change->replugs = true;
     if (change->cable.helper < 0) {
@@ -175,7 +185,8 @@ static bool replug(struct change *change, unsigned card, GError **error)
     }
     change->nat = nat_begin(monitor->nats, change->after, card, change->cable.helper, on_helper,
                             change, error);
-    change->timer = change->nat ? g_timeout_add_seconds(PATIENCE_S, on_timeout, change) : 0;
+    if (change->nat)
+        limit_wait(change);
     return change->nat;
 }
 
@@ -197,7 +208,9 @@ static bool forward(struct change *change, unsigned card, GError **error)
     change->forwards = nats_forwards_of(monitor->definition, card);
     good = nats_set_forwards(monitor->nats, change->id, wanted, on_forwards, change);
     json_decref(wanted);
-    if (!good) {
+    if (good) {
+        limit_wait(change);
+    } else {
         g_clear_pointer(&change->forwards, json_decref);
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_STATE,
                     "%s: its NAT helper has died, and another one is not ready yet; try again",

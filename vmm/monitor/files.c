@@ -31,6 +31,7 @@ struct files {
     int fds[FILES_MAX];
     char *names[FILES_MAX];
     unsigned count;
+    unsigned reserved;  /* places that are promised; count + reserved <= FILES_MAX */
     GPtrArray *sockets; /* paths to remove at the end */
     struct pty {
         char *line; /* "serial", "port NAME" */
@@ -50,7 +51,7 @@ struct files {
 static bool add_for(struct files *files, const char *name, const char *about, int fd,
                     const char *path, GError **error)
 {
-    if (fd >= 0 && files->count < FILES_MAX) {
+    if (fd >= 0 && files->count + files->reserved < FILES_MAX) {
         files->names[files->count] = g_strdup(name);
         files->fds[files->count++] = fd;
         return true;
@@ -195,12 +196,19 @@ void files_remove_device(struct files *files, const char *id)
     }
 }
 
-bool files_have_room(const struct files *files, GError **error)
+bool files_reserve_room(struct files *files, GError **error)
 {
-    if (files->count < FILES_MAX)
+    if (files->count + files->reserved < FILES_MAX) {
+        files->reserved++;
         return true;
+    }
     g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FAILED, "the machine has too many files open");
     return false;
+}
+
+void files_release_room(struct files *files, bool reserved)
+{
+    files->reserved -= reserved;
 }
 
 void files_replug(struct files *files, const char *nic, const struct nic_cable *cable)

@@ -45,10 +45,12 @@ int files_device(const struct files *files, const char *id);
 /* Close what belongs to the device called `id`, if there is anything. */
 void files_remove_device(struct files *files, const char *id);
 
-/* Whether one more descriptor can be kept. */
-bool files_have_room(const struct files *files, GError **error);
+/* Keep a place for one more descriptor, until it is released; false and an error when there is
+ * none. Without `reserved` nothing is released. */
+bool files_reserve_room(struct files *files, GError **error);
+void files_release_room(struct files *files, bool reserved);
 /* Put another cable, which is taken over, in the place of a network card's; the former is closed.
- * There is room. */
+ * A place was reserved for it. */
 void files_replug(struct files *files, const char *nic, const struct nic_cable *cable);
 
 /* Open what engine kvm needs, if it is not there yet. */

@@ -435,6 +435,17 @@ static struct nat *find_nat(const struct nats *nats, const char *nic)
     return NULL;
 }
 
+/* Of a helper that goes: what was asked of it comes to nothing. */
+static void fail_forwarding(struct nat *nat)
+{
+    struct forwarding *forwarding = g_steal_pointer(&nat->forwarding);
+    g_autofree char *failure = g_strdup_printf("%s: the card has gone", nat->nic);
+
+    if (forwarding && forwarding->changed)
+        forwarding->changed(forwarding->opaque, failure);
+    forwarding_free(forwarding);
+}
+
 void nats_remove(struct nats *nats, const char *nic)
 {
     struct nat *nat = find_nat(nats, nic);
@@ -442,6 +453,7 @@ void nats_remove(struct nats *nats, const char *nic)
     if (!nat)
         return;
     g_ptr_array_remove(nats->list, nat);
+    fail_forwarding(nat);
     /* Its ports are free for another one at once, unless it is on the stack. */
     if (nat == nats->telling)
         nat_discard(nat);
