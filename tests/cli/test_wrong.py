@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Wrong values through every way into the programs: a file, words of the command line, words of
-`anima edit`, JSON on the socket. Each is refused by the same phrase and with status 2, and neither what
+`anima edit`, JSON on the socket to start a machine, to attach a device or to change it. Each is refused by the same phrase and with status 2, and neither what
 is kept nor what runs is any different behind it. The values come from the schema (tests/unit/wrong.c)."""
 import hashlib
 import json
@@ -16,9 +16,11 @@ from anima_test import ANIMA, PATIENCE, PAYLOAD, AnimaTest, wait_for
 VMM = os.path.join(os.path.dirname(ANIMA), "..", "vmm", "anima-vmm")
 INVALID_PARAMS = -32602
 EACH = 4 # values of an option
+EACH_OF_RUNNING = 100 # that are quick to ask for
+DEVICES = {"disk": ("disk0", "file"), "nic": ("nic0", "network")} # how the table's entries begin
 
 
-def wrong_values():
+def wrong_values(each=EACH):
     """Some of each option, of different phrases; an object each: key, text, told, yaml, json."""
     lines = subprocess.run([os.environ["ANIMA_WRONG"], "--list"], capture_output=True, check=True).stdout
     chosen = {}
@@ -26,7 +28,7 @@ def wrong_values():
         value = json.loads(line)
         phrase = re.sub(r"'.*?'|\d+", "", value["told"])
         chosen.setdefault(value["key"], {}).setdefault(phrase, value)
-    return [value for of_key in chosen.values() for value in list(of_key.values())[:EACH]]
+    return [value for of_key in chosen.values() for value in list(of_key.values())[:each]]
 
 
 def tree(folder):
@@ -61,11 +63,37 @@ def start_by_socket(definition, env):
     return answer
 
 
+def calls(value):
+    """Those that bring the value to a machine that runs: methods and parameters."""
+    key, given = value["key"], value["json"]
+    if not given:
+        return
+    yield "machine.change", {"options": given}
+    name, first = DEVICES.get(key, (None, None))
+    if not name or not isinstance(given[key], str):
+        return
+    begin, comma, member = given[key].partition(",")
+    at, equals, text = member.partition("=")
+    entry = {first: begin} if not comma else {at: text.replace(",,", ",")}
+    if comma and not equals or f",{at}=" in text: # only text has members without a value, or twice
+        return
+    if text.isdecimal() and f": {text} is " in value["told"]: # a number that is read
+        if int(text) >= 1 << 63:
+            return
+        entry = {at: int(text)}
+    yield "device.attach", {"kind": key, "options": {first: begin, **entry}}
+    yield "device.change", {"id": name, "options": entry}
+
+
 class Wrong(AnimaTest):
     def setUp(self):
         super().setUp()
         os.mkdir(self.data)
-        self.anima("create", "web", "--kernel", PAYLOAD, "--memory", "64M", "--engine", "soft")
+        disk = os.path.join(self.folder, "disk")
+        with open(disk, "wb") as file:
+            file.truncate(1 << 20)
+        self.anima("create", "web", "--kernel", PAYLOAD, "--memory", "64M", "--engine", "soft",
+                   "--disk", disk, "--nic", "none")
         self.anima("start", "web")
         wait_for(lambda: os.path.exists(os.path.join(self.data, "web", "console.log")), "the start")
         self.before = self.situation()
@@ -114,6 +142,26 @@ class Wrong(AnimaTest):
                 ways["socket"] += 1
         self.assertEqual(self.situation(), self.before)
         self.assertGreater(min(ways.values()), 50, ways)
+
+    def test_what_runs_refuses_alike(self):
+        """Devices that shall come, devices and options that shall be others."""
+        counts = {"device.attach": 0, "device.change": 0, "machine.change": 0}
+        with self.connect("web") as connection:
+            lines = connection.makefile()
+            for value in wrong_values(EACH_OF_RUNNING):
+                for method, params in calls(value):
+                    request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+                    connection.sendall(json.dumps(request).encode() + b"\n")
+                    error = json.loads(lines.readline())["error"]
+                    phrase = value["told"].split(": ", method == "device.change")[-1]
+                    self.assertEqual(error["code"], INVALID_PARAMS, (method, params, error))
+                    # In JSON a number has no quotes, so what has them is none.
+                    typed = re.sub(r"(expected (?:a whole number|yes or no), not) '.*'$", r"\1 a text", phrase)
+                    self.assertTrue(error["message"].endswith((phrase, typed)), (method, params, error, value["told"]))
+                    self.assertNotIn("\n", error["message"])
+                    counts[method] += 1
+        self.assertEqual(self.situation(), self.before)
+        self.assertGreater(min(counts.values()), 40, counts)
 
     def test_a_good_word_beside_a_wrong_one(self):
         self.refused("edit", "web", "memory=128M", "append=quiet", "cpus=none")
