@@ -34,6 +34,7 @@ struct doctor_host {
     const char *bridge_helper; /* path of anima-bridge; NULL: there is none */
     bool bridge_capable;       /* it has its file capability */
     rlim_t descriptors, processes;
+    rlim_t locked;                              /* bytes of memory */
     const char *data_folder, *data_error;       /* error: NULL: it can be written to */
     const char *runtime_folder, *runtime_error; /* so here */
     uint64_t data_free;                         /* bytes there */
@@ -91,6 +92,7 @@ void check_userfaultfd(const struct doctor_host *host, struct doctor_finding *fi
 void check_cgroups(const struct doctor_host *host, struct doctor_finding *finding);
 void check_mappings(const struct doctor_host *host, struct doctor_finding *finding);
 void check_limits(const struct doctor_host *host, struct doctor_finding *finding);
+void check_locked_memory(const struct doctor_host *host, struct doctor_finding *finding);
 
 void check_cpu(const struct doctor_host *host, struct doctor_finding *finding);
 void check_virtualization(const struct doctor_host *host, struct doctor_finding *finding);

@@ -58,11 +58,47 @@ static const char *virtualization_of(const struct doctor_host *host)
     return doctor_has_flag(host, "svm") ? "kvm-amd" : NULL;
 }
 
+/* Kernel modules of hypervisors that take the processor's virtualization while their machines run,
+ * each for itself as KVM does. */
+static const struct rival {
+    const char *module, *name, *unload;
+} rivals[] = {
+    {"vboxdrv", "VirtualBox", "sudo modprobe -r vboxnetadp vboxnetflt vboxdrv"},
+    {"vmmon", "VMware", "sudo modprobe -r vmmon"},
+};
+
+/* NULL: there is none. */
+static const struct rival *find_rival(const struct doctor_host *host)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(rivals); i++) {
+        g_autofree char *path = g_strconcat("/sys/module/", rivals[i].module, NULL);
+
+        if (doctor_exists(host, path))
+            return &rivals[i];
+    }
+    return NULL;
+}
+
+static void say_rival(const struct rival *rival, struct doctor_finding *finding)
+{
+    g_autofree char *remedy =
+        g_strdup_printf("power off the machines of %s; so that it takes nothing again: %s",
+                        rival->name, rival->unload);
+
+    doctor_say(finding, DOCTOR_NOTE, remedy,
+               "%s, whose module %s is loaded, has the processor's virtualization while its "
+               "machines run: KVM runs none then",
+               rival->name, rival->module);
+}
+
 void check_virtualization(const struct doctor_host *host, struct doctor_finding *finding)
 {
+    const struct rival *rival = find_rival(host);
     bool guest = doctor_has_flag(host, "hypervisor");
 
-    if (virtualization_of(host))
+    if (virtualization_of(host) && rival)
+        say_rival(rival, finding);
+    else if (virtualization_of(host))
         doctor_say(finding, DOCTOR_OK, NULL, "the processor has %s%s",
                    doctor_has_flag(host, "vmx") ? "VMX" : "SVM",
                    guest ? ", although this host is a guest itself" : "");

@@ -163,6 +163,7 @@ static void gather(struct facts *facts)
         .bridge_capable = has_capability(facts->bridge_helper),
         .descriptors = limit(RLIMIT_NOFILE),
         .processes = limit(RLIMIT_NPROC),
+        .locked = limit(RLIMIT_MEMLOCK),
         .data_folder = facts->data_folder,
         .data_error = facts->data_error,
         .data_free = facts->host.data_free,

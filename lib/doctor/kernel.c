@@ -11,6 +11,8 @@
 #define MAPPINGS_USUAL    65530 /* the kernel's own default */
 #define DESCRIPTORS_LEAST 256   /* a monitor with all that a machine may have */
 #define PROCESSES_LEAST   256
+#define LOCKED_LEAST      (1 << 20)
+#define RING_LOCKED       40960 /* bytes: what util/loop_uring.c asks for, in whole orders of pages */
 
 void check_program(const struct doctor_host *host, struct doctor_finding *finding)
 {
@@ -22,13 +24,19 @@ void check_program(const struct doctor_host *host, struct doctor_finding *findin
                    "anima-vmm cannot be run, so no machine can: %s", host->found_error);
 }
 
-void check_kernel(const struct doctor_host *host, struct doctor_finding *finding)
+/* Whether the kernel is Linux `major`.`minor` or later. */
+static bool is_since(const struct doctor_host *host, guint64 major, guint64 minor)
 {
     char *dot;
-    guint64 major = g_ascii_strtoull(host->release, &dot, 10);
-    guint64 minor = *dot == '.' ? g_ascii_strtoull(dot + 1, NULL, 10) : 0;
+    guint64 has_major = g_ascii_strtoull(host->release, &dot, 10);
+    guint64 has_minor = *dot == '.' ? g_ascii_strtoull(dot + 1, NULL, 10) : 0;
 
-    if (major > LEAST_MAJOR || (major == LEAST_MAJOR && minor >= LEAST_MINOR))
+    return has_major > major || (has_major == major && has_minor >= minor);
+}
+
+void check_kernel(const struct doctor_host *host, struct doctor_finding *finding)
+{
+    if (is_since(host, LEAST_MAJOR, LEAST_MINOR))
         doctor_say(finding, DOCTOR_OK, NULL, "Linux %s", host->release);
     else
         doctor_say(finding, DOCTOR_STOP, "boot a newer kernel, such as that of Debian 12",
@@ -226,4 +234,22 @@ void check_limits(const struct doctor_host *host, struct doctor_finding *finding
                    (guint64)host->processes);
     else
         doctor_say(finding, DOCTOR_OK, NULL, "there are enough of both");
+}
+
+/* Before Linux 5.12 the rings of io_uring counted as memory that the user has locked, of all his
+ * processes together; root's did not (io_uring_setup(2)). Nothing else of Anima is locked. */
+void check_locked_memory(const struct doctor_host *host, struct doctor_finding *finding)
+{
+    if (is_since(host, 5, 12))
+        doctor_say(finding, DOCTOR_OK, NULL, "this kernel counts nothing of Anima's against it");
+    else if (host->uid == 0 || host->locked >= LOCKED_LEAST)
+        doctor_say(finding, DOCTOR_OK, NULL, "there is enough for the rings of io_uring");
+    else
+        doctor_say(finding, DOCTOR_NOTE,
+                   "in /etc/security/limits.conf: * - memlock 65536; for machines that start with "
+                   "the host DefaultLimitMEMLOCK=64M in /etc/systemd/system.conf; then log in anew",
+                   "this user may lock %" G_GUINT64_FORMAT
+                   " KiB, room for the io_uring of %" G_GUINT64_FORMAT
+                   " machine(s): more of them do without, which is slower",
+                   (guint64)host->locked >> 10, (guint64)host->locked / RING_LOCKED);
 }

@@ -102,6 +102,7 @@ static struct world *world_create(void)
         .bridge_capable = true,
         .descriptors = 1024,
         .processes = 4096,
+        .locked = 64 << 10,
         .data_folder = "/data",
         .data_free = 100ULL << 30,
         .data_kind = "ext4",
@@ -217,6 +218,16 @@ static void what_files_tell_is_found(void **state)
          "ok",
          "VMX",
          NULL},
+        {"virtualization",
+         {"/sys/module/vboxdrv/x", ""},
+         "note",
+         "VirtualBox, whose module vboxdrv is loaded",
+         "modprobe -r vboxnetadp vboxnetflt vboxdrv"},
+        {"virtualization",
+         {"/sys/module/vmmon/x", ""},
+         "note",
+         "VMware, whose module vmmon is loaded",
+         "power off the machines of VMware"},
         {"kvm",
          {"/dev/kvm", NULL},
          "problem",
@@ -430,6 +441,34 @@ static void limits_are_told(void **state)
     assert_found(world, "limits", "problem", "100 processes and threads", "nproc");
 }
 
+static void locked_memory_matters_to_old_kernels(void **state)
+{
+    static const struct {
+        const char *release;
+        uid_t uid;
+        rlim_t locked;
+        const char *level, *text, *remedy;
+    } cases[] = {
+        {"5.12.0", 77, 0, "ok", "counts nothing", NULL},
+        {"6.1.0", 77, 64 << 10, "ok", "counts nothing", NULL},
+        {"5.11.22", 77, 64 << 10, "note", "may lock 64 KiB, room for the io_uring of 1 ",
+         "memlock 65536"},
+        {"5.10.0-1", 77, (1 << 20) - 1, "note", "may lock 1023 KiB", "DefaultLimitMEMLOCK="},
+        {"5.10.0-1", 77, 1 << 20, "ok", "there is enough", NULL},
+        {"5.10.0-1", 77, RLIM_INFINITY, "ok", "there is enough", NULL},
+        {"5.10.0-1", 0, 64 << 10, "ok", "there is enough", NULL},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct world *world = world_create();
+
+        world->host.release = cases[i].release;
+        world->host.uid = cases[i].uid;
+        world->host.locked = cases[i].locked;
+        assert_found(world, "locked-memory", cases[i].level, cases[i].text, cases[i].remedy);
+    }
+}
+
 static void folders_are_told(void **state)
 {
     struct world *world = world_create();
@@ -525,6 +564,7 @@ int main(void)
         cmocka_unit_test(without_the_program_no_machine_runs),
         cmocka_unit_test(an_old_kernel_runs_no_machine),
         cmocka_unit_test(limits_are_told),
+        cmocka_unit_test(locked_memory_matters_to_old_kernels),
         cmocka_unit_test(folders_are_told),
         cmocka_unit_test(who_may_use_bridges_is_told),
         cmocka_unit_test(what_a_build_lacks_is_told),
