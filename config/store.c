@@ -133,6 +133,10 @@ bool store_delete(const struct store *store, const char *name,
 
     if (!store_check_name(store, name, error))
         return false;
+    /* Before as well, so that what may not be deleted never leaves its place, where somebody could
+     * make another one meanwhile. */
+    if (access(path, F_OK) == 0 && !may(name, error))
+        return false;
     hidden = hide(base, path, name);
     if (!hidden)
         return errno == ENOENT ? absent(store, name, error) : fail(path, error);

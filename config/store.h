@@ -55,8 +55,8 @@ char *store_read(const struct store *store, const char *name, GError **error);
 bool store_replace(const struct store *store, const char *name, const char *before,
                    const char *text, GError **error);
 
-/* Remove the folder with all that is in it. `may` is asked once it cannot be found any more; when
- * that sets an error, the folder is put back. */
+/* Remove the folder with all that is in it. `may` is asked before, and again once it cannot be
+ * found any more; when that sets an error, the folder stays, or is put back. */
 bool store_delete(const struct store *store, const char *name,
                   bool (*may)(const char *name, GError **error), GError **error);
 

@@ -69,6 +69,17 @@ class Definitions(AnimaTest):
         self.assertRegex(self.query("web")["cpu"], r"^x86-64-v[1-4]-\d+$")
         self.good("kill", "web")
 
+    def test_what_runs_stays_where_it_is(self):
+        """Nobody can make another one in its place while a deletion is being refused."""
+        self.create("web")
+        self.good("start", "web")
+        before = os.stat(self.data).st_mtime_ns
+        self.assertIn("the machine is running", self.anima("delete", "--yes", "web").stderr)
+        self.assertEqual(os.stat(self.data).st_mtime_ns, before)
+        self.good("kill", "web")
+        self.good("delete", "--yes", "web")
+        self.assertEqual(os.listdir(self.data), [])
+
     def test_paths_are_kept_from_where_they_were_said(self):
         kernel = os.path.join(self.folder, "kernel")
         os.symlink(PAYLOAD, kernel)
