@@ -74,6 +74,24 @@ class AnimaTest(unittest.TestCase):
         return subprocess.run([program, *words], stdin=stdin, capture_output=True, text=True,
                               env=self.env, timeout=PATIENCE, check=False, **options)
 
+    def good(self, *words, **options):
+        """The command succeeds and says nothing on standard error; its output."""
+        result = self.anima(*words, **options)
+        self.assertEqual((result.returncode, result.stderr), (0, ""), words)
+        return result.stdout
+
+    def kill_all(self):
+        """End all machines that run."""
+        for name in self.anima("list", "--running", "--names").stdout.split():
+            self.anima("kill", name)
+
+    def make_disk(self, name, size=1 << 20):
+        """An image without content; its path."""
+        path = os.path.join(self.folder, name)
+        with open(path, "wb") as stream:
+            stream.truncate(size)
+        return path
+
     def prepare_another_user(self):
         """What an ordinary user needs, in folders that he may read: the program, the payload, and
         the words for anima() that make it run as him. SKIP without the right to."""
@@ -95,13 +113,16 @@ class AnimaTest(unittest.TestCase):
         return (os.path.join(copy, "cli", "anima"), payload,
                 {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []})
 
-    def assert_refused(self, status, message, *words):
-        """The command fails with this status and one line that contains `message`."""
+    def assert_refused_with(self, status, message, *words):
+        """The command fails with this status and one line that contains `message`; machines may run."""
         result = self.anima(*words)
-        self.assertEqual(result.returncode, status, result.stderr)
+        self.assertEqual((result.returncode, result.stdout), (status, ""), result.stderr)
         self.assertIn(message, result.stderr)
         self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
-        self.assertEqual(result.stdout, "")
+
+    def assert_refused(self, status, message, *words):
+        """The same, and no machine is there."""
+        self.assert_refused_with(status, message, *words)
         self.assert_nothing_left()
 
     def start(self, *options, name="test"):

@@ -14,14 +14,7 @@ FOREVER = "this cannot change while the machine runs"
 class Change(AnimaTest):
     def setUp(self):
         super().setUp()
-        self.disk = os.path.join(self.folder, "disk")
-        with open(self.disk, "wb") as disk:
-            disk.truncate(1 << 20)
-
-    def good(self, *words):
-        result = self.anima(*words)
-        self.assertEqual((result.returncode, result.stderr), (0, ""), words)
-        return result.stdout
+        self.disk = self.make_disk("disk")
 
     def kept(self, *options):
         self.good("create", "web", "--kernel", PAYLOAD, "--memory", "64M", "--engine", "soft",
@@ -36,10 +29,7 @@ class Change(AnimaTest):
     def refused(self, status, message, *words):
         """Nothing has changed then, neither what runs nor the text."""
         before = self.everything()
-        result = self.anima("change", "web", *words)
-        self.assertEqual(result.returncode, status, result.stderr)
-        self.assertIn(message, result.stderr)
-        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+        self.assert_refused_with(status, message, "change", "web", *words)
         self.assertEqual(self.everything(), before)
 
     def everything(self):

@@ -37,11 +37,6 @@ class Cost(AnimaTest):
         self.anima("stop", "--all", "--timeout", "0")
         super().tearDown()
 
-    def good(self, *words):
-        result = self.anima(*words)
-        self.assertEqual((result.returncode, result.stderr), (0, ""), words)
-        return result.stdout
-
     def create(self, *names):
         for name in names:
             self.good("create", name, "--kernel", IDLE, "--append", "idle", "--memory", "32M", "--engine", "soft")

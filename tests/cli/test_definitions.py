@@ -11,12 +11,6 @@ from anima_test import ANIMA, PATIENCE, PAYLOAD, AnimaTest
 
 
 class Definitions(AnimaTest):
-    def good(self, *words, **options):
-        """The command succeeds and says nothing on standard error; its output."""
-        result = self.anima(*words, **options)
-        self.assertEqual((result.returncode, result.stderr), (0, ""), words)
-        return result.stdout
-
     def create(self, name="web", *options):
         self.good("create", name, "--kernel", PAYLOAD, "--memory", "64M", "--engine", "soft", *options)
 

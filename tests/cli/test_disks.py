@@ -13,13 +13,7 @@ class Disks(AnimaTest):
     def setUp(self):
         super().setUp()
         os.chmod(self.folder, 0o755)
-        self.disk = self.file("root.img", 1 << 20)
-
-    def file(self, name, size):
-        path = os.path.join(self.folder, name)
-        with open(path, "wb") as stream:
-            stream.truncate(size)
-        return path
+        self.disk = self.make_disk("root.img", 1 << 20)
 
     def run_with(self, *disks, name="second", **options):
         words = [word for disk in disks for word in ("--disk", disk)]
@@ -49,8 +43,8 @@ class Disks(AnimaTest):
                 (self.folder + ",readonly", "disk: .*: this is a folder"),
                 (fifo, "disk: .*fifo: this is neither a file nor a block device"),
                 ("/dev/null", "disk: /dev/null: this is neither a file nor a block device"),
-                (self.file("empty.img", 0), "disk: .*empty.img: it is empty; give it a size"),
-                (self.file("odd.img", 1000), "its size is not a multiple of 512 bytes")):
+                (self.make_disk("empty.img", 0), "disk: .*empty.img: it is empty; give it a size"),
+                (self.make_disk("odd.img", 1000), "its size is not a multiple of 512 bytes")):
             self.assert_disk_refused(message, disk)
         self.assertEqual(sorted(os.listdir(self.folder)),
                          ["empty.img", "fifo", "odd.img", "root.img"])

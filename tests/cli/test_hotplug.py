@@ -18,25 +18,8 @@ class Hotplug(AnimaTest):
         self.disks = [self.make_disk(f"{letter}.img") for letter in "abc"]
 
     def tearDown(self):
-        for name in self.anima("list", "--running", "--names").stdout.split():
-            self.anima("kill", name)
+        self.kill_all()
         super().tearDown()
-
-    def make_disk(self, name, size=1 << 20):
-        path = os.path.join(self.folder, name)
-        with open(path, "wb") as stream:
-            stream.truncate(size)
-        return path
-
-    def good(self, *words):
-        result = self.anima(*words)
-        self.assertEqual((result.returncode, result.stderr), (0, ""), words)
-        return result.stdout
-
-    def refused(self, status, message, *words):
-        result = self.anima(*words)
-        self.assertEqual((result.returncode, result.stderr.count("\n")), (status, 1), result.stderr)
-        self.assertIn(message, result.stderr)
 
     def keep(self, name="web", *options):
         """A kept machine that runs."""
@@ -79,7 +62,7 @@ class Hotplug(AnimaTest):
         self.assertEqual(self.devices(), both)
         self.assertEqual(self.devices("web", "--all"), both)
         self.assertIn("serial: TWO\n", self.text())
-        self.refused(1, "in use by process", "run", "--kernel", PAYLOAD, "--disk", self.disks[1])
+        self.assert_refused_with(1, "in use by process", "run", "--kernel", PAYLOAD, "--disk", self.disks[1])
         waiting = self.detaching("web", "disk1")
         self.assertEqual(self.devices(), both)
         self.good("reset", "web")
@@ -105,7 +88,7 @@ class Hotplug(AnimaTest):
         # The port is free again, for it too.
         port = forwards[0]["host_port"]
         self.good("attach", "web", "nic", f"user,forward=tcp:{port}:22", "--temporary")
-        self.refused(1, "forward", "attach", "web", "nic", f"user,forward=tcp:{port}:23")
+        self.assert_refused_with(1, "forward", "attach", "web", "nic", f"user,forward=tcp:{port}:23")
         self.assertEqual(self.devices(), {"nic0": "01:00.0"})
 
     def test_a_card_that_goes_while_it_is_changed(self):
@@ -177,13 +160,13 @@ class Hotplug(AnimaTest):
                 (1, "tap=nothere: there is no such interface", "nic", "tap=nothere"),
                 (2, "mac: expected the address", "nic", "none,mac=1")):
             for more in (), ("--temporary",):
-                self.refused(status, message, "attach", "web", *words, *more)
-        self.refused(1, "no machine called 'nobody' is running", "attach", "nobody", "nic", "none")
-        self.refused(2, "usage: anima attach", "attach", "web", "nic")
-        self.refused(1, "id: no disk or network card is called 'disk7'; there are nic0, disk0",
+                self.assert_refused_with(status, message, "attach", "web", *words, *more)
+        self.assert_refused_with(1, "no machine called 'nobody' is running", "attach", "nobody", "nic", "none")
+        self.assert_refused_with(2, "usage: anima attach", "attach", "web", "nic")
+        self.assert_refused_with(1, "id: no disk or network card is called 'disk7'; there are nic0, disk0",
                      "detach", "web", "disk7")
-        self.refused(1, "disk0: it is on bus 0 (00:04.0) for the machine's life", "detach", "web", "disk0")
-        self.refused(2, "--timeout: expected a number of seconds", "detach", "web", "disk0", "--timeout", "x")
+        self.assert_refused_with(1, "disk0: it is on bus 0 (00:04.0) for the machine's life", "detach", "web", "disk0")
+        self.assert_refused_with(2, "--timeout: expected a number of seconds", "detach", "web", "disk0", "--timeout", "x")
         self.assertEqual((self.text(), self.devices()), (before, devices))
         wait_for(lambda: self.descriptors("web") == descriptors, "descriptors that were closed")
 
@@ -198,7 +181,7 @@ class Hotplug(AnimaTest):
                              f"nic{place - 1} at 0{place}:00.0\n")
         self.good("attach", "web", "disk", self.disks[0])
         before = self.text()
-        self.refused(1, "disk: all 8 root ports are taken; detach something first", "attach", "web", "disk",
+        self.assert_refused_with(1, "disk: all 8 root ports are taken; detach something first", "attach", "web", "disk",
                      self.disks[1])
         self.assertEqual(self.text(), before)
 
@@ -206,10 +189,10 @@ class Hotplug(AnimaTest):
         self.keep()
         self.good("attach", "web", "disk", self.disks[0])
         before, devices = self.text(), self.devices()
-        self.refused(1, "disk0: the guest has not let go of it in time, and keeps it", "detach", "web",
+        self.assert_refused_with(1, "disk0: the guest has not let go of it in time, and keeps it", "detach", "web",
                      "disk0", "--timeout", "1")
         waiting = self.detaching("web", "disk0")
-        self.refused(1, "on its way in or out already", "detach", "web", "disk0")
+        self.assert_refused_with(1, "on its way in or out already", "detach", "web", "disk0")
         waiting.send_signal(signal.SIGINT)
         self.assert_ended(waiting, 1, "it was cancelled")
         self.assertEqual((self.text(), self.devices()), (before, devices))
@@ -244,7 +227,7 @@ class Hotplug(AnimaTest):
             self.assert_ended(process, 0)
         self.assertEqual(self.devices(), {})
         self.good("upgrade", "web")
-        self.refused(1, "the guest has not let go", "detach", "web", self.attached(), "--timeout", "1")
+        self.assert_refused_with(1, "the guest has not let go", "detach", "web", self.attached(), "--timeout", "1")
 
     def attached(self):
         return self.good("attach", "web", "disk", self.disks[0]).split()[0]

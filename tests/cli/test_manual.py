@@ -85,10 +85,8 @@ class Examples(AnimaTest):
         self.anima("stop", "--all", "--timeout", "0")
         super().tearDown()
 
-    def good(self, *words):
-        result = self.anima(*words, cwd=self.work)
-        self.assertEqual((result.returncode, result.stderr), (0, ""), words)
-        return result.stdout
+    def good(self, *words, **options):
+        return super().good(*words, cwd=self.work, **options)
 
     def shell(self, line):
         """Run the line in a shell, as a user does; it succeeds. Its output."""

@@ -10,12 +10,6 @@ from anima_test import PAYLOAD, AnimaTest
 
 
 class Network(AnimaTest):
-    def good(self, *words, **options):
-        """The command succeeds and says nothing on standard error; its output."""
-        result = self.anima(*words, **options)
-        self.assertEqual((result.returncode, result.stderr), (0, ""), words)
-        return result.stdout
-
     def refused(self, status, message, *words):
         result = self.anima(*words)
         self.assertEqual((result.returncode, result.stderr), (status, f"anima: {message}\n"), words)
