@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "vmm/util/json_bound.h"
+
 void agent_reader_init(struct agent_reader *reader)
 {
     *reader = (struct agent_reader){.line = g_byte_array_new()};
@@ -72,32 +74,9 @@ enum agent_piece agent_reader_take(struct agent_reader *reader, const uint8_t **
     return AGENT_PIECE_NONE;
 }
 
-/* The parser recurses, and an empty array of two bytes is fifty in memory. */
-static bool is_bounded(const uint8_t *line, size_t size)
-{
-    unsigned depth = 0, values = 1;
-    bool quoted = false;
-
-    for (size_t i = 0; i < size; i++) {
-        uint8_t c = line[i];
-
-        if (quoted && c == '\\')
-            i++;
-        else if (c == '"')
-            quoted = !quoted;
-        else if (!quoted && (c == '[' || c == '{') && ++depth > AGENT_DEPTH_MAX)
-            return false;
-        else if (!quoted && (c == ']' || c == '}') && depth)
-            depth--;
-        if (!quoted && (c == ',' || c == '[' || c == '{') && ++values > AGENT_VALUES_MAX)
-            return false;
-    }
-    return true;
-}
-
 json_t *agent_parse(const uint8_t *line, size_t size)
 {
-    json_t *object = is_bounded(line, size)
+    json_t *object = json_is_bounded((const char *)line, size, AGENT_DEPTH_MAX, AGENT_VALUES_MAX)
                          ? json_loadb((const char *)line, size, JSON_REJECT_DUPLICATES, NULL)
                          : NULL;
 

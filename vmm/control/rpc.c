@@ -4,33 +4,14 @@
  */
 #include "vmm/control/rpc.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "config/schema.h"
 #include "vmm/util/fault.h"
+#include "vmm/util/json_bound.h"
 
 G_DEFINE_QUARK(anima - rpc - error, rpc_error)
-
-/* Nesting is bounded before the parser, which recurses, sees the line. */
-static bool depth_is_bounded(const char *line, size_t length)
-{
-    unsigned depth = 0;
-    bool quoted = false;
-
-    for (size_t i = 0; i < length; i++) {
-        char c = line[i];
-
-        if (quoted && c == '\\')
-            i++;
-        else if (c == '"')
-            quoted = !quoted;
-        else if (!quoted && (c == '[' || c == '{') && ++depth > RPC_DEPTH_MAX)
-            return false;
-        else if (!quoted && (c == ']' || c == '}') && depth)
-            depth--;
-    }
-    return true;
-}
 
 static bool refuse(GError **error, enum rpc_error code, const char *what)
 {
@@ -95,7 +76,7 @@ bool rpc_parse(const char *line, size_t length, struct rpc_message *message, GEr
     *message = (struct rpc_message){0};
     if (length > RPC_LINE_MAX)
         return refuse(error, RPC_ERROR_PARSE, "the line is too long");
-    if (!depth_is_bounded(line, length))
+    if (!json_is_bounded(line, length, RPC_DEPTH_MAX, UINT_MAX))
         return refuse(error, RPC_ERROR_PARSE, "arrays and objects are nested too deeply");
     message->root = json_loadb(line, length, JSON_REJECT_DUPLICATES, &where);
     if (!message->root) {
