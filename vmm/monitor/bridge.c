@@ -36,11 +36,7 @@ static G_GNUC_NORETURN void become(const char *program, const char *name, int li
     int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    link = fcntl(link, F_DUPFD, 10);
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        dup2(nothing, fd);
-    dup2(link, PROCESS_LINK_FD);
-    close_range(PROCESS_LINK_FD + 1, ~0U, 0);
+    process_keep_link(link, nothing);
     execve(program, arguments, environment);
     _exit(127); /* lint: ok, it has no role yet */
 }

@@ -159,6 +159,15 @@ struct process *process_spawn(const char *role, const char *program, const struc
     return process;
 }
 
+void process_keep_link(int link, int nothing)
+{
+    link = fcntl(link, F_DUPFD, 10);
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        dup2(nothing, fd);
+    dup2(link, PROCESS_LINK_FD);
+    close_range(PROCESS_LINK_FD + 1, ~0U, 0);
+}
+
 /* In the child: a grandchild becomes the process, so that nobody has to wait for it. Never returns.
  */
 static G_GNUC_NORETURN void become_apart(const char *role, int link)
@@ -173,11 +182,7 @@ static G_GNUC_NORETURN void become_apart(const char *role, int link)
     setsid();
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    link = fcntl(link, F_DUPFD, 10);
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        dup2(nothing, fd);
-    dup2(link, PROCESS_LINK_FD);
-    close_range(PROCESS_LINK_FD + 1, ~0U, 0);
+    process_keep_link(link, nothing);
     execv(SELF, arguments);
     _exit(127);
 }

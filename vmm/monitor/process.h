@@ -31,6 +31,10 @@ struct process *process_spawn(const char *role, const char *program, const struc
  * CONFIG_ERROR_FAILED. */
 int process_spawn_apart(const char *role, GError **error);
 
+/* In a child that is to become a process without a pipe for its words: nothing but `link` is left,
+ * on PROCESS_LINK_FD, and `nothing` (/dev/null) on 0, 1 and 2. Only calls that are safe there. */
+void process_keep_link(int link, int nothing);
+
 /* The path of the program `file` beside this one; NULL when it is not there. */
 char *process_program(const char *file);
 
