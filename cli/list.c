@@ -25,12 +25,6 @@ static const struct table_column columns[] = {
     {0},
 };
 
-static const char *text_of(const json_t *machine, const char *key)
-{
-    const char *text = json_string_value(json_object_get(machine, key));
-    return text ? text : "-";
-}
-
 /* The number in units of `unit`, or a dash. */
 static char *number_of(const json_t *machine, const char *key, json_int_t unit, const char *suffix)
 {
@@ -49,9 +43,9 @@ static void print_table(json_t *machines)
 
     json_array_foreach(machines, i, machine)
     {
-        table_add(table, g_strdup(text_of(machine, "name")));
-        table_add(table, g_strdup(text_of(machine, "state")));
-        table_add(table, g_strdup(text_of(machine, "engine")));
+        table_add(table, g_strdup(table_text(machine, "name")));
+        table_add(table, g_strdup(table_text(machine, "state")));
+        table_add(table, g_strdup(table_text(machine, "engine")));
         table_add(table, number_of(machine, "cpus", 1, ""));
         table_add(table, number_of(machine, "memory", 1 << 20, "M"));
         table_add(table, number_of(machine, "pid", 1, ""));
@@ -59,7 +53,7 @@ static void print_table(json_t *machines)
     table_print(table, terminal_width());
     table_destroy(table);
     json_array_foreach(machines, i, machine) if (json_object_get(machine, "problem"))
-        cli_fail(0, "%s", text_of(machine, "problem"));
+        cli_fail(0, "%s", table_text(machine, "problem"));
 }
 
 static void print_names(json_t *machines)
@@ -67,12 +61,12 @@ static void print_names(json_t *machines)
     json_t *machine;
     size_t i;
 
-    json_array_foreach(machines, i, machine) printf("%s\n", text_of(machine, "name"));
+    json_array_foreach(machines, i, machine) printf("%s\n", table_text(machine, "name"));
 }
 
 static bool runs(const json_t *machine)
 {
-    const char *state = text_of(machine, "state");
+    const char *state = table_text(machine, "state");
     return strcmp(state, "off") != 0 && strcmp(state, "faulty") != 0;
 }
 

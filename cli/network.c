@@ -25,12 +25,6 @@ static int usage(const char *words)
     return cli_fail(CLI_USAGE, "usage: anima network %s", words);
 }
 
-static const char *text_of(const json_t *network, const char *key)
-{
-    const char *text = json_string_value(json_object_get(network, key));
-    return text ? text : "-";
-}
-
 /* ---- create ---- */
 
 static int create(const struct cli_words *words)
@@ -53,13 +47,14 @@ static int create(const struct cli_words *words)
 static void add_row(struct table *table, const json_t *network)
 {
     const json_t *ports = json_object_get(network, "ports");
-    const char *subnet = text_of(network, "subnet");
+    const char *subnet = table_text(network, "subnet");
 
-    table_add(table, g_strdup(text_of(network, "name")));
-    table_add(table, g_strdup(text_of(network, "state")));
-    table_add(table, g_strdup(text_of(network, "kind")));
-    table_add(table, g_strdup(json_object_get(network, "interface") ? text_of(network, "interface")
-                                                                    : subnet));
+    table_add(table, g_strdup(table_text(network, "name")));
+    table_add(table, g_strdup(table_text(network, "state")));
+    table_add(table, g_strdup(table_text(network, "kind")));
+    table_add(table,
+              g_strdup(json_object_get(network, "interface") ? table_text(network, "interface")
+                                                             : subnet));
     table_add(table, ports ? g_strdup_printf("%zu", json_array_size(ports)) : g_strdup("-"));
 }
 
@@ -73,7 +68,7 @@ static void print_table(const json_t *networks)
     table_print(table, terminal_width());
     table_destroy(table);
     json_array_foreach(networks, i, network) if (json_object_get(network, "problem"))
-        cli_fail(0, "%s", text_of(network, "problem"));
+        cli_fail(0, "%s", table_text(network, "problem"));
 }
 
 static void print_names(const json_t *networks)
@@ -81,7 +76,7 @@ static void print_names(const json_t *networks)
     const json_t *network;
     size_t i;
 
-    json_array_foreach(networks, i, network) printf("%s\n", text_of(network, "name"));
+    json_array_foreach(networks, i, network) printf("%s\n", table_text(network, "name"));
 }
 
 static int list(const struct cli_words *words)
@@ -124,8 +119,8 @@ static void print_running(const json_t *network)
     size_t i;
 
     json_array_foreach(json_object_get(network, "ports"), i, port)
-        printf("port      %s %s %s %s\n", text_of(port, "machine"), text_of(port, "nic"),
-               text_of(port, "mac"), text_of(port, "address"));
+        printf("port      %s %s %s %s\n", table_text(port, "machine"), table_text(port, "nic"),
+               table_text(port, "mac"), table_text(port, "address"));
 }
 
 static int show(const struct cli_words *words)
@@ -149,12 +144,12 @@ static int show(const struct cli_words *words)
     anima_free(text);
     for (unsigned i = 0; i < G_N_ELEMENTS(keys); i++)
         if (json_object_get(network, keys[i]))
-            printf("%-9s %s\n", keys[i], text_of(network, keys[i]));
+            printf("%-9s %s\n", keys[i], table_text(network, keys[i]));
     print_forwards(
         json_object_get(network, json_object_get(network, "forwards") ? "forwards" : "forward"));
     print_running(network);
     if (json_object_get(network, "problem"))
-        cli_fail(0, "%s", text_of(network, "problem"));
+        cli_fail(0, "%s", table_text(network, "problem"));
     json_decref(network);
     return CLI_GOOD;
 }

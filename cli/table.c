@@ -94,6 +94,12 @@ static void print_row(const struct table *table, char *const *cells, const unsig
     puts(fitted);
 }
 
+const char *table_text(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : "-";
+}
+
 void table_print(const struct table *table, unsigned width)
 {
     g_autofree unsigned *widths = g_new(unsigned, table->count);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <glib.h>
+#include <jansson.h>
 #include <stdbool.h>
 
 struct table_column {
@@ -22,6 +23,9 @@ void table_destroy(struct table *table);
 
 /* Add the next cell, from left to right and down; takes `text`. */
 void table_add(struct table *table, char *text);
+
+/* The member of the object as text for a cell: "-" where it is none. It belongs to the object. */
+const char *table_text(const json_t *object, const char *key);
 
 /* Print it, with the titles above; nothing when it has no rows. `width` is the terminal's, 0: no
  * limit. */

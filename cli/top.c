@@ -124,13 +124,6 @@ static json_t *look(GHashTable *usages, struct anima_error **error)
 
 /* ---- printing ---- */
 
-static char *text_of(const json_t *row, const char *key)
-{
-    const char *text = json_string_value(json_object_get(row, key));
-
-    return g_strdup(text ? text : "-");
-}
-
 static char *number_of(const json_t *row, const char *key, json_int_t unit, const char *suffix)
 {
     return g_strdup_printf("%" JSON_INTEGER_FORMAT "%s",
@@ -153,9 +146,9 @@ static void print_table(const json_t *list)
 
     json_array_foreach(list, i, row)
     {
-        table_add(table, text_of(row, "name"));
-        table_add(table, text_of(row, "state"));
-        table_add(table, text_of(row, "engine"));
+        table_add(table, g_strdup(table_text(row, "name")));
+        table_add(table, g_strdup(table_text(row, "state")));
+        table_add(table, g_strdup(table_text(row, "engine")));
         table_add(table, number_of(row, "cpus", 1, ""));
         table_add(table,
                   g_strdup_printf("%.1f", json_real_value(json_object_get(row, "cpu_percent"))));
