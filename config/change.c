@@ -453,6 +453,19 @@ static void put(json_t *object, const struct change *change, json_t *value)
     }
 }
 
+bool change_kept(const struct store *store, const struct definition_kind *kind, const char *name,
+                 const char *const *words, const char *folder, GError **error)
+{
+    g_autofree char *before = store_read(store, name, error), *after = NULL, *path = NULL;
+
+    if (!before)
+        return false;
+    path = store_path(store, name);
+    after = change_yaml(kind, path, before, words, folder, error);
+    return after &&
+           (g_str_equal(before, after) || store_replace(store, name, before, after, error));
+}
+
 json_t *change_to_json(const struct option *table, const char *const *words, const char *folder,
                        GError **error)
 {

@@ -5,9 +5,9 @@
  *
  * A change is a word:
  *
- *     OPTION=VALUE    the value is this; several of one list are its entries; "OPTION=": the
- * default OPTION+=ENTRY   one more entry of a list OPTION-=ENTRY   without the entries of this
- * text, or whose first member it is
+ * - OPTION=VALUE: the value is this; several of one list are its entries; "OPTION=": the default
+ * - OPTION+=ENTRY: one more entry of a list
+ * - OPTION-=ENTRY: without the entries of this text, or whose first member it is
  */
 #pragma once
 
@@ -15,6 +15,7 @@
 #include <jansson.h>
 
 #include "config/definition.h"
+#include "config/store.h"
 
 /* The text of a definition's file with the changes made, of which `words` is the NULL-terminated
  * list; the caller frees it. `name` stands for the file in messages, paths in changes are relative
@@ -23,8 +24,13 @@
 char *change_yaml(const struct definition_kind *kind, const char *name, const char *text,
                   const char *const *words, const char *folder, GError **error);
 
-/* The same of the disk or network card called `id`; `words` are of its members. CONFIG_ERROR_ABSENT
- * when there is none in the text. */
+/* Make the changes in what `store` keeps under `name`, a definition of `kind`. CONFIG_ERROR_ABSENT
+ * when there is none, CONFIG_ERROR_STATE when somebody else changed it meanwhile. */
+bool change_kept(const struct store *store, const struct definition_kind *kind, const char *name,
+                 const char *const *words, const char *folder, GError **error);
+
+/* The same as change_yaml of the disk or network card called `id`; `words` are of its members.
+ * CONFIG_ERROR_ABSENT when there is none in the text. */
 char *change_yaml_device(const char *name, const char *text, const char *id,
                          const char *const *words, const char *folder, GError **error);
 

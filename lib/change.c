@@ -16,6 +16,7 @@
 #include "config/store.h"
 #include "lib/connect.h"
 #include "lib/fault.h"
+#include "lib/kept.h"
 
 #define CALL_TIMEOUT_MS 60000 /* a helper has to start */
 
@@ -59,15 +60,10 @@ static bool prepare_text(const char *name, const char *id, const char *const *wo
     g_autofree char *here = g_get_current_dir(), *path = NULL;
     GError *cause = NULL;
 
-    *before = store_read(&store_machines, name, &cause);
-    if (g_error_matches(cause, CONFIG_ERROR, CONFIG_ERROR_ABSENT)) {
-        g_error_free(cause);
-        return true;
-    }
-    if (!*before) {
-        g_propagate_error(error, cause);
+    if (!kept_find(name, before, error))
         return false;
-    }
+    if (!*before)
+        return true;
     path = definition_path(name);
     *after = id ? change_yaml_device(path, *before, id, words, here, &cause)
                 : change_yaml(&definition_machine, path, *before, words, here, &cause);

@@ -88,20 +88,13 @@ ANIMA_API void anima_definition_destroy(struct anima_definition *definition)
     definition_destroy((struct definition *)definition);
 }
 
-static bool outcome(bool good, GError *cause, struct anima_error **error)
-{
-    if (!good)
-        error_take(error, cause);
-    return good;
-}
-
 ANIMA_API bool anima_definition_set(struct anima_definition *definition, const char *key,
                                     const char *text, struct anima_error **error)
 {
     GError *cause = NULL;
     bool good = definition_set((struct definition *)definition, key, text, &cause);
 
-    return outcome(good, cause, error);
+    return error_outcome(good, cause, error);
 }
 
 ANIMA_API bool anima_definition_load(struct anima_definition *definition, const char *path,
@@ -110,7 +103,7 @@ ANIMA_API bool anima_definition_load(struct anima_definition *definition, const 
     GError *cause = NULL;
     bool good = definition_load_file((struct definition *)definition, path, &cause);
 
-    return outcome(good, cause, error);
+    return error_outcome(good, cause, error);
 }
 
 ANIMA_API bool anima_definition_check(const struct anima_definition *definition,
@@ -119,7 +112,7 @@ ANIMA_API bool anima_definition_check(const struct anima_definition *definition,
     GError *cause = NULL;
     bool good = definition_check((const struct definition *)definition, &cause);
 
-    return outcome(good, cause, error);
+    return error_outcome(good, cause, error);
 }
 
 ANIMA_API char *anima_definition_json(const struct anima_definition *definition)

@@ -44,6 +44,13 @@ void error_take(struct anima_error **error, GError *cause)
     g_error_free(cause);
 }
 
+bool error_outcome(bool good, GError *cause, struct anima_error **error)
+{
+    if (!good)
+        error_take(error, cause);
+    return good;
+}
+
 ANIMA_API void anima_error_free(struct anima_error *error)
 {
     if (!error)

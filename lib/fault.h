@@ -18,3 +18,6 @@ void error_prefix(struct anima_error *error, enum anima_error_code code, const c
 
 /* Turn `cause` (taken over) into *error. */
 void error_take(struct anima_error **error, GError *cause);
+
+/* `good`; where it is false, `cause` is taken over into *error. */
+bool error_outcome(bool good, GError *cause, struct anima_error **error);

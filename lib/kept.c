@@ -20,13 +20,6 @@
 #include "lib/fault.h"
 #include "lib/kept.h"
 
-static bool outcome(bool good, GError *cause, struct anima_error **error)
-{
-    if (!good)
-        error_take(error, cause);
-    return good;
-}
-
 /* Read the text of the machine called `name`, whose folder its paths are relative to. */
 static bool read_text(struct definition *definition, const char *name, const char *text,
                       GError **error)
@@ -90,7 +83,7 @@ ANIMA_API bool anima_definition_load_named(struct anima_definition *definition, 
     GError *cause = NULL;
     bool good = load_named((struct definition *)definition, name, &cause);
 
-    return outcome(good, cause, error);
+    return error_outcome(good, cause, error);
 }
 
 const char *kept_name(const struct definition *definition, GError **error)
@@ -139,13 +132,13 @@ ANIMA_API bool anima_definition_keep(struct anima_definition *definition,
     bool good;
 
     if (!kept_name(known, &cause))
-        return outcome(false, cause, error);
+        return error_outcome(false, cause, error);
     definition_place(known, here);
     text = kept_text(known, error);
     if (!text)
         return false;
     good = store_create(&store_machines, definition_text(known, OPTION_NAME), text, &cause);
-    return outcome(good, cause, error);
+    return error_outcome(good, cause, error);
 }
 
 ANIMA_API char *anima_definition_read(const char *name, struct anima_error **error)
@@ -153,7 +146,7 @@ ANIMA_API char *anima_definition_read(const char *name, struct anima_error **err
     GError *cause = NULL;
     char *text = store_read(&store_machines, name, &cause);
 
-    outcome(text, cause, error);
+    error_outcome(text, cause, error);
     return text;
 }
 
@@ -164,28 +157,17 @@ ANIMA_API bool anima_definition_replace(const char *name, const char *before, co
     bool good = store_check_name(&store_machines, name, &cause) && check_text(name, text, &cause) &&
                 store_replace(&store_machines, name, before, text, &cause);
 
-    return outcome(good, cause, error);
-}
-
-static bool change(const char *name, const char *const *changes, GError **error)
-{
-    g_autofree char *before = store_read(&store_machines, name, error), *after = NULL;
-    g_autofree char *here = g_get_current_dir(), *path = definition_path(name);
-
-    if (!before)
-        return false;
-    after = change_yaml(&definition_machine, path, before, changes, here, error);
-    return after && (g_str_equal(before, after) ||
-                     store_replace(&store_machines, name, before, after, error));
+    return error_outcome(good, cause, error);
 }
 
 ANIMA_API bool anima_definition_change(const char *name, const char *const *changes,
                                        struct anima_error **error)
 {
+    g_autofree char *here = g_get_current_dir();
     GError *cause = NULL;
-    bool good = change(name, changes, &cause);
+    bool good = change_kept(&store_machines, &definition_machine, name, changes, here, &cause);
 
-    return outcome(good, cause, error);
+    return error_outcome(good, cause, error);
 }
 
 /* A machine that runs needs what is in its folder. */
@@ -206,7 +188,7 @@ ANIMA_API bool anima_definition_delete(const char *name, struct anima_error **er
     GError *cause = NULL;
     bool good = store_delete(&store_machines, name, may_delete, &cause);
 
-    return outcome(good, cause, error);
+    return error_outcome(good, cause, error);
 }
 
 ANIMA_API char *anima_definition_folder(const char *name)

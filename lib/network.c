@@ -19,13 +19,6 @@
 
 #define PATIENCE_MS 5000 /* for the answer of a network's process */
 
-static bool outcome(bool good, GError *cause, struct anima_error **error)
-{
-    if (!good)
-        error_take(error, cause);
-    return good;
-}
-
 ANIMA_API const struct anima_option *anima_network_option_at(unsigned index)
 {
     return index < NETWORK_OPTION_COUNT ? (const struct anima_option *)&network_options[index]
@@ -108,7 +101,7 @@ ANIMA_API bool anima_network_create(const char *name, const char *const *setting
     bool good = create(definition, name, settings, &cause);
 
     definition_destroy(definition);
-    return outcome(good, cause, error);
+    return error_outcome(good, cause, error);
 }
 
 ANIMA_API char *anima_network_read(const char *name, struct anima_error **error)
@@ -116,30 +109,17 @@ ANIMA_API char *anima_network_read(const char *name, struct anima_error **error)
     GError *cause = NULL;
     char *text = store_read(&store_networks, name, &cause);
 
-    outcome(text, cause, error);
+    error_outcome(text, cause, error);
     return text;
-}
-
-static bool change(const char *name, const char *const *changes, GError **error)
-{
-    g_autofree char *before = store_read(&store_networks, name, error), *after = NULL;
-    g_autofree char *path = NULL;
-
-    if (!before)
-        return false;
-    path = store_path(&store_networks, name);
-    after = change_yaml(&definition_network, path, before, changes, NULL, error);
-    return after && (g_str_equal(before, after) ||
-                     store_replace(&store_networks, name, before, after, error));
 }
 
 ANIMA_API bool anima_network_change(const char *name, const char *const *changes,
                                     struct anima_error **error)
 {
     GError *cause = NULL;
-    bool good = change(name, changes, &cause);
+    bool good = change_kept(&store_networks, &definition_network, name, changes, NULL, &cause);
 
-    return outcome(good, cause, error);
+    return error_outcome(good, cause, error);
 }
 
 /* ---- the process of a network ---- */
@@ -227,7 +207,7 @@ ANIMA_API char *anima_network_show(const char *name, struct anima_error **error)
     GError *cause = NULL;
     g_autofree char *text = store_read(&store_networks, name, &cause);
 
-    return outcome(text, cause, error) ? print(describe(name)) : NULL;
+    return error_outcome(text, cause, error) ? print(describe(name)) : NULL;
 }
 
 /* ---- forwards ---- */
@@ -272,7 +252,7 @@ ANIMA_API bool anima_network_forward(const char *name, bool add, const char *for
     bool absent, good;
 
     if (!text || !network_forward_parse(forward, &parsed, &cause))
-        return outcome(false, cause, error);
+        return error_outcome(false, cause, error);
     good = forward_live(name, add, forward, &absent, error);
     if (absent && (temporary || (!add && !lists(name, forward)))) {
         error_set(error, temporary ? ANIMA_ERROR_STATE : ANIMA_ERROR_ABSENT, "%s: %s", name,
@@ -313,7 +293,7 @@ ANIMA_API bool anima_network_delete(const char *name, struct anima_error **error
     GError *cause = NULL;
     bool good = store_delete(&store_networks, name, may_delete, &cause);
 
-    return outcome(good, cause, error);
+    return error_outcome(good, cause, error);
 }
 
 /* Whether a card of the machine's definition is on the network. */
