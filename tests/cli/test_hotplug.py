@@ -103,7 +103,7 @@ class Hotplug(AnimaTest):
         with self.connect("web") as connection:
             connection.sendall(b'{"jsonrpc": "2.0", "id": 1, "method": "device.change", "params": '
                                b'{"id": "lan", "add": {"forward": ["tcp:0:22"]}}}\n')
-            self.refused(1, "another change is under way", "change", "web", "nic0", "rate=1M")
+            self.assert_refused_with(1, "another change is under way", "change", "web", "nic0", "rate=1M")
             self.good("reset", "web")
             self.assert_ended(leaving, 0)
             answer = json.loads(connection.makefile().readline())
