@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Wrong values through every way into the programs: a file, words of the command line, words of
-`anima edit`, JSON on the socket to start a machine, to attach a device or to change it. Each is refused by the same phrase and with status 2, and neither what
-is kept nor what runs is any different behind it. The values come from the schema (tests/unit/wrong.c)."""
+"""Wrong values through every way into the programs: a file, words of the command line, words of `anima
+edit`, JSON on the socket to start a machine, to attach a device to it or to change it. Each is refused by the
+same phrase and with status 2, and neither what is kept nor what runs is any different behind it. The values come
+from the schema (tests/unit/wrong.c)."""
 import hashlib
 import json
 import os
