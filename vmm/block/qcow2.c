@@ -234,17 +234,27 @@ static int write_new(struct qcow2 *image, const struct block_request *request, s
     return error;
 }
 
+/* Where the beginning of the part lies, when nobody works on it any more; it is cut to that. */
+static int find_part(struct qcow2 *image, struct part *part, struct qcow2_extent *extent)
+{
+    int error;
+
+    do {
+        error = qcow2_lookup(image, part->first, part->count, extent);
+    } while (!error && wait_for_work(image, part->first, extent->count));
+    if (!error)
+        part_cut(image, part, extent->count);
+    return error;
+}
+
 static int write_part(struct qcow2 *image, const struct block_request *request, struct part *part)
 {
     struct qcow2_extent extent;
     int error;
 
-    do {
-        error = qcow2_lookup(image, part->first, part->count, &extent);
-    } while (!error && wait_for_work(image, part->first, extent.count));
+    error = find_part(image, part, &extent);
     if (error)
         return error;
-    part_cut(image, part, extent.count);
     if (extent.kind == QCOW2_DATA && extent.own)
         return put(image, request, part, extent.offset + part->within);
     return write_new(image, request, part, &extent);
@@ -286,12 +296,9 @@ static int clear_part(struct qcow2 *image, const struct block_request *request, 
     whole += !part->within && at_end && part->length % cluster_size(image);
     if (whole)
         part_cut(image, part, whole);
-    do {
-        error = qcow2_lookup(image, part->first, part->count, &extent);
-    } while (!error && wait_for_work(image, part->first, extent.count));
+    error = find_part(image, part, &extent);
     if (error)
         return error;
-    part_cut(image, part, extent.count);
     if (whole)
         return clear_clusters(image, request, part, &extent);
     if (request->kind == BLOCK_DISCARD || extent.kind == QCOW2_ABSENT ||
