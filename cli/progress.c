@@ -95,7 +95,10 @@ char *progress_call(struct anima_machine *machine, const char *method, const cha
     return progress_await(anima_machine_begin(machine, method, params, fd, error), error);
 }
 
-bool progress_create(struct anima_creation *creation, struct anima_error **error)
+/* Step until it is over, or a signal comes. What the last step returned. */
+static int step_on(int (*step)(void *opaque, uint64_t *done, uint64_t *total,
+                               struct anima_error **error),
+                   void *opaque, struct anima_error **error)
 {
     bool terminal = isatty(STDERR_FILENO);
     struct handlers before;
@@ -104,13 +107,23 @@ bool progress_create(struct anima_creation *creation, struct anima_error **error
 
     catch_signals(&before);
     while (more == 1 && !interrupted) {
-        more = anima_creation_step(creation, &done, &total, error);
-        if (terminal && more == 1)
+        more = step(opaque, &done, &total, error);
+        if (terminal && more == 1 && total)
             draw(done, total);
     }
-    restore_signals(&before);
     erase();
-    return more == 0;
+    restore_signals(&before);
+    return more;
+}
+
+static int step_creation(void *opaque, uint64_t *done, uint64_t *total, struct anima_error **error)
+{
+    return anima_creation_step(opaque, done, total, error);
+}
+
+bool progress_create(struct anima_creation *creation, struct anima_error **error)
+{
+    return step_on(step_creation, creation, error) == 0;
 }
 
 /* Until nothing of it is left. */
@@ -126,21 +139,15 @@ static void kill_machine(struct anima_machine *machine)
     anima_free(result);
 }
 
+static int step_start(void *opaque, uint64_t *done, uint64_t *total, struct anima_error **error)
+{
+    return anima_machine_start_step(opaque, DRAW_MS, done, total, error);
+}
+
 bool progress_start(struct anima_machine *machine, struct anima_error **error)
 {
-    bool terminal = isatty(STDERR_FILENO);
-    struct handlers before;
-    uint64_t done, total;
-    int more = 1;
+    int more = step_on(step_start, machine, error);
 
-    catch_signals(&before);
-    while (more == 1 && !interrupted) {
-        more = anima_machine_start_step(machine, DRAW_MS, &done, &total, error);
-        if (terminal && more == 1 && total)
-            draw(done, total);
-    }
-    erase();
-    restore_signals(&before);
     /* Also one that came to run meanwhile: nobody would hear of the signal any more. */
     if (more != -1 && interrupted)
         kill_machine(machine);

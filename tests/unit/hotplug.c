@@ -428,16 +428,6 @@ static void what_waits_is_given_up(void **state)
     assert_true(g_get_monotonic_time() - begun < 60 * G_TIME_SPAN_SECOND);
 }
 
-static unsigned acts_of(unsigned cpu)
-{
-    struct vcpu *vcpu = the_engine->vcpus[cpu];
-
-    g_mutex_lock(&vcpu->lock);
-    unsigned acts = vcpu->acts;
-    g_mutex_unlock(&vcpu->lock);
-    return acts;
-}
-
 static void a_guest_that_hammers_does_no_harm(void **state)
 {
     struct hot *hot = *state;

@@ -60,6 +60,17 @@ static const struct cpu_definition *fake_cpu(const struct engine *engine)
     return &engine->cpu;
 }
 
+/* How often it has acted. */
+static inline unsigned acts_of(unsigned cpu)
+{
+    struct vcpu *vcpu = the_engine->vcpus[cpu];
+
+    g_mutex_lock(&vcpu->lock);
+    unsigned acts = vcpu->acts;
+    g_mutex_unlock(&vcpu->lock);
+    return acts;
+}
+
 static inline struct vcpu *fake_vcpu_create(struct engine *engine, unsigned index, GError **error)
 {
     struct vcpu *vcpu = g_new0(struct vcpu, 1);

@@ -161,16 +161,6 @@ static void a_machine_goes_on_from_a_stream(void **state)
     assert_true(machine_resume(bench->machine));
 }
 
-static unsigned acts_of(unsigned cpu)
-{
-    struct vcpu *vcpu = the_engine->vcpus[cpu];
-
-    g_mutex_lock(&vcpu->lock);
-    unsigned acts = vcpu->acts;
-    g_mutex_unlock(&vcpu->lock);
-    return acts;
-}
-
 static void a_power_off_that_waits_is_not_lost_to_a_stream(void **state)
 {
     struct bench *bench = *state;

@@ -124,6 +124,36 @@ void format_read_bytes(const struct block_request *request, uint64_t skip, const
     give(request, skip, bytes, length);
 }
 
+/* ---- work under way ---- */
+
+bool format_work_wait(struct format *format, uint64_t first, uint64_t count)
+{
+    for (struct format_work *work = format->works; work; work = work->next) {
+        if (work->first >= first + count || first >= work->first + work->count)
+            continue;
+        coroutine_queue_wait(&work->waiting);
+        return true;
+    }
+    return false;
+}
+
+void format_work_begin(struct format *format, struct format_work *work, uint64_t first,
+                       uint64_t count)
+{
+    *work = (struct format_work){.first = first, .count = count, .next = format->works};
+    format->works = work; // cppcheck-suppress autoVariables
+}
+
+void format_work_end(struct format *format, struct format_work *work)
+{
+    struct format_work **place = &format->works;
+
+    while (*place != work)
+        place = &(*place)->next;
+    *place = work->next;
+    coroutine_queue_wake_all(&work->waiting);
+}
+
 /* ---- requests ---- */
 
 static void serve(void *opaque)

@@ -27,6 +27,13 @@ struct format_ops {
     void (*destroy)(struct format *format);
 };
 
+/* Clusters or blocks of the disk that somebody gives a place, or takes it from. */
+struct format_work {
+    uint64_t first, count;
+    struct coroutine_queue waiting; /* for its end */
+    struct format_work *next;
+};
+
 /* The first member of a format's node. */
 struct format {
     struct block block;
@@ -35,6 +42,7 @@ struct format {
     struct coroutine_pool *pool;
     bool active;
     struct block_request *starting; /* whose coroutine has not waited yet */
+    struct format_work *works;      /* under way */
 };
 
 /* Fill all but size and granularity. `file` is the node's own from now on. */
@@ -44,7 +52,17 @@ void format_init(struct format *format, const struct format_ops *ops, struct blo
 /* Refuse direct I/O: what an image tells of itself lies at places that it does not reach. */
 bool format_check_cache(const struct block_config *config, GError **error);
 
-/* ---- in a coroutine; each returns 0 or a positive errno ---- */
+/* ---- in a coroutine ---- */
+
+/* Wait for one of those who are at work on any of `count` clusters from `first` on; false when
+ * there is none. What was looked up before is another then. */
+bool format_work_wait(struct format *format, uint64_t first, uint64_t count);
+/* Have others wait from now on; `work` is the caller's until its end. */
+void format_work_begin(struct format *format, struct format_work *work, uint64_t first,
+                       uint64_t count);
+void format_work_end(struct format *format, struct format_work *work);
+
+/* ---- ...each returns 0 or a positive errno ---- */
 
 /* BLOCK_READ or BLOCK_WRITE of one buffer. */
 int format_transfer(struct format *format, enum block_kind kind, uint64_t offset, void *buffer,

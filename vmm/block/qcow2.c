@@ -55,36 +55,6 @@ static void part_cut(const struct qcow2 *image, struct part *part, uint64_t coun
     part->length = count * cluster_size(image) - part->within;
 }
 
-/* ---- work on clusters ---- */
-
-/* Wait for those who are at work on one of the clusters; whether there was one. */
-static bool wait_for_work(struct qcow2 *image, uint64_t first, uint64_t count)
-{
-    for (struct qcow2_work *work = image->works; work; work = work->next) {
-        if (work->first >= first + count || first >= work->first + work->count)
-            continue;
-        coroutine_queue_wait(&work->waiting);
-        return true;
-    }
-    return false;
-}
-
-static void work_begin(struct qcow2 *image, struct qcow2_work *work, uint64_t first, uint64_t count)
-{
-    *work = (struct qcow2_work){.first = first, .count = count, .next = image->works};
-    image->works = work;
-}
-
-static void work_end(struct qcow2 *image, struct qcow2_work *work)
-{
-    struct qcow2_work **place = &image->works;
-
-    while (*place != work)
-        place = &(*place)->next;
-    *place = work->next;
-    coroutine_queue_wake_all(&work->waiting);
-}
-
 /* ---- compressed clusters ---- */
 
 /* The content of one, which the caller frees. */
@@ -218,10 +188,10 @@ static int write_new(struct qcow2 *image, const struct block_request *request, s
 {
     bool has_place = extent->kind == QCOW2_ZEROED && extent->offset && extent->own, fresh = false;
     uint64_t offset = extent->offset, count = extent->count;
-    struct qcow2_work work;
+    struct format_work work;
     int error = 0;
 
-    work_begin(image, &work, part->first, part->count);
+    format_work_begin(&image->format, &work, part->first, part->count);
     if (!has_place)
         error = qcow2_take(image, part->count, &offset, &count, &fresh);
     if (!error) {
@@ -230,7 +200,7 @@ static int write_new(struct qcow2 *image, const struct block_request *request, s
         if (error && !has_place)
             qcow2_give(image, offset, count);
     }
-    work_end(image, &work);
+    format_work_end(&image->format, &work);
     return error;
 }
 
@@ -241,7 +211,7 @@ static int find_part(struct qcow2 *image, struct part *part, struct qcow2_extent
 
     do {
         error = qcow2_lookup(image, part->first, part->count, extent);
-    } while (!error && wait_for_work(image, part->first, extent->count));
+    } while (!error && format_work_wait(&image->format, part->first, extent->count));
     if (!error)
         part_cut(image, part, extent->count);
     return error;
@@ -268,17 +238,17 @@ static int clear_clusters(struct qcow2 *image, const struct block_request *reque
 {
     bool keeps = request->kind == BLOCK_WRITE_ZEROES && !request->may_unmap;
     bool is_own = extent->kind == QCOW2_DATA && extent->own;
-    struct qcow2_work work;
+    struct format_work work;
     int error;
 
     if (extent->kind == QCOW2_ABSENT || (extent->kind == QCOW2_ZEROED && keeps))
         return 0;
     if (keeps && is_own && image->layout.version < 3)
         return put(image, request, part, extent->offset);
-    work_begin(image, &work, part->first, part->count);
+    format_work_begin(&image->format, &work, part->first, part->count);
     error = keeps && is_own ? qcow2_map(image, part->first, part->count, extent->offset, QCOW2_ZERO)
                             : qcow2_map(image, part->first, part->count, 0, 0);
-    work_end(image, &work);
+    format_work_end(&image->format, &work);
     return error;
 }
 

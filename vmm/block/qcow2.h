@@ -75,13 +75,6 @@ struct qcow2_run {
     bool fresh;         /* the file has holes there, that read as zero */
 };
 
-/* An allocation that is under way, in clusters of the disk. */
-struct qcow2_work {
-    uint64_t first, count;
-    struct coroutine_queue waiting;
-    struct qcow2_work *next;
-};
-
 struct qcow2 {
     struct format format;
     int fd; /* the file node's, to ask for its size */
@@ -97,7 +90,6 @@ struct qcow2 {
     uint64_t reserve; /* bytes of the next run */
     uint64_t search;  /* where a free cluster may be, at the earliest */
     GArray *freed;    /* of uint64_t: nothing in memory leads there any more */
-    struct qcow2_work *works;
     struct coroutine_lock allocating, mapping, syncing;
     /* Requests under way, by the epoch in which they came; each sync begins another. */
     unsigned epoch, users[2];

@@ -30,13 +30,6 @@ enum sectors {
     SECTORS_ALL,
 };
 
-/* A block that is just given a place, or completed. */
-struct work {
-    uint32_t block;
-    struct coroutine_queue waiting;
-    struct work *next;
-};
-
 struct vhd {
     struct format format;
     int fd; /* the file node's, to ask for its size */
@@ -47,7 +40,6 @@ struct vhd {
     uint8_t *sectors; /* by block, an enum sectors */
     uint64_t place;   /* of the next block */
     uint64_t end;     /* of the file */
-    struct work *works;
     struct coroutine_lock growing, table_lock;
 };
 
@@ -127,34 +119,6 @@ static int bitmap_fill(struct vhd *vhd, uint64_t place)
 
 /* ---- blocks that come to be ---- */
 
-/* Wait until nobody works on the block; whether somebody did. */
-static bool wait_for_work(struct vhd *vhd, uint32_t block)
-{
-    for (struct work *work = vhd->works; work; work = work->next) {
-        if (work->block != block)
-            continue;
-        coroutine_queue_wait(&work->waiting);
-        return true;
-    }
-    return false;
-}
-
-static void work_begin(struct vhd *vhd, struct work *work, uint32_t block)
-{
-    *work = (struct work){.block = block, .next = vhd->works};
-    vhd->works = work;
-}
-
-static void work_end(struct vhd *vhd, struct work *work)
-{
-    struct work **place = &vhd->works;
-
-    while (*place != work)
-        place = &(*place)->next;
-    *place = work->next;
-    coroutine_queue_wake_all(&work->waiting);
-}
-
 /* Make room for a block at `place`, on stable storage: a table must not lead behind the end. */
 static int grow(struct vhd *vhd, uint64_t place)
 {
@@ -194,11 +158,11 @@ static int place_take(struct vhd *vhd, uint64_t *place)
 static int block_create(struct vhd *vhd, const struct block_request *request, uint32_t block,
                         uint64_t skip, uint32_t within, uint64_t length)
 {
-    struct work work;
+    struct format_work work;
     uint64_t place;
     int error;
 
-    work_begin(vhd, &work, block);
+    format_work_begin(&vhd->format, &work, block, 1);
     error = place_take(vhd, &place);
     if (!error)
         error = bitmap_fill(vhd, place);
@@ -209,7 +173,7 @@ static int block_create(struct vhd *vhd, const struct block_request *request, ui
         error = table_set(vhd, block, place);
     if (!error)
         vhd->sectors[block] = SECTORS_ALL;
-    work_end(vhd, &work);
+    format_work_end(&vhd->format, &work);
     return error;
 }
 
@@ -232,10 +196,10 @@ static int block_complete(struct vhd *vhd, uint32_t block)
 {
     uint64_t place = place_of(vhd, block);
     uint8_t bitmap[VHD_BITMAP_MAX];
-    struct work work;
+    struct format_work work;
     int error;
 
-    work_begin(vhd, &work, block);
+    format_work_begin(&vhd->format, &work, block, 1);
     error = bitmap_read(vhd, block, bitmap);
     if (!error && vhd->sectors[block] != SECTORS_ALL) {
         error = zero_holes(vhd, place + vhd->layout.bitmap_size, bitmap);
@@ -246,7 +210,7 @@ static int block_complete(struct vhd *vhd, uint32_t block)
         if (!error)
             vhd->sectors[block] = SECTORS_ALL;
     }
-    work_end(vhd, &work);
+    format_work_end(&vhd->format, &work);
     return error;
 }
 
@@ -307,7 +271,7 @@ static int part_serve(struct vhd *vhd, const struct block_request *request, cons
 
     if (request->kind == BLOCK_READ)
         return part_read(vhd, request, part);
-    while (wait_for_work(vhd, part->block))
+    while (format_work_wait(&vhd->format, part->block, 1))
         continue;
     if (!place_of(vhd, part->block)) {
         /* It reads as zero, and need not be there for that. */
