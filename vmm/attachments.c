@@ -217,10 +217,12 @@ static struct block *create_node(const struct block_config *config, const char *
 
 bool attachments_activate_disks(struct attachments *attachments, GError **error)
 {
+    bool good = true;
+
     for (unsigned i = 0; i < CONFIG_DISKS_MAX; i++)
-        if (attachments->disks[i] && !block_activate(attachments->disks[i], error))
-            return false;
-    return true;
+        if (attachments->disks[i] && !block_activate(attachments->disks[i], good ? error : NULL))
+            good = false;
+    return good;
 }
 
 struct block_limits attachments_disk_limits(const struct definition *definition, unsigned index)

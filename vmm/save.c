@@ -113,11 +113,11 @@ static void *write_all(void *opaque)
 static bool start(struct vmm_save *save, GError **error)
 {
     struct attachments *attachments = &save->vmm->attachments;
+    /* The state is of no use without what the disks hold in memory. */
+    bool good = attachments_deactivate_disks(attachments, error);
     char *definition;
 
-    /* The state is of no use without what the disks hold in memory. */
-    if (!attachments_deactivate_disks(attachments, error) ||
-        !attachments_activate_disks(attachments, error))
+    if (!attachments_activate_disks(attachments, good ? error : NULL) || !good)
         return false;
     definition = vmm_effective_definition(save->vmm);
     save->saver = machine_saver_create(save->vmm->machine, definition, error);

@@ -242,6 +242,74 @@ static void cuts_of_power_lose_nothing(void **state)
     }
 }
 
+/* ---- a host in trouble ---- */
+
+static struct {
+    struct loop_backend backend;
+    const struct loop_backend *real;
+} full;
+
+static void fail_for_room(void *opaque)
+{
+    struct loop_operation *operation = opaque;
+
+    operation->done(operation, -ENOSPC);
+}
+
+static void submit_to_full(struct loop *loop, struct loop_operation *operation)
+{
+    if (operation->kind == LOOP_READ || operation->kind == LOOP_SYNC)
+        full.real->submit(loop, operation);
+    else
+        loop_call(loop, fail_for_room, operation);
+}
+
+static void fill_up(void *opaque)
+{
+    struct disk *disk = opaque;
+
+    full.real = disk->loop->backend;
+    full.backend = *full.real;
+    full.backend.submit = submit_to_full;
+    disk->loop->backend = &full.backend;
+}
+
+static void make_room(void *opaque)
+{
+    struct disk *disk = opaque;
+
+    disk->loop->backend = full.real;
+}
+
+static void what_cannot_be_written_back_is_kept(void **state)
+{
+    static const char *const create[] = {"create", "-q", "-f", "qcow2", NULL};
+    g_autofree char *image = NULL, *after = NULL;
+    g_autofree uint8_t *model = NULL;
+    g_autoptr(GError) error = NULL;
+    struct disk *disk;
+    int fd;
+
+    if (!folder)
+        skip();
+    image = path_of("image");
+    assert_true(qemu_img(create, image, "7M"));
+    fd = open(image, O_RDWR | O_CLOEXEC);
+    disk = disk_open(block_qcow2_create, fd);
+    memset(disk->model + 4096, 9, 1 << 20);
+    assert_int_equal(disk_transfer(disk, BLOCK_WRITE, 4096, disk->model + 4096, 1 << 20), 0);
+    loop_call_wait(disk->loop, fill_up, disk);
+    assert_false(block_deactivate(disk->block, &error));
+    loop_call_wait(disk->loop, make_room, disk);
+    assert_true(block_activate(disk->block, NULL));
+    disk_is_model(disk);
+    model = disk_close(disk);
+    close(fd);
+    after = content_of(image);
+    assert_memory_equal(after, model, SIZE);
+    unlink(image);
+}
+
 /* ---- what cannot be ---- */
 
 struct field {
@@ -380,6 +448,7 @@ int main(void)
         cmocka_unit_test(a_snapshot_stays_as_it_is),
         cmocka_unit_test(room_is_used_again),
         cmocka_unit_test(cuts_of_power_lose_nothing),
+        cmocka_unit_test(what_cannot_be_written_back_is_kept),
         cmocka_unit_test(bad_headers_are_refused),
         cmocka_unit_test(what_may_be_wrong_is_not_written),
         cmocka_unit_test(entries_that_cannot_be_are_errors),

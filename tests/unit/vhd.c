@@ -214,6 +214,7 @@ static void another_activation_sees_what_was_changed_meanwhile(void **state)
     memset(bytes, 7, sizeof(bytes));
     assert_int_equal(disk_transfer(first, BLOCK_WRITE, BLOCK_SIZE - 512, bytes, sizeof(bytes)), 0);
     memcpy(second->model + BLOCK_SIZE - 512, bytes, sizeof(bytes));
+    assert_true(block_deactivate(second->block, &error));
     assert_true(block_activate(second->block, &error));
     disk_is_model(second);
     g_free(disk_close(first));

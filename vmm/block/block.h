@@ -43,13 +43,13 @@ struct block *block_vhd_create(const struct block_config *config, GError **error
 struct block *block_qcow2_create(const struct block_config *config, GError **error);
 
 /* Read all that the image tells of itself: before this every request fails, and nobody else changes
- * the file from then on. Again, when somebody else has had it in between. Nothing is under way, and
- * the loop's thread does not wait for the caller's. */
+ * the file from then on. Nothing happens to one that is active. Nothing is under way, and the
+ * loop's thread does not wait for the caller's. */
 bool block_activate(struct block *block, GError **error);
 
 /* Write back all that is in memory alone: the image is whole, and another may have it. Nothing is
  * under way, and no request comes before it is activated again. false: some of it could not be
- * written, and what the guest has flushed is there all the same. */
+ * written; it stays active, and what it has in memory is still there. */
 bool block_deactivate(struct block *block, GError **error);
 
 /* Nothing is under way. NULL is fine. Not on the loop's thread. */

@@ -240,7 +240,8 @@ static bool errand_do(struct block *block, bool (*run)(struct format *format, GE
 
 static bool activate_now(struct format *format, GError **error)
 {
-    format->active = format->ops->activate(format, error);
+    if (!format->active)
+        format->active = format->ops->activate(format, error);
     return format->active;
 }
 
@@ -253,7 +254,7 @@ static bool deactivate_now(struct format *format, GError **error)
 {
     int code = format->active && format->ops->deactivate ? format->ops->deactivate(format) : 0;
 
-    format->active = false;
+    format->active = code != 0;
     if (code)
         g_set_error(error, VMM_ERROR, VMM_ERROR_FAILED, "disk: %s: it could not be closed: %s",
                     format->block.name, g_strerror(code));

@@ -21,7 +21,8 @@ struct format_ops {
      * have been read before, and be another now. */
     bool (*activate)(struct format *format, GError **error);
     /* Write back what is in memory alone, in a coroutine, so that the image is whole and may be
-     * another's; 0 or an errno. NULL: nothing ever is. Nothing else is under way. */
+     * another's; 0 or an errno. NULL: nothing ever is. Nothing else is under way; after an error
+     * the node goes on. */
     int (*deactivate)(struct format *format);
     /* Free what the driver has; the file's node is destroyed afterwards. */
     void (*destroy)(struct format *format);
